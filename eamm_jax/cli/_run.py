@@ -1,0 +1,33 @@
+"""How every tool ends: 0 done, 2 bad input (one line on standard error), 130 and 143 signals."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from eamm_jax.errors import UserError
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
+    # As an exception, so that half-written files are removed on the way out.
+    raise SystemExit(128 + signum)
+
+
+def run(job: Callable[[], None]) -> NoReturn:
+    """Runs a tool's job and exits with its code; users see words, not tracebacks."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        job()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(0)

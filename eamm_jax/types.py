@@ -1,0 +1,75 @@
+"""The vocabulary of the package: axes, coordinates, and the types passed between modules.
+
+Axes. Arrays are channels-last: images are (batch, height, width, channel) and tracks
+(batch, time, ...). In shape annotations the axes are named
+
+    b  batch            t  time (video frames, 25 a second)
+    h, w  rows, columns c  channels
+    k  keypoints        n  anything else that is counted
+
+Coordinates. Points are (x, y), x to the right and y downwards; the image spans [-1, 1]
+in both. Images are RGB floats in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+Array = jax.Array
+
+FRAME_RATE = 25
+"""Video frames a second, everywhere in the system (ARCHITECTURE.md section 1)."""
+
+SAMPLE_RATE = 16_000
+"""Sound samples a second, mono (ARCHITECTURE.md section 1)."""
+
+EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
+"""The eight emotions; a label's number is its index here."""
+
+
+CLIP_FRAMES = 16
+"""Consecutive frames in a training clip (ARCHITECTURE.md section 5)."""
+
+AUDIO_WINDOW = (28, 12)
+"""MFCC rows and columns that one video frame hears (ARCHITECTURE.md section 1)."""
+
+POSE_NUMBERS = 6
+"""Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""
+
+
+class Clips(NamedTuple):
+    """A batch of training clips with their portraits (stages 1, 1 fine-tune and 2).
+
+    Images are uint8 as they leave the input pipeline; the step converts them on the device.
+    """
+
+    portrait: Array | np.ndarray  # (b, h, w, 3)
+    frames: Array | np.ndarray  # (b, t, h, w, 3)
+    audio: Array | np.ndarray  # (b, t, 28, 12) MFCC windows
+    pose: Array | np.ndarray  # (b, t, 6)
+    emotion: Array | np.ndarray  # (b,) int32 index into EMOTIONS; -1 where unlabelled
+
+
+class Pairs(NamedTuple):
+    """A batch of two frames of one video each (stage 0); images as in `Clips`."""
+
+    source: Array | np.ndarray  # (b, h, w, 3)
+    driving: Array | np.ndarray  # (b, h, w, 3)
+
+
+class Keypoints(NamedTuple):
+    """Learned keypoints and the local affine motion around each (Siarohin et al. 2019, eq. 4).
+
+    Attributes:
+        value: positions in [-1, 1], (x, y).
+        jacobian: 2x2 linear map around each keypoint; acts on column vectors (x, y).
+        heatmap: where the detector saw each keypoint (sums to 1 over the map), or None.
+    """
+
+    value: Float[Array, "*batch k 2"]
+    jacobian: Float[Array, "*batch k 2 2"]
+    heatmap: Float[Array, "*batch h w k"] | None = None
