@@ -1,0 +1,240 @@
+"""From a portrait, speech and head pose to feature maps in which keypoints are found.
+
+`audio_feature` of the published code (EAMM section 3.1, the Audio2Facial-Dynamics module):
+one code for the portrait, one for each frame's sound and one for its pose go through an
+LSTM, whose output is drawn as a small map by transposed convolutions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from eamm_jax.models.layers import DenseStack, DownBlock, Dtype, batch_norm, conv
+from eamm_jax.types import Array
+
+
+class LSTMState(NamedTuple):
+    """What the LSTM remembers; zeros before the first frame."""
+
+    hidden: Float[Array, "layers b n"]
+    cell: Float[Array, "layers b n"]
+
+
+class StackedLSTM(nn.Module):
+    """LSTM layers on top of each other, over time.
+
+    Gates stand in the order input, forget, cell, output. There are two biases, one beside
+    each kernel: their sum is what matters, but as they are trained apart the published
+    optimiser moves it twice as fast, and so does ours.
+
+    Attributes:
+        width: of each layer.
+        layers: how many.
+    """
+
+    width: int
+    layers: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t c"], state: LSTMState
+    ) -> tuple[Float[Array, "b t n"], LSTMState]:
+        """Runs over t frames; returns the last layer's outputs and the state after them."""
+        hidden, cell = [], []
+        uniform = _uniform_initializer(1 / math.sqrt(self.width))
+        for layer in range(self.layers):
+            name, gates = f"layer_{layer}", 4 * self.width
+            input_kernel = self.param(f"{name}_input_kernel", uniform, (x.shape[-1], gates))
+            hidden_kernel = self.param(f"{name}_hidden_kernel", uniform, (self.width, gates))
+            input_bias = self.param(f"{name}_input_bias", uniform, (gates,))
+            hidden_bias = self.param(f"{name}_hidden_bias", uniform, (gates,))
+            x, input_kernel, hidden_kernel, input_bias, hidden_bias = nn.dtypes.promote_dtype(
+                x, input_kernel, hidden_kernel, input_bias, hidden_bias, dtype=self.dtype
+            )
+            inputs = x @ input_kernel + (input_bias + hidden_bias)
+
+            def step(
+                carry: tuple[Array, Array], gates_in: Array, kernel: Array = hidden_kernel
+            ) -> tuple[tuple[Array, Array], Array]:
+                h, c = carry
+                gates = gates_in + h.astype(kernel.dtype) @ kernel
+                i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
+                c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+                h = jax.nn.sigmoid(o) * jnp.tanh(c)
+                return (h, c), h
+
+            carry = (state.hidden[layer], state.cell[layer])
+            (h, c), outputs = jax.lax.scan(step, carry, inputs.swapaxes(0, 1))
+            x = outputs.swapaxes(0, 1)
+            hidden.append(h)
+            cell.append(c)
+        return x, LSTMState(jnp.stack(hidden), jnp.stack(cell))
+
+
+def _uniform_initializer(bound: float) -> nn.initializers.Initializer:
+    def init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class ImageEncoder(nn.Module):
+    """One code for the portrait: halved until one pixel is left."""
+
+    width: int
+    max_width: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """(b, 2^n, 2^n, c) -> (b, min(max_width, width 2^(n-1)))."""
+        x = image
+        for level in range(int(math.log2(image.shape[1]))):
+            features = min(self.max_width, self.width * 2**level)
+            x = DownBlock(features, self.dtype, name=f"down_{level}")(x, train=train)
+        return x.reshape(x.shape[0], -1)
+
+
+class AudioEncoder(nn.Module):
+    """One code for what a frame hears, 28 x 12 MFCC numbers."""
+
+    conv_widths: tuple[int, ...]
+    dense_widths: tuple[int, ...]
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, audio: Float[Array, "b 28 12"], *, train: bool = False) -> Array:
+        """(b, 28, 12) -> (b, dense_widths[-1])."""
+        x = audio[..., None]
+        for index, width in enumerate(self.conv_widths):
+            x = conv(width, 3, self.dtype, use_bias=False, name=f"conv_{index}")(x)
+            x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
+            if index == 1:
+                x = nn.max_pool(x, (3, 3), strides=(1, 2))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        return DenseStack(self.dense_widths, self.dtype, name="dense")(x)
+
+
+class MapDecoder(nn.Module):
+    """Draws a code as a square feature map, by transposed convolutions."""
+
+    size: int
+    channels: int
+    first_width: int
+    width: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, code: Float[Array, "b c"], *, train: bool = False) -> Array:
+        """(b, c) -> (b, size, size, channels): 4 x 4 first, then doubled."""
+        x = code[:, None, None, :]
+        stages = int(math.log2(self.size)) - 1
+        for index in range(stages):
+            last = index == stages - 1
+            kernel = 6 if index == 0 else 4
+            features = self.channels if last else self.first_width if index == 0 else self.width
+            # Stride 2 and padding 1 in the published convention; here the padding of the
+            # dilated input, kernel - 1 - 1.
+            padding = (kernel - 2, kernel - 2)
+            x = nn.ConvTranspose(
+                features,
+                (kernel, kernel),
+                strides=(2, 2),
+                padding=(padding, padding),
+                dtype=self.dtype,
+                name=f"deconv_{index}",
+            )(x)
+            if not last:
+                x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
+        return x
+
+
+class AudioToMotion(nn.Module):
+    """Feature maps for every frame, and the state to go on from.
+
+    Attributes are those of `ModelConfig`.
+    """
+
+    image_width: int
+    image_max_width: int
+    pose_widths: tuple[int, ...]
+    conv_widths: tuple[int, ...]
+    dense_widths: tuple[int, ...]
+    lstm_width: int
+    lstm_layers: int
+    deconv_widths: tuple[int, int]
+    feature_size: int
+    feature_channels: int
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        """The four encoders and decoders around the LSTM."""
+        self.image_encoder = ImageEncoder(self.image_width, self.image_max_width, self.dtype)
+        self.pose_encoder = DenseStack(self.pose_widths, self.dtype)
+        self.audio_encoder = AudioEncoder(self.conv_widths, self.dense_widths, self.dtype)
+        self.lstm = StackedLSTM(self.lstm_width, self.lstm_layers, self.dtype)
+        self.decoder = MapDecoder(
+            self.feature_size, self.feature_channels, *self.deconv_widths, self.dtype
+        )
+
+    def initial_state(self, batch: int) -> LSTMState:
+        """The state before the first frame."""
+        zeros = jnp.zeros((self.lstm_layers, batch, self.lstm_width), jnp.float32)
+        return LSTMState(zeros, zeros)
+
+    def encode_portrait(self, portrait: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """The portrait's code, (b, n); it does not change from frame to frame."""
+        return self.image_encoder(portrait, train=train)
+
+    def decode(
+        self,
+        portrait_code: Float[Array, "b n"],
+        audio: Float[Array, "b t 28 12"],
+        pose: Float[Array, "b t 6"],
+        state: LSTMState,
+        *,
+        audio_weight: float | Array = 1.0,
+        train: bool = False,
+    ) -> tuple[Float[Array, "b t h w c"], LSTMState]:
+        """Feature maps of t frames, with the portrait already encoded; as `__call__`."""
+        b, t = audio.shape[:2]
+        heard = self.audio_encoder(audio.reshape(b * t, *audio.shape[2:]), train=train)
+        heard = heard.reshape(b, t, -1) * audio_weight
+        seen = jnp.broadcast_to(portrait_code[:, None], (b, t, portrait_code.shape[-1]))
+        x = jnp.concatenate([seen, heard, self.pose_encoder(pose)], axis=-1)
+        x, state = self.lstm(x, state)
+        maps = self.decoder(x.reshape(b * t, -1), train=train)
+        return maps.reshape(b, t, *maps.shape[1:]), state
+
+    def __call__(
+        self,
+        portrait: Float[Array, "b h w c"],
+        audio: Float[Array, "b t 28 12"],
+        pose: Float[Array, "b t 6"],
+        state: LSTMState | None = None,
+        *,
+        audio_weight: float | Array = 1.0,
+        train: bool = False,
+    ) -> tuple[Float[Array, "b t h w c"], LSTMState]:
+        """Feature maps of t frames.
+
+        Args:
+            portrait: in [0, 1].
+            audio: MFCC windows (`features.audio_windows`).
+            pose: yaw, pitch, roll, scale, tx, ty.
+            state: after the frames before, or None at the start.
+            audio_weight: how strongly sound counts beside portrait and pose; 1 in training,
+                1.6 in the published demo.
+            train: whether batch norm uses and updates the batch's statistics.
+        """
+        state = self.initial_state(portrait.shape[0]) if state is None else state
+        code = self.encode_portrait(portrait, train=train)
+        return self.decode(code, audio, pose, state, audio_weight=audio_weight, train=train)

@@ -1,0 +1,190 @@
+"""From an emotional frame to what the emotion adds to the keypoints.
+
+`emo_detector` of the published code (EAMM section 3.2, the Implicit Emotion Displacement
+Learner): a ResNet-18 on an hourglass reads the frame; a head joins its features with the
+audio keypoints and answers with a displacement of some of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from eamm_jax.models.layers import DenseStack, Dtype, Hourglass, batch_norm, conv
+from eamm_jax.ops.resizing import antialias_downsample
+from eamm_jax.types import Array, Keypoints
+
+NUMBERS_PER_KEYPOINT = 6  # two of position, four of the Jacobian
+JOINT_WIDTH = 64  # the heads' convolutions turn 64 numbers, or 4 x 16, into rows of 6
+
+
+class Emotion(NamedTuple):
+    """What the network finds in a frame.
+
+    Attributes:
+        displacement: of the moved keypoints, without heatmap.
+        logits: of the emotions.
+        features: of the frame alone.
+    """
+
+    displacement: Keypoints
+    logits: Float[Array, "b e"]
+    features: Float[Array, "b n"]
+
+
+def positional_code(x: Float[Array, "b k n"], frequencies: int) -> Float[Array, "b k _"]:
+    """x, then for each f of 1, 2, 4, ...: sin(f x), cos(f x) (Mildenhall et al. 2020, eq. 4)."""
+    parts = [x]
+    for power in range(frequencies):
+        parts += [jnp.sin(2.0**power * x), jnp.cos(2.0**power * x)]
+    return jnp.concatenate(parts, axis=-1)
+
+
+class BasicBlock(nn.Module):
+    """A residual block of ResNet-18 (He et al. 2016)."""
+
+    features: int
+    stride: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """(b, h, w, c) -> (b, h/stride, w/stride, features)."""
+        n, stride = self.features, (self.stride, self.stride)
+        y = conv(n, 3, self.dtype, strides=stride, use_bias=False, name="conv1")(x)
+        y = nn.relu(batch_norm(train, self.dtype, name="norm1")(y))
+        y = conv(n, 3, self.dtype, use_bias=False, name="conv2")(y)
+        y = batch_norm(train, self.dtype, name="norm2")(y)
+        if self.stride != 1 or x.shape[-1] != n:
+            x = conv(n, 1, self.dtype, strides=stride, use_bias=False, name="shortcut_conv")(x)
+            x = batch_norm(train, self.dtype, name="shortcut_norm")(x)
+        return nn.relu(x + y)
+
+
+class EmotionEncoder(nn.Module):
+    """One code for a frame."""
+
+    width: int
+    blocks: int
+    max_width: int
+    scale: float
+    stage_widths: tuple[int, ...]
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """(b, h, w, c) in [0, 1] -> (b, stage_widths[-1])."""
+        x = antialias_downsample(image, self.scale)
+        x = Hourglass(self.width, self.blocks, self.max_width, self.dtype, name="hourglass")(
+            x, train=train
+        )
+        x = conv(self.stage_widths[0], 3, self.dtype, use_bias=False, name="conv")(x)
+        x = nn.relu(batch_norm(train, self.dtype, name="norm")(x))
+        x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage, width in enumerate(self.stage_widths):
+            for index in range(2):
+                stride = 2 if stage > 0 and index == 0 else 1
+                x = BasicBlock(width, stride, self.dtype, name=f"stage_{stage}_{index}")(
+                    x, train=train
+                )
+        return x.mean(axis=(1, 2)).astype(jnp.float32)
+
+
+class FourKeypointHead(nn.Module):
+    """64 numbers to one row of 6 for each of a few keypoints (`final`)."""
+
+    num_moved: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
+        """Convolutions along the code, 64 -> 32 -> 16 -> 8 -> 6."""
+        x = code[:, :, None]
+        x = nn.Conv(2, (4,), strides=(2,), padding=1, dtype=self.dtype, name="conv_0")(x)
+        x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
+        x = nn.Conv(4, (4,), strides=(2,), padding=1, dtype=self.dtype, name="conv_1")(x)
+        x = nn.relu(x)
+        x = nn.Conv(self.num_moved, (3,), padding=0, dtype=self.dtype, name="conv_2")(x)
+        return x.swapaxes(1, 2)
+
+
+class AllKeypointHead(nn.Module):
+    """4 x 16 numbers to one row of 6 for every keypoint (`final_10`)."""
+
+    num_keypoints: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
+        """Convolutions along the rows of 16, 16 -> 8 -> 6."""
+        x = code.reshape(code.shape[0], 4, 16).swapaxes(1, 2)
+        x = nn.Conv(8, (3,), padding=1, dtype=self.dtype, name="conv_0")(x)
+        x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
+        x = nn.Conv(self.num_keypoints, (3,), padding=0, dtype=self.dtype, name="conv_1")(x)
+        return x.swapaxes(1, 2)
+
+
+class EmotionNetwork(nn.Module):
+    """Frame and audio keypoints to displacement and emotion.
+
+    Attributes:
+        head: one of `config.EMOTION_HEADS`; a converted checkpoint holds them all.
+        num_moved: how many keypoints the four-keypoint head moves.
+        The others are those of `ModelConfig`.
+    """
+
+    num_keypoints: int
+    num_emotions: int
+    num_moved: int
+    head: str
+    width: int
+    blocks: int
+    max_width: int
+    scale: float
+    stage_widths: tuple[int, ...]
+    code_widths: tuple[int, ...]
+    raw_widths: tuple[int, ...]
+    joint_widths: tuple[int, ...]
+    frequencies: int
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        """Encoder, classifier, and what the head needs."""
+        self.encoder = EmotionEncoder(
+            self.width, self.blocks, self.max_width, self.scale, self.stage_widths, self.dtype
+        )
+        self.classifier = nn.Dense(self.num_emotions)
+        self.keypoint_code = DenseStack(self.code_widths, self.dtype)
+        self.keypoint_raw = DenseStack(self.raw_widths, self.dtype)
+        self.joint = DenseStack((*self.joint_widths, JOINT_WIDTH), self.dtype)
+        self.final_few = FourKeypointHead(self.num_moved, self.dtype)
+        self.final_all = AllKeypointHead(self.num_keypoints, self.dtype)
+
+    def encode(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """Features of the frame alone, (b, n)."""
+        return self.encoder(image, train=train)
+
+    def displace(self, features: Float[Array, "b n"], keypoints: Keypoints) -> Keypoints:
+        """The displacement for audio keypoints, given a frame's features."""
+        b, k = keypoints.value.shape[:2]
+        numbers = jnp.concatenate([keypoints.value, keypoints.jacobian.reshape(b, k, 4)], axis=-1)
+        if self.head.startswith("linear_np"):
+            code = self.keypoint_raw(numbers.reshape(b, -1))
+        else:
+            code = positional_code(numbers, self.frequencies)
+            code = self.keypoint_code(code.reshape(b, -1))
+        code = self.joint(jnp.concatenate([features.astype(code.dtype), code], axis=-1))
+        final = self.final_all if self.head.endswith("_10") else self.final_few
+        rows = final(code).astype(jnp.float32)
+        return Keypoints(rows[..., :2], rows[..., 2:].reshape(b, -1, 2, 2))
+
+    def __call__(
+        self, image: Float[Array, "b h w c"], keypoints: Keypoints, *, train: bool = False
+    ) -> Emotion:
+        """Reads a frame (mouth masked, in [0, 1]) beside the audio keypoints of its time."""
+        features = self.encode(image, train=train)
+        displacement = self.displace(features, keypoints)
+        return Emotion(displacement, self.classifier(features), features)

@@ -1,0 +1,76 @@
+"""Coordinate grids and bilinear sampling.
+
+Two conventions meet here, and the published weights were trained with both: grids are
+corner-aligned (the first and last pixel *centres* are -1 and 1) while sampling is
+half-pixel aligned (-1 and 1 are the image's outer *edges*).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from eamm_jax.types import Array
+
+PADDINGS = ("zeros", "border", "reflection")
+
+
+def coordinate_grid(height: int, width: int) -> Float[Array, "h w 2"]:
+    """The (x, y) of every pixel, corner-aligned: 2 i / (n - 1) - 1."""
+    # Parity: corner-aligned although `grid_sample` is half-pixel aligned.
+    x = 2.0 * jnp.arange(width, dtype=jnp.float32) / (width - 1) - 1.0
+    y = 2.0 * jnp.arange(height, dtype=jnp.float32) / (height - 1) - 1.0
+    return jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1)
+
+
+def grid_sample(
+    image: Float[Array, "b h w c"], grid: Float[Array, "n i j 2"], *, padding: str = "zeros"
+) -> Float[Array, "n i j c"]:
+    """Samples an image bilinearly at the points of a grid, half-pixel aligned.
+
+    Args:
+        image: one image for each grid, or a single one (b = 1) that all grids share.
+        grid: points (x, y); -1 and 1 are the outer edges of the image.
+        padding: what lies beyond the edges: `zeros`, the nearest pixel (`border`), or the
+            image mirrored at its edges (`reflection`).
+
+    Returns:
+        The sampled values, in the image's dtype.
+    """
+    if padding not in PADDINGS:
+        raise ValueError(f"padding is {padding!r}; allowed are {PADDINGS}")
+    batch, height, width, channels = image.shape
+    x = _pixel_position(grid[..., 0], width, padding)
+    y = _pixel_position(grid[..., 1], height, padding)
+    left, top = jnp.floor(x), jnp.floor(y)
+    right_weight, bottom_weight = x - left, y - top
+    pixels = image.reshape(batch * height * width, channels)
+    first_pixel = 0 if batch == 1 else (jnp.arange(batch) * height * width)[:, None, None]
+
+    def corner(column: Array, row: Array, weight: Array) -> Array:
+        if padding == "zeros":
+            inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            weight = jnp.where(inside, weight, 0.0)
+        column = jnp.clip(column, 0, width - 1).astype(jnp.int32)
+        row = jnp.clip(row, 0, height - 1).astype(jnp.int32)
+        values = jnp.take(pixels, first_pixel + row * width + column, axis=0, mode="clip")
+        return values * weight[..., None].astype(image.dtype)
+
+    return (
+        corner(left, top, (1 - right_weight) * (1 - bottom_weight))
+        + corner(left + 1, top, right_weight * (1 - bottom_weight))
+        + corner(left, top + 1, (1 - right_weight) * bottom_weight)
+        + corner(left + 1, top + 1, right_weight * bottom_weight)
+    )
+
+
+def _pixel_position(coordinate: Array, size: int, padding: str) -> Array:
+    """From [-1, 1] to pixel indices, folded into the image as the padding says."""
+    position = ((coordinate + 1.0) * size - 1.0) / 2.0
+    if padding == "reflection":
+        # Mirrors lie at the outer edges, -1/2 and size - 1/2; a period is 2 size.
+        distance = jnp.abs(position + 0.5) % (2 * size)
+        position = jnp.minimum(distance, 2 * size - distance) - 0.5
+    if padding != "zeros":
+        position = jnp.clip(position, 0, size - 1)
+    return position

@@ -1,0 +1,88 @@
+"""Arithmetic on keypoints: gaussians, expectation, relative motion, emotion displacement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import ConvexHull
+
+from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.types import Array, Keypoints
+
+
+def inverse_2x2(matrix: Float[Array, "*b 2 2"]) -> Float[Array, "*b 2 2"]:
+    """The inverse by the adjugate; not finite where the matrix is singular."""
+    a, b = matrix[..., 0, 0], matrix[..., 0, 1]
+    c, d = matrix[..., 1, 0], matrix[..., 1, 1]
+    adjugate = jnp.stack([jnp.stack([d, -b], axis=-1), jnp.stack([-c, a], axis=-1)], axis=-2)
+    return adjugate / (a * d - b * c)[..., None, None]
+
+
+def heatmap_to_value(heatmap: Float[Array, "*b h w k"]) -> Float[Array, "*b k 2"]:
+    """The expected position under each heatmap (Siarohin et al. 2019, eq. 10)."""
+    grid = coordinate_grid(*heatmap.shape[-3:-1])
+    return jnp.einsum("...hwk,hwd->...kd", heatmap, grid)
+
+
+def keypoint_gaussians(
+    value: Float[Array, "b k 2"], height: int, width: int, variance: float
+) -> Float[Array, "b h w k"]:
+    """exp(-|z - value|^2 / (2 variance)) at every pixel z (Siarohin et al. 2019, eq. 6)."""
+    offset = coordinate_grid(height, width)[:, :, None, :] - value[:, None, None, :, :]
+    return jnp.exp(-0.5 * jnp.sum(offset**2, axis=-1) / variance)
+
+
+def relative_keypoints(
+    portrait: Keypoints, driving: Keypoints, initial: Keypoints, scale: float | Array = 1.0
+) -> Keypoints:
+    """The motion since the first driving frame, applied to the portrait.
+
+    value = portrait + scale (driving - initial); jacobian = J_driving J_initial^-1 J_portrait
+    (Siarohin et al. 2019, eq. 12; ARCHITECTURE.md section 4).
+    """
+    return Keypoints(
+        value=portrait.value + scale * (driving.value - initial.value),
+        jacobian=driving.jacobian @ inverse_2x2(initial.jacobian) @ portrait.jacobian,
+    )
+
+
+def movement_scale(portrait: np.ndarray, initial: np.ndarray) -> float:
+    """How much larger the portrait's face is than the driving one's.
+
+    Args:
+        portrait: (k, 2) keypoint positions of the portrait.
+        initial: (k, 2) positions in the first driving frame.
+
+    Returns:
+        sqrt of the ratio of the areas of their convex hulls.
+    """
+    # In two dimensions scipy calls the area of a hull its volume.
+    return float(np.sqrt(ConvexHull(portrait).volume) / np.sqrt(ConvexHull(initial).volume))
+
+
+def add_displacement(
+    keypoints: Keypoints,
+    displacement: Keypoints,
+    indices: Sequence[int],
+    weights: Sequence[float] | Array,
+) -> Keypoints:
+    """Moves some keypoints by an emotion's displacement, value and jacobian alike.
+
+    Args:
+        keypoints: all keypoints.
+        displacement: one displacement for each of `indices`.
+        indices: which keypoints are moved (1, 4, 6, 8 in the published model).
+        weights: how far each is moved; 1 in training, `DEMO_WEIGHTS` in the published demo.
+    """
+    where = np.asarray(indices)
+    weight = jnp.asarray(weights, jnp.float32)
+    return Keypoints(
+        value=keypoints.value.at[..., where, :].add(weight[:, None] * displacement.value),
+        jacobian=keypoints.jacobian.at[..., where, :, :].add(
+            weight[:, None, None] * displacement.jacobian
+        ),
+        heatmap=keypoints.heatmap,
+    )

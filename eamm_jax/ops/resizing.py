@@ -1,0 +1,82 @@
+"""Changing the resolution of images and maps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from eamm_jax.types import Array
+
+ANTIALIAS_SIGMA = 1.5
+"""Gaussian of the published anti-aliasing, in pixels, whatever the scale (ARCHITECTURE.md 2)."""
+
+
+def scale_sigma(scale: float) -> float:
+    """The parent model's gaussian for a scale: (1/scale - 1) / 2 pixels."""
+    return (1.0 / scale - 1.0) / 2.0
+
+
+def gaussian_kernel(sigma: float) -> np.ndarray:
+    """A normalised gaussian of 2 round(4 sigma) + 1 taps, float32."""
+    radius = round(4 * sigma)
+    offsets = np.arange(-radius, radius + 1, dtype=np.float64)
+    kernel = np.exp(-(offsets**2) / (2 * sigma**2))
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def antialias_downsample(
+    image: Float[Array, "b h w c"], scale: float, *, sigma: float = ANTIALIAS_SIGMA
+) -> Float[Array, "b i j c"]:
+    """Blurs with a gaussian (zeros beyond the edges), then keeps every (1/scale)-th pixel from 0.
+
+    The gaussian is separable and the stride drops most of its results, so each axis is one
+    product with a banded matrix.
+    """
+    if scale == 1:
+        return image
+    rows = _blur_matrix(image.shape[1], scale, sigma)
+    columns = _blur_matrix(image.shape[2], scale, sigma)
+    return jnp.einsum(
+        "ih,bhwc,jw->bijc", rows, image, columns, precision=jax.lax.Precision.HIGHEST
+    ).astype(image.dtype)
+
+
+def _blur_matrix(size: int, scale: float, sigma: float) -> np.ndarray:
+    """(size * scale, size): each row is the gaussian centred on one kept pixel."""
+    kernel = gaussian_kernel(sigma)
+    radius = len(kernel) // 2
+    step = int(1 / scale)
+    kept = np.arange(0, size, step)
+    taps = np.arange(size)[None, :] - kept[:, None] + radius
+    return np.where(
+        (taps >= 0) & (taps < len(kernel)), kernel[np.clip(taps, 0, len(kernel) - 1)], 0.0
+    ).astype(np.float32)
+
+
+def image_pyramid(
+    image: Float[Array, "b h w c"], scales: tuple[float, ...], *, sigma: float | None = None
+) -> tuple[Float[Array, "b _ _ c"], ...]:
+    """The image at each scale, for losses over several resolutions (Siarohin et al. 2019, 3.3).
+
+    Args:
+        image: the full-size image.
+        scales: 1 is the image itself.
+        sigma: gaussian for every scale, in pixels; None takes `ANTIALIAS_SIGMA`.
+    """
+    sigma = ANTIALIAS_SIGMA if sigma is None else sigma
+    return tuple(antialias_downsample(image, scale, sigma=sigma) for scale in scales)
+
+
+def resize_bilinear(image: Float[Array, "b h w c"], height: int, width: int) -> Array:
+    """Bilinear enlargement, half-pixel aligned, edges repeated."""
+    if image.shape[1:3] == (height, width):
+        return image
+    shape = (image.shape[0], height, width, image.shape[3])
+    return jax.image.resize(image, shape, "bilinear", antialias=False)
+
+
+def upsample_nearest(image: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    """Twice the size, each pixel repeated."""
+    return jnp.repeat(jnp.repeat(image, 2, axis=1), 2, axis=2)
