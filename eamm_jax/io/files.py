@@ -1,0 +1,175 @@
+"""Outputs that are complete or absent, and plain words about paths that cannot be used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eamm_jax.errors import UserError
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+"""What the operating system says when writing, and only writing, goes wrong."""
+
+
+def check_readable(path: str | os.PathLike[str], what: str) -> Path:
+    """Makes sure that an input file is there, before long work starts.
+
+    Args:
+        path: the file.
+        what: what it is to the user ("portrait", "speech"), for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: it does not exist, is not a file, is empty, or may not be read.
+    """
+    path = Path(path)
+    try:
+        is_file, size = path.is_file(), path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"No such {what}: {path}") from None
+    except (OSError, ValueError) as error:  # name too long, no permission, null byte
+        raise UserError(f"Cannot read the {what} {str(path)!r}: {_reason(error)}") from None
+    if path.is_dir():
+        raise UserError(f"Cannot read the {what} {path}: it is a folder, a file was expected")
+    if is_file and not size:
+        raise UserError(f"Cannot read the {what} {path}: the file is empty (0 bytes)")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"Cannot read the {what} {path}: permission denied")
+    return path
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """Makes sure that an output can be made, before long work starts.
+
+    Args:
+        path: the file or folder to be made.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: its folder does not exist or may not be written to, or `path` is there
+            already and is a device or the like, which must not be replaced.
+    """
+    path = Path(path)
+    try:
+        folder = path.resolve().parent
+        if not folder.exists():
+            raise UserError(f"Cannot write {path}: there is no folder {folder}; make it first")
+        if not folder.is_dir():
+            raise UserError(f"Cannot write {path}: {folder} is not a folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"Cannot write {path}: permission denied in {folder}")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"Cannot write {path}: it is neither a file nor a folder")
+    except (OSError, ValueError, RuntimeError) as error:  # too long, null byte, link loop
+        raise UserError(f"Cannot write {str(path)!r}: {_reason(error)}") from None
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words for an error, without numbers and file names."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The words for an output that failed: "Cannot write x.mp4: no space left on device"."""
+    return UserError(f"Cannot write {path}: {_reason(error)}; nothing was kept")
+
+
+def _temporary(target: Path) -> Path:
+    """A hidden name beside `target`, with its extension, that no other process uses."""
+    return target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}{target.suffix}")
+
+
+@contextmanager
+def _removed_on_failure(path: Path, temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:  # an interrupt must not leave half a file either
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise cannot_write(path, error) from error
+        raise
+
+
+@contextmanager
+def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes a file appear only when it is complete.
+
+    Args:
+        path: the file to be made; an existing one is replaced. A link is followed.
+
+    Yields:
+        A path beside it, with the same extension, to write to. When the block ends it is
+        renamed to `path`; when the block raises anything, interrupts included, it is removed.
+
+    Raises:
+        UserError: the file cannot be made, or the disk is full.
+    """
+    path = check_writable(path)
+    if path.is_dir():
+        raise UserError(f"Cannot write {path}: it is a folder, the name of a file was expected")
+    target = path.resolve()
+    temporary = _temporary(target)
+    with _removed_on_failure(path, temporary):
+        yield temporary
+        _flush_to_disk(temporary)
+        temporary.replace(target)
+
+
+@contextmanager
+def atomic_output_dir(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Makes a folder appear only when its content is complete.
+
+    Args:
+        path: the folder to be made.
+        overwrite: replace a folder that is there and not empty, once the new one is complete.
+
+    Yields:
+        An existing empty folder beside it. When the block ends it is renamed to `path`; when
+        the block raises anything, interrupts included, it is removed with its content.
+
+    Raises:
+        UserError: the folder cannot be made, the disk is full, or `path` is a file or (without
+            `overwrite`) a folder that is not empty.
+    """
+    path = check_writable(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"Cannot write the folder {path}: there is a file of that name")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise UserError(
+            f"Cannot write the folder {path}: it exists and is not empty; "
+            "name another or remove it first"
+        )
+    target = path.resolve()
+    temporary = _temporary(target)
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with _removed_on_failure(path, temporary):
+        yield temporary
+        if target.exists():
+            old = _temporary(target)
+            target.replace(old)
+            temporary.replace(target)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(target)
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Waits until a file's bytes are on the disk, so that a full one is noticed now."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
