@@ -1,0 +1,163 @@
+"""Pictures from any file that Pillow reads, and PNG files written whole.
+
+Pictures are RGB throughout. Transparent parts are laid over white; 16-bit grey is scaled to 8
+bits; embedded colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float, Float32, Shaped, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import atomic_output, atomic_output_dir, check_readable
+
+_log = logging.getLogger(__name__)
+
+
+def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.ndarray, "h w 3"]:
+    """Reads a picture.
+
+    Args:
+        path: any format, mode and orientation that Pillow reads; of animations the first frame.
+        size: side of the square that is wanted. A picture that is not square is cut to its
+            middle (and that is logged); another size is resized with Lanczos' filter; one
+            that fits already keeps its exact pixels. None keeps the whole picture as it is.
+
+    Returns:
+        RGB in [0, 1], of shape (size, size, 3) if a size was given.
+
+    Raises:
+        UserError: the file cannot be read, is not a picture, is damaged or too large.
+    """
+    path = check_readable(path, "picture")
+    image = _open(path)
+    if size is not None:
+        if image.width != image.height:
+            _log.info("%s is %d x %d pixels: used the square in its middle", path, *image.size)
+        image = fit_square(image, size)
+    return np.asarray(image, np.float32) / 255
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _as_rgb(path, ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise UserError(
+            f"Cannot read the picture {path}: it is not an image file that can be decoded; "
+            "give a PNG, JPEG or the like"
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UserError(
+            f"Cannot read the picture {path}: it has more than "
+            f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; make it smaller"
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError) as error:
+        # What Pillow's readers raise on files that are cut short or damaged.
+        raise UserError(f"Cannot read the picture {path}: the file is damaged ({error})") from None
+
+
+def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # Pillow would clip these to 255; the scale is that of 16-bit files.
+        grey = np.clip(np.asarray(image).astype(np.float64) / 65535, 0, 1)
+        image = Image.fromarray(to_uint8(grey))
+    if image.mode == "F":
+        raise UserError(
+            f"Cannot read the picture {path}: it holds floating-point numbers of unknown "
+            "range; save it with 8 bits"
+        )
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def fit_square(image: Image.Image, size: int, pixel_aspect_ratio: float = 1.0) -> Image.Image:
+    """Cuts the square in the middle of a picture and resizes it, with antialiasing.
+
+    Args:
+        image: the picture.
+        size: side of the result.
+        pixel_aspect_ratio: width of a pixel divided by its height, where they are not square.
+
+    Returns:
+        A picture of size x size; the same pixels if the picture was that already.
+    """
+    shown_width = image.width * pixel_aspect_ratio
+    side = min(shown_width, image.height)
+    half_width, half_height = side / pixel_aspect_ratio / 2, side / 2
+    x, y = image.width / 2, image.height / 2
+    box = (x - half_width, y - half_height, x + half_width, y + half_height)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+
+
+def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Rounds pixels in [0, 1] to 0..255, clipping what lies outside."""
+    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def _encode(path: Path, image: Shaped[np.ndarray, "h w 3"]) -> None:
+    pixels = image if image.dtype == np.uint8 else to_uint8(image)
+    with path.open("xb") as file:
+        Image.fromarray(pixels).save(file, "PNG")
+
+
+def write_png(path: str | os.PathLike[str], image: Shaped[np.ndarray, "h w 3"]) -> None:
+    """Writes a picture: uint8, or floats in [0, 1]; RGB.
+
+    Raises:
+        UserError: the file cannot be written; nothing is left of it then.
+    """
+    with atomic_output(path) as temporary:
+        _encode(temporary, image)
+
+
+class PngSequence:
+    """Writes frames as 000000.png, 000001.png ... into a folder that appears when complete.
+
+        with PngSequence("frames") as frames:
+            frames.write(frame)
+
+    Args:
+        folder: where to; it must not be there, or be empty.
+
+    Raises:
+        UserError: on entering or writing: the folder cannot be made, holds files, or the disk
+            is full. Whatever the `with` block raises, nothing is left of the folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self._folder = Path(folder)
+        self._resources = ExitStack()
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self._temporary = self._resources.enter_context(atomic_output_dir(self._folder))
+        return self
+
+    def write(self, frame: Shaped[np.ndarray, "h w 3"]) -> None:
+        """Adds a frame: uint8, or floats in [0, 1]; RGB."""
+        _encode(self._temporary / f"{self._count:06d}.png", frame)
+        self._count += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._resources.__exit__(kind, error, traceback)

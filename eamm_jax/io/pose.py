@@ -1,0 +1,71 @@
+"""Head poses from `.npy` files, as 3DDFA_V2 and the published media give them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import check_readable
+from eamm_jax.types import POSE_NUMBERS
+
+_EXPECTED = (
+    "expected a .npy file of shape (frames, 7) or (frames, 6): "
+    "yaw, pitch, roll, scale, tx, ty (and tz) for each frame"
+)
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+
+
+def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
+    """Reads a still head pose or a track of them.
+
+    Args:
+        path: a `.npy` file of shape (m, 7) or (m, 6), or (7,) or (6,) for a still pose.
+
+    Returns:
+        One row a frame, m > 0, with the six or seven numbers that the file holds.
+
+    Raises:
+        UserError: the file cannot be read, is not such an array, or holds a number that is
+            not finite.
+    """
+    path = check_readable(path, "head pose")
+    array = _load(path)
+    rows = np.atleast_2d(array)
+    if (
+        array.dtype.kind not in "fiu"
+        or rows.ndim != 2
+        or not len(rows)
+        or rows.shape[1] not in (POSE_NUMBERS, POSE_NUMBERS + 1)
+    ):
+        raise UserError(
+            f"Cannot use the head pose {path}: it holds {array.dtype} of shape {array.shape}; "
+            + _EXPECTED
+        )
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise UserError(
+            f"Cannot use the head pose {path}: {bad.sum()} of {len(rows)} frames hold NaN or "
+            f"infinite numbers, the first is frame {bad.argmax()}"
+        )
+    return rows.astype(np.float32)
+
+
+def _load(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        magic = file.read(len(_NPY))
+    if magic != _NPY:
+        found = "a .npz or zip archive" if magic.startswith(_ZIP) else "not a .npy file"
+        raise UserError(f"Cannot use the head pose {path}: it is {found}; {_EXPECTED}")
+    try:
+        # Mapped, so that a header that promises more than the file holds is found out before
+        # memory is set aside for it.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is damaged"
+        raise UserError(
+            f"Cannot use the head pose {path}: {reason.lower().rstrip('.')}; {_EXPECTED}"
+        ) from None
