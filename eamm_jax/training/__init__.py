@@ -1,0 +1,1 @@
+"""Training: losses, stages, the loop that runs them, and what it saves."""
