@@ -7,24 +7,21 @@ so that only the 16 kHz result is ever held whole.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
 from eamm_jax.errors import UserError
+from eamm_jax.io.decoding import decoded, opened
 from eamm_jax.io.files import check_readable
 from eamm_jax.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import av
-
-_log = logging.getLogger(__name__)
 
 MIN_SPEECH_SAMPLES = 27 * 160 + 400
 """0.295 s, the sound behind the 28 MFCC rows that one video frame hears: less than that never
@@ -54,31 +51,13 @@ class SoundInfo(NamedTuple):
     channels: int
 
 
-def _open_sound(path: Path) -> tuple[av.container.InputContainer, av.AudioStream]:
-    import av
-
-    try:
-        container = av.open(str(path), metadata_errors="replace")
-    except (av.error.FFmpegError, UnicodeError) as error:
-        raise UserError(
-            f"Cannot read the sound of {path}: it is not a sound or video file that can be "
-            f"decoded ({getattr(error, 'strerror', error)})"
-        ) from None
-    stream = container.streams.best("audio")
-    if stream is None:
-        container.close()
-        raise UserError(f"{path} has no sound track; give a file with speech in it")
-    return container, cast("av.AudioStream", stream)
-
-
 def sound_info(path: str | os.PathLike[str]) -> SoundInfo:
     """Codec, rate and channels of a file's sound track.
 
     Raises:
         UserError: the file cannot be read or has no sound track.
     """
-    container, stream = _open_sound(check_readable(path, "sound file"))
-    with container:
+    with opened(check_readable(path, "sound file"), "audio") as (_, stream):
         return SoundInfo(stream.codec_context.name, stream.rate, stream.channels)
 
 
@@ -97,38 +76,16 @@ def _as_planar_float(frame: av.AudioFrame) -> Float32[np.ndarray, "channels n"]:
 def sound_blocks(path: str | os.PathLike[str]) -> Iterator[Block]:
     """Decodes a file's sound at its own rate and channels, block by block.
 
-    A file that is cut short or damaged gives what could be decoded, with a warning logged.
-
     Raises:
         UserError: the file cannot be read or has no sound track, or a sample is not a number.
     """
-    import av
-
     path = check_readable(path, "sound file")
-    container, stream = _open_sound(path)
-    damaged = 0
-    with container:
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError:
-                damaged += 1  # the file ends within a packet
-                break
-            if packet is None:
-                break
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                damaged += 1
-                continue
-            for frame in frames:
-                samples = _as_planar_float(frame)
-                if not np.isfinite(samples).all():
-                    raise UserError(f"The sound of {path} holds NaN or infinite samples")
-                yield Block(samples, frame.rate)
-    if damaged:
-        _log.warning("%s is damaged or cut short: used the sound that could be decoded", path)
+    with opened(path, "audio") as (container, stream):
+        for frame in decoded(path, container, stream):
+            samples = _as_planar_float(frame)
+            if not np.isfinite(samples).all():
+                raise UserError(f"The sound of {path} holds NaN or infinite samples")
+            yield Block(samples, frame.rate)
 
 
 def read_audio(path: str | os.PathLike[str]) -> Float32[np.ndarray, " n"]:
