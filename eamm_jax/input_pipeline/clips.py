@@ -1,0 +1,222 @@
+"""What a clip is, what each kind of data set does with it, and when it cannot be used.
+
+Rules are those of ARCHITECTURE.md section 5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, OneEuro
+from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS
+
+WINDOW_FRAMES = CLIP_FRAMES + 1
+"""Consecutive frames an example needs: the portrait, then the clip."""
+
+STORED_POSE_NUMBERS = 7
+"""Numbers a frame in a pose file: the six that are used, and tz."""
+
+STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
+"""MFCC rows and columns a frame in a sound file: column 0, the log energy, is not used."""
+
+LENGTH_TOLERANCE = 2
+"""Frames by which sound and picture may differ: codecs cut sound in packets of their own."""
+
+
+class BadClip(Exception):  # noqa: N818 - it names a clip, and is always caught
+    """A clip that cannot be used; the message says why, without the clip's name."""
+
+
+class ClipName(NamedTuple):
+    """Where a clip stands in its data set: `<identity>/<clip>`, sorted by both."""
+
+    identity: str
+    clip: str
+
+    def __str__(self) -> str:
+        return f"{self.identity}/{self.clip}"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video with its sound and head pose, frames still encoded.
+
+    Attributes:
+        num_frames: frames in the video.
+        encoded_frame: gives the bytes of frame n's PNG; raises `BadClip`.
+        pose: 3DDFA_V2 head pose of each frame, or None if it was not asked for.
+        windows: MFCC windows of each frame, or None if they were not asked for.
+    """
+
+    num_frames: int
+    encoded_frame: Callable[[int], bytes]
+    pose: Float32[np.ndarray, "t 7"] | None = None
+    windows: Float32[np.ndarray, "t 28 13"] | None = None
+
+    def motion(
+        self,
+    ) -> tuple[Float32[np.ndarray, "t 7"], Float32[np.ndarray, "u 28 13"], int]:
+        """Pose, MFCC windows, and the number of frames that have both.
+
+        Raises:
+            BadClip: the tracks disagree, hold numbers that are not finite, or are too short.
+        """
+        if self.pose is None or self.windows is None:
+            raise ValueError("the clip was opened without its pose and sound")
+        if self.pose.ndim != 2 or self.pose.shape[1] != STORED_POSE_NUMBERS:
+            raise BadClip(f"its poses have shape {self.pose.shape}, not (frames, 7)")
+        if self.windows.ndim != 3 or self.windows.shape[1:] != STORED_WINDOW:
+            raise BadClip(f"its MFCC windows have shape {self.windows.shape}, not (frames, 28, 13)")
+        poses, windows = len(self.pose), len(self.windows)
+        if poses != self.num_frames:
+            raise BadClip(f"it has {self.num_frames} frames but {poses} poses")
+        if abs(windows - self.num_frames) > LENGTH_TOLERANCE:
+            raise BadClip(f"it has {self.num_frames} frames but {windows} MFCC windows")
+        for what, track in (("pose", self.pose), ("MFCC window", self.windows)):
+            finite = np.isfinite(track).reshape(len(track), -1).all(axis=1)
+            if not finite.all():
+                raise BadClip(f"the {what} of frame {np.argmin(finite)} is not finite")
+        length = min(self.num_frames, windows)
+        if length < WINDOW_FRAMES:
+            raise BadClip(f"it has {length} windows; at least {WINDOW_FRAMES} are needed")
+        return self.pose, self.windows, length
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is peculiar to a data set.
+
+    Attributes:
+        name: as given on the command line.
+        split_by_clip: clips, not identities, are divided into training and validation
+            (in LRW the folder above a clip is its word; who speaks is not known).
+        starts_early: clips are short and start at frames 3 to 7.
+        emotional: names carry a label; the portrait comes from a neutral clip of the same
+            person; poses are smoothed.
+    """
+
+    name: str
+    split_by_clip: bool = False
+    starts_early: bool = False
+    emotional: bool = False
+
+    def starts(self, length: int) -> range:
+        """The frames where an example may start, in a clip of `length` usable frames."""
+        if self.starts_early:
+            last = min(7, length - WINDOW_FRAMES)
+            return range(min(3, last), last + 1)
+        return range(3, length - 20) if length >= 24 else range(1)
+
+    def validation_share(self, name: ClipName) -> float:
+        """A number in [0, 1), the same for all clips that must stay together.
+
+        Clips with a number below the validation fraction validate, the others train. It
+        depends on the name alone, so it is the same for every run, process and packing.
+        """
+        key = str(name) if self.split_by_clip else name.identity
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+    def emotion(self, name: ClipName) -> int:
+        """The index into `EMOTIONS` that the clip's name tells, or -1.
+
+        Raises:
+            BadClip: names of this kind carry a label, and this one has none.
+        """
+        if not self.emotional:
+            return -1
+        match = re.fullmatch(r"([a-z]+)_level_([1-3])_(\d+)", name.clip)
+        if not match or match[1] not in EMOTIONS:
+            raise BadClip(
+                "its name is not <emotion>_level_<1..3>_<take> "
+                f"with an emotion of {', '.join(EMOTIONS)}"
+            )
+        if match[1] == "neutral" and match[2] != "1":
+            raise BadClip(f"its name says level {match[2]}, but neutral has level 1 only")
+        return EMOTIONS.index(match[1])
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("lrw", split_by_clip=True, starts_early=True),
+        Kind("mead", emotional=True),
+        Kind("voxceleb"),
+    )
+}
+"""The data sets the published system was trained on; any other speech video is a `voxceleb`."""
+
+
+def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes a square PNG.
+
+    Args:
+        data: the encoded image.
+        size: rows and columns wanted; None leaves them as they are. Smaller and larger
+            images are resized by an anti-aliased bilinear filter.
+
+    Raises:
+        BadClip: the image cannot be decoded, or is not square.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width != image.height:
+                raise BadClip(f"is {image.width}x{image.height}, not square")
+            pixels = image.convert("RGB")
+    except BadClip:
+        raise
+    except Exception as error:  # Pillow lets out whatever a damaged file led to
+        raise BadClip("is not a readable PNG") from error
+    if size is not None and pixels.size != (size, size):
+        pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(pixels)
+
+
+def decode_frames(clip: Clip, start: int, count: int, size: int | None) -> list[np.ndarray]:
+    """Frames `start` .. `start + count - 1` of a clip, each (size, size, 3).
+
+    Raises:
+        BadClip: a frame is missing or unreadable; the message says which.
+    """
+    frames = []
+    for n in range(start, start + count):
+        data = clip.encoded_frame(n)
+        try:
+            frames.append(decode_frame(data, size))
+        except BadClip as error:
+            raise BadClip(f"frame {n} {error}") from error
+    return frames
+
+
+def smooth_pose(
+    pose: Float[np.ndarray, "t n"], parameters: OneEuro = TRAINING_POSE_FILTER
+) -> Float32[np.ndarray, "t n"]:
+    """The one-euro filter on the host (ARCHITECTURE.md section 5: poses in MEAD training).
+
+    The same filter as `eamm_jax.ops.smoothing.one_euro`, which the animator runs on the
+    device; here a track is filtered whole in a reader's process, which must not touch JAX's
+    devices, and once for every length of clip.
+    """
+    gain, mincutoff, beta, dcutoff, frequency = parameters
+
+    def alpha(cutoff: np.ndarray | float) -> np.ndarray | float:
+        return 1.0 / (1.0 + frequency / (2.0 * np.pi * cutoff))
+
+    track = pose.astype(np.float64) * gain
+    smoothed = np.empty_like(track)
+    smoothed[0] = track[0]
+    speed = np.zeros_like(track[0])
+    for t in range(1, len(track)):
+        rate = (track[t] - track[t - 1]) * frequency
+        speed = speed + alpha(dcutoff) * (rate - speed)
+        weight = alpha(mincutoff + beta * np.abs(speed))
+        smoothed[t] = weight * track[t] + (1.0 - weight) * smoothed[t - 1]
+    return (smoothed / gain).astype(np.float32)

@@ -1,0 +1,199 @@
+"""One training example from one clip (ARCHITECTURE.md section 5)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import (
+    WINDOW_FRAMES,
+    BadClip,
+    Kind,
+    decode_frames,
+    smooth_pose,
+)
+from eamm_jax.input_pipeline.sources import ClipFolder
+from eamm_jax.types import POSE_NUMBERS, Clips, Pairs
+
+OnBadClip = Literal["error", "skip"]
+
+MAX_BAD_IN_A_ROW = 100
+"""Bad clips met in a row before the fault is taken to be the folder's."""
+
+
+class Example(NamedTuple):
+    """A training example and where it came from.
+
+    Attributes:
+        data: a `Clips` or `Pairs` without the batch axis.
+        name: `<kind>:<identity>/<clip>`.
+        skipped: name and fault of every bad clip that was met on the way.
+    """
+
+    data: Clips | Pairs
+    name: str
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class ExampleReader(ABC):
+    """Reads examples of one folder.
+
+    Where clips may be skipped, a bad one's place is taken by the next good one rather than
+    left empty: every process of a run makes the same number of batches, and an example
+    depends on nothing but its group and seed.
+    """
+
+    def __init__(
+        self,
+        folder: ClipFolder,
+        kind: Kind,
+        groups: Sequence[Sequence[int]],
+        *,
+        size: int,
+        on_bad_clip: OnBadClip,
+    ):
+        """Sets up a reader; reads nothing.
+
+        Args:
+            folder: the clips.
+            kind: its rules.
+            groups: clips that an example may be cut from, by their indices in
+                `folder.names`: one clip each, or all clips of an identity.
+            size: rows and columns of the images wanted.
+            on_bad_clip: `error` stops at the first bad clip, `skip` notes it and goes on.
+        """
+        self._folder = folder
+        self._kind = kind
+        self._groups = groups
+        self._size = size
+        self._on_bad_clip = on_bad_clip
+
+    @abstractmethod
+    def _cut(
+        self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]
+    ) -> Clips | Pairs:
+        """Cuts an example from clip number `index`, or raises `BadClip`."""
+
+    def read(self, group: int, seed: int) -> Example:
+        """An example from a clip of group number `group`, or of the next that has a good one.
+
+        Raises:
+            UserError: a clip is bad and may not be skipped, or none but bad ones were met.
+        """
+        rng = np.random.default_rng(seed)
+        skipped: list[tuple[str, str]] = []
+        for index in self._candidates(group, rng):
+            try:
+                return Example(self._cut(index, rng, skipped), self._name(index), tuple(skipped))
+            except BadClip as fault:
+                self._skip(index, fault, skipped)
+            if len(skipped) >= MAX_BAD_IN_A_ROW:
+                break
+        first, fault_of_first = skipped[0]
+        raise UserError(
+            f"{len(skipped)} bad clips in a row and no good one; the first: "
+            f"{first}: {fault_of_first} (look for the cause with python -m data.check)"
+        )
+
+    def _candidates(self, group: int, rng: np.random.Generator) -> Iterator[int]:
+        """Clips in the order they are tried."""
+        for offset in range(len(self._groups)):
+            clips = self._groups[(group + offset) % len(self._groups)]
+            yield from _rotated(clips, rng)
+
+    def _name(self, index: int) -> str:
+        return f"{self._kind.name}:{self._folder.names[index]}"
+
+    def _skip(self, index: int, fault: BadClip, skipped: list[tuple[str, str]]) -> None:
+        if self._on_bad_clip == "error":
+            raise UserError(
+                f"bad clip {self._name(index)}: {fault} (repair or remove it, or set "
+                "on_bad_clip to 'skip' to go on without such clips)"
+            ) from fault
+        skipped.append((self._name(index), str(fault)))
+
+
+class PairReader(ExampleReader):
+    """Two frames of a clip, the earlier as the source (stage 0).
+
+    The two may be one and the same frame, as in the parent's training.
+    """
+
+    def _cut(self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]) -> Pairs:
+        clip = self._folder.open(index)
+        first, second = sorted(rng.integers(clip.num_frames, size=2).tolist())
+        return Pairs(
+            source=decode_frames(clip, first, 1, self._size)[0],
+            driving=decode_frames(clip, second, 1, self._size)[0],
+        )
+
+
+class ClipReader(ExampleReader):
+    """Sixteen consecutive frames with sound, pose and portrait (stages 1, 1 fine-tune and 2).
+
+    The portrait is frame r and the clip r + 1 .. r + 16; in an emotional data set the
+    portrait is a frame of a random neutral clip of the same person.
+    """
+
+    def __init__(
+        self,
+        folder: ClipFolder,
+        kind: Kind,
+        groups: Sequence[Sequence[int]],
+        *,
+        size: int,
+        on_bad_clip: OnBadClip,
+    ):
+        """Sets up a reader; see `ExampleReader`."""
+        super().__init__(folder, kind, groups, size=size, on_bad_clip=on_bad_clip)
+        self._neutral: dict[str, list[int]] = {}
+        if kind.emotional:
+            for index in (index for group in groups for index in group):
+                identity, clip = folder.names[index]
+                if clip.startswith("neutral_"):
+                    self._neutral.setdefault(identity, []).append(index)
+
+    def _cut(self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]) -> Clips:
+        kind = self._kind
+        emotion = kind.emotion(self._folder.names[index])
+        clip = self._folder.open(index)
+        pose, windows, length = clip.motion()
+        starts = kind.starts(length)
+        start = int(rng.integers(starts.start, starts.stop))
+        frames = decode_frames(clip, start, WINDOW_FRAMES, self._size)
+        portrait = frames[0]
+        if kind.emotional:
+            portrait = self._neutral_portrait(index, rng, skipped)
+            pose = smooth_pose(pose)
+        window = slice(start + 1, start + WINDOW_FRAMES)
+        return Clips(
+            portrait=portrait,
+            frames=np.stack(frames[1:]),
+            audio=windows[window, :, 1:],
+            pose=pose[window, :POSE_NUMBERS],
+            emotion=np.asarray(emotion, np.int32),
+        )
+
+    def _neutral_portrait(
+        self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]
+    ) -> np.ndarray:
+        identity = self._folder.names[index].identity
+        for candidate in _rotated(self._neutral.get(identity, []), rng):
+            try:
+                clip = self._folder.open(candidate)
+                frame = int(rng.integers(clip.num_frames))
+                return decode_frames(clip, frame, 1, self._size)[0]
+            except BadClip as fault:
+                self._skip(candidate, fault, skipped)
+        raise BadClip(f"{identity} has no usable neutral clip to take the portrait from")
+
+
+def _rotated(clips: Sequence[int], rng: np.random.Generator) -> Iterator[int]:
+    """All clips, from a random one on."""
+    first = int(rng.integers(len(clips))) if len(clips) > 1 else 0
+    yield from clips[first:]
+    yield from clips[:first]

@@ -1,0 +1,134 @@
+"""The published folder layout (ARCHITECTURE.md section 5), read directly.
+
+<root>/fomm_crop/<identity>/<clip>/0.png, 1.png, ...    cropped frames
+<root>/fomm_pose_crop/<identity>/<clip>.npy             (frames, 7)
+<root>/MFCC/<identity>/<clip>.npy                       (frames, 28, 13)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName
+
+FRAMES_FOLDER = "fomm_crop"
+POSE_FOLDER = "fomm_pose_crop"
+SOUND_FOLDER = "MFCC"
+
+
+class PublishedFolder:
+    """The clips of a folder in the published layout.
+
+    Attributes:
+        root: the folder.
+        names: its clips, sorted.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, with_motion: bool):
+        """Lists the clips; opens none.
+
+        Args:
+            root: the folder that holds `fomm_crop`.
+            with_motion: sound and pose are wanted, and their folders must exist.
+
+        Raises:
+            UserError: there is no such folder, or no clip in it.
+        """
+        self.root = Path(root)
+        self._with_motion = with_motion
+        wanted = [FRAMES_FOLDER, POSE_FOLDER, SOUND_FOLDER] if with_motion else [FRAMES_FOLDER]
+        missing = [folder for folder in wanted if not (self.root / folder).is_dir()]
+        if missing:
+            looked_for = " and ".join(str(self.root / folder) for folder in missing)
+            raise UserError(
+                f"{self.root} is not in the published layout: looked for {looked_for}, "
+                f"{_found_instead(self.root)}"
+            )
+        self.names = [
+            ClipName(identity, clip)
+            for identity in _folders(self.root / FRAMES_FOLDER)
+            for clip in _folders(self.root / FRAMES_FOLDER / identity)
+        ]
+        if not self.names:
+            raise UserError(
+                f"{self.root} holds no clips: looked for "
+                f"{self.root / FRAMES_FOLDER}/<identity>/<clip>/0.png, "
+                f"{_found_instead(self.root / FRAMES_FOLDER)}"
+            )
+
+    def open(self, index: int) -> Clip:
+        """Clip number `index` of `names`.
+
+        Raises:
+            BadClip: a frame or a track is missing or unreadable.
+        """
+        name = self.names[index]
+        folder = self.root / FRAMES_FOLDER / name.identity / name.clip
+        pose = windows = None
+        if self._with_motion:
+            pose = _load_track(self.root / POSE_FOLDER / name.identity / f"{name.clip}.npy")
+            windows = _load_track(self.root / SOUND_FOLDER / name.identity / f"{name.clip}.npy")
+
+        def encoded_frame(n: int) -> bytes:
+            path = folder / f"{n}.png"
+            try:
+                return path.read_bytes()
+            except OSError as error:
+                raise BadClip(f"frame {n} is unreadable ({path}: {error.strerror})") from error
+
+        return Clip(_count_frames(folder), encoded_frame, pose, windows)
+
+
+def _folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def _found_instead(folder: Path) -> str:
+    if not folder.is_dir():
+        return "but there is no such folder"
+    found = sorted(entry.name for entry in folder.iterdir())
+    if not found:
+        return "but the folder is empty"
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"but found {', '.join(found[:5])}{more}"
+
+
+def _count_frames(folder: Path) -> int:
+    """The number of frames, which must be numbered from 0 without a gap."""
+    try:
+        stems = [Path(entry).stem for entry in os.listdir(folder) if entry.endswith(".png")]
+    except OSError as error:
+        raise BadClip(f"its frames are unreadable ({folder}: {error.strerror})") from error
+    strange = [stem for stem in stems if str(stem) != str(_number(stem))]
+    if strange:
+        raise BadClip(f"frame {strange[0]}.png is not numbered as 0.png, 1.png, ...")
+    numbers = {int(stem) for stem in stems}
+    gaps = set(range(max(numbers, default=-1))) - numbers
+    if gaps:
+        more = f" and {len(gaps) - 1} more are" if len(gaps) > 1 else " is"
+        raise BadClip(f"frame {min(gaps)}{more} missing ({max(numbers)}.png is the last)")
+    if not numbers:
+        raise BadClip("it has no frames")
+    return len(numbers)
+
+
+def _number(stem: str) -> int | None:
+    return int(stem) if stem.isdecimal() and stem.isascii() else None
+
+
+def _load_track(path: Path) -> np.ndarray:
+    try:
+        with path.open("rb") as file:
+            track = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise BadClip(f"{path} is missing") from error
+    except (OSError, ValueError, EOFError, MemoryError) as error:
+        raise BadClip(f"{path} is not a readable .npy file of numbers") from error
+    if track.dtype.kind not in "fiu":
+        raise BadClip(f"{path} is not a readable .npy file of numbers")
+    return track.astype(np.float32)
