@@ -86,7 +86,7 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def _temporary(target: Path) -> Path:
     """A hidden name beside `target`, with its extension, that no other process uses."""
-    return target.with_name(f".{target.stem[:100]}.{secrets.token_hex(4)}{target.suffix}")
+    return target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}{target.suffix}")
 
 
 @contextmanager
