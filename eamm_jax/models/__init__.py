@@ -28,8 +28,15 @@ class Networks(NamedTuple):
     vgg19: VGG19
 
 
-def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
-    """The networks of a configuration, computing in `dtype`; they hold no parameters."""
+def build(config: ModelConfig, dtype: Dtype = jnp.float32, *, fast: bool = False) -> Networks:
+    """The networks of a configuration; they hold no parameters.
+
+    Args:
+        config: widths, depths, resolutions.
+        dtype: what they compute in.
+        fast: whether the generator uses the algorithms of `ops/convolution.py`, which need
+            float32 and pay on a CPU; the parameters are the same.
+    """
     return Networks(
         kp_detector=KeypointDetector(
             num_keypoints=config.num_keypoints,
@@ -53,6 +60,7 @@ def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
             motion_scale=config.motion_scale,
             gaussian_variance=config.gaussian_variance,
             dtype=dtype,
+            fast=fast,
         ),
         discriminator=MultiScaleDiscriminator(
             num_scales=len(config.discriminator_scales),

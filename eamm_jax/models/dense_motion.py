@@ -67,6 +67,7 @@ class DenseMotionNetwork(nn.Module):
     max_width: int
     variance: float
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(
@@ -87,9 +88,10 @@ class DenseMotionNetwork(nn.Module):
         )
         heatmap = jnp.pad(heatmap, ((0, 0), (0, 0), (0, 0), (1, 0)))  # none for the background
         inputs = jnp.concatenate([heatmap[..., None], warped.transpose(0, 2, 3, 1, 4)], axis=-1)
-        x = Hourglass(self.width, self.blocks, self.max_width, self.dtype, name="hourglass")(
-            inputs.reshape(b, h, w, m * (1 + c)), train=train
+        hourglass = Hourglass(
+            self.width, self.blocks, self.max_width, self.dtype, self.fast, name="hourglass"
         )
+        x = hourglass(inputs.reshape(b, h, w, m * (1 + c)), train=train)
         scores = conv(m, HEAD_KERNEL, self.dtype, name="mask")(x).astype(jnp.float32)
         mask = jax.nn.softmax(scores, axis=-1)
         deformation = jnp.einsum(

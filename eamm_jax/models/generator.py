@@ -53,6 +53,7 @@ class Generator(nn.Module):
     motion_scale: float
     gaussian_variance: float
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     def setup(self) -> None:
         """Encoder, dense motion, decoder."""
@@ -66,9 +67,10 @@ class Generator(nn.Module):
             self.motion_max_width,
             self.gaussian_variance,
             self.dtype,
+            self.fast,
         )
-        self.res = [ResBlock(self.dtype) for _ in range(self.res_blocks)]
-        self.up = [UpBlock(n, self.dtype) for n in reversed(widths[:-1])]
+        self.res = [ResBlock(self.dtype, self.fast) for _ in range(self.res_blocks)]
+        self.up = [UpBlock(n, self.dtype, self.fast) for n in reversed(widths[:-1])]
         self.final = nn.Conv(
             self.num_channels,
             (END_KERNEL, END_KERNEL),
@@ -83,23 +85,28 @@ class Generator(nn.Module):
             x = block(x, train=train)
         return PortraitCode(x, antialias_downsample(portrait, self.motion_scale))
 
-    def render(
+    def move(
         self,
         code: PortraitCode,
         portrait: Keypoints,
         driving: Keypoints,
         *,
         train: bool = False,
-    ) -> Rendering:
-        """Frames at the driving keypoints; one portrait may serve all of them (b = 1)."""
+    ) -> tuple[Float[Array, "b i j n"], DenseMotion]:
+        """The portrait's features where the driving keypoints put them; one portrait may
+        serve all frames (b = 1).
+        """
         motion = self.dense_motion(code.thumbnail, portrait, driving, train=train)
         h, w = code.features.shape[1:3]
-        x = grid_sample(code.features, resize_bilinear(motion.deformation, h, w))
-        x = x * resize_bilinear(motion.occlusion, h, w).astype(x.dtype)
+        moved = grid_sample(code.features, resize_bilinear(motion.deformation, h, w))
+        return moved * resize_bilinear(motion.occlusion, h, w).astype(moved.dtype), motion
+
+    def draw(self, moved: Float[Array, "b i j n"], *, train: bool = False) -> Array:
+        """Frames (b, h, w, c) in [0, 1] from moved features."""
+        x = moved
         for block in (*self.res, *self.up):
             x = block(x, train=train)
-        prediction = jax.nn.sigmoid(self.final(x).astype(jnp.float32))
-        return Rendering(prediction, motion)
+        return jax.nn.sigmoid(self.final(x).astype(jnp.float32))
 
     def __call__(
         self,
@@ -109,8 +116,10 @@ class Generator(nn.Module):
         *,
         train: bool = False,
     ) -> Rendering:
-        """`encode`, then `render`."""
-        return self.render(self.encode(image, train=train), portrait, driving, train=train)
+        """`encode`, `move` and `draw`."""
+        code = self.encode(image, train=train)
+        moved, motion = self.move(code, portrait, driving, train=train)
+        return Rendering(self.draw(moved, train=train), motion)
 
 
 def deform(image: Float[Array, "b h w c"], motion: DenseMotion) -> Array:

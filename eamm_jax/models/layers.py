@@ -2,10 +2,15 @@
 
 Parameters, batch statistics and the normalisation's arithmetic are float32; `dtype` is
 what convolutions compute in. Padding is explicit and symmetric, as in the published code.
+
+Blocks with `fast` compute the same from the same parameters by the algorithms of
+`ops/convolution.py`. What these derive from a kernel is read from the collection `prepared`
+where it is given, and derived at every call otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,10 +18,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.ops.convolution import (
+    WINOGRAD_TILE,
+    conv3x3_upsampled,
+    conv3x3_winograd,
+    upsampled_kernel,
+    winograd_kernel,
+)
 from eamm_jax.ops.resizing import upsample_nearest
 from eamm_jax.types import Array
 
 Dtype = Any
+
+FAST_UPSAMPLING_PIXELS = 8 * 8
+"""Smallest map whose enlargement gains by `conv3x3_upsampled` (benchmarks/inference.py)."""
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
@@ -40,6 +55,32 @@ def batch_norm(train: bool, dtype: Dtype, *, name: str) -> nn.BatchNorm:
         use_fast_variance=False,
         name=name,
     )
+
+
+class TransformedConv(nn.Module):
+    """A 3x3 convolution by another algorithm; parameters are those of `nn.Conv`.
+
+    Attributes:
+        features: output channels.
+        transform: of the kernel, done once.
+        apply_kernel: the convolution with the transformed kernel, without bias.
+    """
+
+    features: int
+    transform: Callable[[Array], Array]
+    apply_kernel: Callable[[Array, Array], Array]
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Array:
+        """As the algorithm says."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        if self.has_variable("prepared", "kernel") or self.is_mutable_collection("prepared"):
+            kernel = self.variable("prepared", "kernel", self.transform, kernel).value
+        else:
+            kernel = self.transform(kernel)
+        return self.apply_kernel(x, kernel) + bias
 
 
 class SameBlock(nn.Module):
@@ -75,11 +116,15 @@ class UpBlock(nn.Module):
 
     features: int
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) -> (b, 2 h, 2 w, features)."""
-        x = conv(self.features, 3, self.dtype, name="conv")(upsample_nearest(x))
+        if self.fast:
+            x = TransformedConv(self.features, upsampled_kernel, conv3x3_upsampled, name="conv")(x)
+        else:
+            x = conv(self.features, 3, self.dtype, name="conv")(upsample_nearest(x))
         return nn.relu(batch_norm(train, self.dtype, name="norm")(x))
 
 
@@ -87,15 +132,23 @@ class ResBlock(nn.Module):
     """x + conv(relu(bn(conv(relu(bn(x))))))."""
 
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """Keeps shape."""
-        features = x.shape[-1]
+        _, height, width, features = x.shape
+        tiled = height % WINOGRAD_TILE == width % WINOGRAD_TILE == 0
+
+        def convolve(y: Array, name: str) -> Array:
+            if self.fast and tiled:
+                return TransformedConv(features, winograd_kernel, conv3x3_winograd, name=name)(y)
+            return conv(features, 3, self.dtype, name=name)(y)
+
         y = nn.relu(batch_norm(train, self.dtype, name="norm1")(x))
-        y = conv(features, 3, self.dtype, name="conv1")(y)
+        y = convolve(y, "conv1")
         y = nn.relu(batch_norm(train, self.dtype, name="norm2")(y))
-        return x + conv(features, 3, self.dtype, name="conv2")(y)
+        return x + convolve(y, "conv2")
 
 
 class Hourglass(nn.Module):
@@ -111,6 +164,7 @@ class Hourglass(nn.Module):
     blocks: int
     max_width: int
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
@@ -123,7 +177,9 @@ class Hourglass(nn.Module):
         out = skips.pop()
         for step, level in enumerate(reversed(range(self.blocks))):
             features = min(self.max_width, self.width * 2**level)
-            out = UpBlock(features, self.dtype, name=f"up_{step}")(out, train=train)
+            # The transformed kernel is larger: it pays only where the map outweighs it.
+            fast = self.fast and out.shape[1] * out.shape[2] >= FAST_UPSAMPLING_PIXELS
+            out = UpBlock(features, self.dtype, fast, name=f"up_{step}")(out, train=train)
             skip = skips.pop()
             out = jnp.concatenate([out, skip.astype(out.dtype)], axis=-1)
         return out
