@@ -258,4 +258,5 @@ def load(
     except PickleError:
         raise
     except (LookupError, TypeError, ValueError, OverflowError) as error:
-        raise CorruptError(str(error) or type(error).__name__) from error
+        # Messages of the decoder quote the file at length.
+        raise CorruptError("its pickle is not well-formed") from error

@@ -217,9 +217,9 @@ def _zip_entries(source: Source) -> dict[str, zipfile.ZipInfo]:
         with zipfile.ZipFile(source.stream) as archive:
             listed = archive.infolist()
     except (zipfile.BadZipFile, ValueError, LookupError, OverflowError, struct.error) as error:
-        raise CorruptError(str(error)) from error
+        raise CorruptError("it has no proper zip directory at its end") from error
     except NotImplementedError as error:
-        raise UserError(f"{source.path}: its zip archive cannot be read: {error}") from error
+        raise UserError(f"{source.path}: its kind of zip archive cannot be read") from error
     entries = {info.filename: info for info in listed}
     if len(entries) != len(listed):
         raise CorruptError("its zip archive has several records of one name")
