@@ -52,6 +52,8 @@ def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.nda
 def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
+            # What else Pillow has to say about a damaged file is an error soon, or no matter.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _as_rgb(path, ImageOps.exif_transpose(image))

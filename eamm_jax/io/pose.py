@@ -65,7 +65,8 @@ def _load(path: Path) -> np.ndarray:
         # memory is set aside for it.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is damaged"
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(
-            f"Cannot use the head pose {path}: {reason.lower().rstrip('.')}; {_EXPECTED}"
+            f"Cannot use the head pose {path}: it is cut short, damaged or holds Python objects "
+            f"({reason}); {_EXPECTED}"
         ) from None
