@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def write_clip(
         seed: of its looks and numbers; by default it follows from its name.
     """
     if seed is None:
-        seed = int.from_bytes(f"{identity}/{clip}".encode()[-8:])
+        seed = zlib.crc32(f"{identity}/{clip}".encode())
     rng = np.random.default_rng(seed)
     folder = root / "fomm_crop" / identity / clip
     folder.mkdir(parents=True)

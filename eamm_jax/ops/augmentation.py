@@ -1,0 +1,377 @@
+"""Random changes of training frames, on the device and over whole batches at once.
+
+Each change is a deterministic core that takes its parameters, and a random function that
+takes `rng` first and draws them. Where the published code draws once for a clip, so is done
+here, and the clips of a batch differ; where it draws for every frame, frames differ too.
+Frames are (b, t, h, w, 3) in [0, 1] and stay within it.
+
+ARCHITECTURE.md section 5 lists which stage uses what. Lengths in pixels are meant at 256x256,
+the published size, and scale with the image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from eamm_jax.ops.grids import grid_sample
+from eamm_jax.types import Array
+
+PUBLISHED_SIZE = 256
+
+MOUTH_BOX = (85, 160, 185, 220)
+"""Left, top, right and bottom of the mouth mask at 256x256: 100x60 around (135, 190)."""
+
+MOUTH_FILL = 0.5
+"""What the mouth is masked with when nothing may be random: the mean of the training noise.
+
+The emotion net's first layer is a gaussian blur (sigma 1.5) that leaves 0.054 of the noise's
+standard deviation of 0.289, so that in training the box looks like a nearly even grey. Of all
+fixed fills the mean is, after that layer, nearest to a random draw: 0.054 away (root mean
+square), where another draw of noise would be 0.077 away.
+"""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, the grey of Pillow and torchvision
+
+
+class ColourJitter(NamedTuple):
+    """How far colours are changed (published: 0.1 each in stages 0 and 1, nothing in part 2).
+
+    Attributes:
+        brightness: the factor is drawn from 1 - brightness to 1 + brightness.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the shift is drawn from -hue to hue, in turns of the colour circle.
+    """
+
+    brightness: float = 0.1
+    contrast: float = 0.1
+    saturation: float = 0.1
+    hue: float = 0.1
+
+
+class EmotionAugmentation(NamedTuple):
+    """What the emotion net's input goes through in part 2 (ARCHITECTURE.md section 5).
+
+    Pixels are meant at 256x256; of a pair of limits the second is exclusive.
+
+    Attributes:
+        mask_mouth: hide the mouth, so that emotion is not read off what is being said.
+        flip: mirror half of the clips.
+        rotation: largest angle, in degrees.
+        perspective: limits of the shift in `warp_perspective`, before its random sign, or
+            None for no such warp.
+        enlargement: limits of the enlargement in `warp_perspective`, likewise.
+        jitter: of colours, or None.
+    """
+
+    mask_mouth: bool = True
+    flip: bool = True
+    rotation: float = 30.0
+    perspective: tuple[int, int] | None = (20, 30)
+    enlargement: tuple[int, int] = (20, 40)
+    jitter: ColourJitter | None = None
+
+
+PUBLISHED_JITTER = ColourJitter()
+PUBLISHED_EMOTION_AUGMENTATION = EmotionAugmentation()
+
+
+# Colour.
+
+
+def adjust_brightness(
+    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
+) -> Float[Array, "*b h w 3"]:
+    """Black at factor 0, unchanged at 1."""
+    return jnp.clip(frames * _per_image(factor, frames), 0.0, 1.0)
+
+
+def adjust_contrast(
+    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
+) -> Float[Array, "*b h w 3"]:
+    """At factor 0 each frame is the even grey of its own mean, unchanged at 1."""
+    mean = jnp.mean(_grey(frames), axis=(-3, -2), keepdims=True)
+    return _blend(mean, frames, factor)
+
+
+def adjust_saturation(
+    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
+) -> Float[Array, "*b h w 3"]:
+    """Greyscale at factor 0, unchanged at 1."""
+    return _blend(_grey(frames), frames, factor)
+
+
+def adjust_hue(
+    frames: Float[Array, "*b h w 3"], shift: Float[Array, "*b"] | float
+) -> Float[Array, "*b h w 3"]:
+    """Turns the hue by `shift` (1 is the whole colour circle); saturation and value stay."""
+    value = jnp.max(frames, axis=-1)
+    chroma = value - jnp.min(frames, axis=-1)
+    red, green, blue = frames[..., 0], frames[..., 1], frames[..., 2]
+    divisor = jnp.where(chroma > 0, chroma, 1.0)
+    sextant = jnp.where(
+        value == red,
+        (green - blue) / divisor,
+        jnp.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+    )
+    sextant = sextant + 6.0 * _per_image(shift, frames)[..., 0]
+    # Red, green and blue fall from the value along the circle, each from its own corner.
+    corner = (jnp.array([5.0, 3.0, 1.0]) + sextant[..., None]) % 6.0
+    fall = jnp.clip(jnp.minimum(corner, 4.0 - corner), 0.0, 1.0)
+    return value[..., None] - chroma[..., None] * fall
+
+
+_ADJUSTMENTS = (adjust_brightness, adjust_saturation, adjust_hue, adjust_contrast)
+
+
+def adjust_colours(
+    frames: Float[Array, "b t h w 3"],
+    factors: Float[Array, "b 4"],
+    order: Int[Array, "b 4"],
+) -> Float[Array, "b t h w 3"]:
+    """Brightness, saturation, hue and contrast, in an order of each clip's own.
+
+    Args:
+        frames: clips.
+        factors: of the four adjustments, in that order.
+        order: a permutation of 0..3 for each clip: which adjustment comes first, and so on.
+    """
+
+    def of_clip(clip: Array, factors: Array, order: Array) -> Array:
+        def adjust(place: Array, clip: Array) -> Array:
+            # One clip cannot branch on its own within a batch, so all four are computed and
+            # one is kept: elementwise work, small beside any network's.
+            which = order[place]
+            return jax.lax.switch(which, _ADJUSTMENTS, clip, factors[which])
+
+        return jax.lax.fori_loop(0, len(_ADJUSTMENTS), adjust, clip)
+
+    return jax.vmap(of_clip)(frames, factors, order)
+
+
+def jitter_colours(
+    rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], amount: ColourJitter = PUBLISHED_JITTER
+) -> Float[Array, "b t h w 3"]:
+    """Changes each clip's colours at random, all its frames alike, in a random order."""
+    factor_rng, order_rng = jax.random.split(rng)
+    batch = frames.shape[0]
+    centre = jnp.array([1.0, 1.0, 0.0, 1.0])
+    reach = jnp.array([amount.brightness, amount.saturation, amount.hue, amount.contrast])
+    lowest = jnp.where(centre > 0, jnp.maximum(centre - reach, 0.0), -reach)
+    factors = jax.random.uniform(
+        factor_rng, (batch, 4), minval=lowest, maxval=centre + reach, dtype=jnp.float32
+    )
+    order = jax.random.permutation(
+        order_rng, jnp.tile(jnp.arange(4), (batch, 1)), axis=1, independent=True
+    )
+    return adjust_colours(frames, factors, order)
+
+
+def _grey(frames: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:
+    return jnp.sum(frames * jnp.array(_LUMA, frames.dtype), axis=-1, keepdims=True)
+
+
+def _blend(from_: Array, to: Array, factor: Array | float) -> Array:
+    return jnp.clip(from_ + _per_image(factor, to) * (to - from_), 0.0, 1.0)
+
+
+def _per_image(value: Array | float, frames: Array) -> Array:
+    """Gives a value of each image (or clip, or of them all) the axes to meet its pixels."""
+    value = jnp.asarray(value)
+    return value.reshape(value.shape + (1,) * (frames.ndim - value.ndim))
+
+
+# Flips and the mouth mask.
+
+
+def flip_horizontally(
+    frames: Float[Array, "b t h w 3"], flipped: Bool[Array, " b"]
+) -> Float[Array, "b t h w 3"]:
+    """Mirrors the clips that are marked."""
+    return jnp.where(_per_image(flipped, frames), frames[..., ::-1, :], frames)
+
+
+def flip_at_random(
+    rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"]
+) -> Float[Array, "b t h w 3"]:
+    """Mirrors each clip with a probability of one half."""
+    return flip_horizontally(frames, jax.random.bernoulli(rng, 0.5, frames.shape[:1]))
+
+
+def mask_mouth(
+    frames: Float[Array, "*b h w 3"], fill: Float[Array, "*b h w 3"] | float = MOUTH_FILL
+) -> Float[Array, "*b h w 3"]:
+    """Hides the mouth of frames that are aligned as in training.
+
+    Args:
+        frames: aligned frames.
+        fill: what to see in the box; by default the same grey always, for inference.
+    """
+    height, width = frames.shape[-3:-1]
+    left, top, right, bottom = (
+        round(edge * size / PUBLISHED_SIZE)
+        for edge, size in zip(MOUTH_BOX, (width, height) * 2, strict=True)
+    )
+    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[:, None]
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    return jnp.where(inside, fill, frames)
+
+
+def mask_mouth_with_noise(
+    rng: PRNGKeyArray, frames: Float[Array, "*b h w 3"]
+) -> Float[Array, "*b h w 3"]:
+    """Hides the mouth behind uniform noise, as in training."""
+    return mask_mouth(frames, jax.random.uniform(rng, frames.shape, frames.dtype))
+
+
+# Rotation and perspective.
+
+
+def rotate(
+    frames: Float[Array, "b t h w 3"], degrees: Float[Array, " b"]
+) -> Float[Array, "b t h w 3"]:
+    """Rotates square clips about their middle, counter-clockwise; corners come in black."""
+    x, y = _pixel_grid(*frames.shape[2:4])
+    angle = jnp.deg2rad(degrees)[:, None, None, None]
+    cosine, sine = jnp.cos(angle), jnp.sin(angle)
+    # Rows run downwards: the point that is turned to (x, y) lies clockwise from it on screen.
+    grid = jnp.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1)
+    return _sample(frames, grid, padding="zeros")
+
+
+def rotate_at_random(
+    rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], degrees: float = 30.0
+) -> Float[Array, "b t h w 3"]:
+    """Rotates each clip by an angle within +-`degrees`, all its frames alike."""
+    angles = jax.random.uniform(rng, frames.shape[:1], minval=-degrees, maxval=degrees)
+    return rotate(frames, angles)
+
+
+def warp_perspective(
+    frames: Float[Array, "b t h w 3"],
+    shift: Float[Array, "b t"],
+    enlargement: Float[Array, "b t"],
+) -> Float[Array, "b t h w 3"]:
+    """Tilts square frames backwards or forwards: a square becomes a trapezium.
+
+    The square exceeds the frame by `enlargement` on every side. Its top corners stay; the
+    bottom ones move inwards by `shift`. Beyond the frame its edge is repeated.
+
+    Args:
+        frames: clips of square frames.
+        shift: in pixels at 256x256; negative moves the corners outwards.
+        enlargement: in pixels at 256x256; negative makes the square smaller than the frame.
+    """
+    size = frames.shape[2]
+    scale = size / PUBLISHED_SIZE
+    margin = enlargement[:, :, None, None] * scale
+    side = size + 2 * margin
+    # The homography of this symmetric trapezium, inverted by hand. In coordinates of the
+    # square from 0 to 1, with k the width of its bottom edge after the shift:
+    #   v = k y / (1 - (1 - k) y),    u - 1/2 = (x - 1/2) / (1 - (1 - k) y).
+    narrowing = 2 * shift[:, :, None, None] * scale / side
+    row, column = jnp.arange(size)[:, None], jnp.arange(size)
+    y, x = (row + margin) / side, (column + margin) / side
+    divisor = 1.0 - narrowing * y
+    source_x = (0.5 + (x - 0.5) / divisor) * side - margin
+    source_y = (1.0 - narrowing) * y / divisor * side - margin
+    to_grid = jnp.stack(jnp.broadcast_arrays(source_x, source_y), axis=-1)
+    return _sample(frames, (2 * to_grid + 1) / size - 1, padding="border")
+
+
+def warp_perspective_at_random(
+    rng: PRNGKeyArray,
+    frames: Float[Array, "b t h w 3"],
+    shift: tuple[int, int] = (20, 30),
+    enlargement: tuple[int, int] = (20, 40),
+) -> Float[Array, "b t h w 3"]:
+    """Tilts every frame on its own, by whole pixels of random sign.
+
+    Args:
+        rng: all that is random follows from it.
+        frames: clips of square frames.
+        shift: limits of the shift's size; the second is exclusive.
+        enlargement: limits of the enlargement's size, likewise.
+    """
+
+    def draw(rng: PRNGKeyArray, limits: tuple[int, int]) -> Array:
+        size_rng, sign_rng = jax.random.split(rng)
+        pixels = jax.random.randint(size_rng, frames.shape[:2], *limits)
+        return pixels * jax.random.rademacher(sign_rng, frames.shape[:2], jnp.float32)
+
+    shift_rng, enlargement_rng = jax.random.split(rng)
+    return warp_perspective(frames, draw(shift_rng, shift), draw(enlargement_rng, enlargement))
+
+
+def _pixel_grid(height: int, width: int) -> tuple[Float[Array, "1 w"], Float[Array, "h 1"]]:
+    """The x and y of the pixels' centres where -1 and 1 are the image's edges."""
+    x = (2 * jnp.arange(width, dtype=jnp.float32) + 1) / width - 1
+    y = (2 * jnp.arange(height, dtype=jnp.float32) + 1) / height - 1
+    return x[None, :], y[:, None]
+
+
+def _sample(frames: Array, grid: Array, *, padding: str) -> Array:
+    """Samples (b, t, ...) frames at a grid for each, or for each clip."""
+    batch, time = frames.shape[:2]
+    grid = jnp.broadcast_to(grid, (batch, time, *grid.shape[2:]))
+    flat = grid_sample(
+        frames.reshape(batch * time, *frames.shape[2:]),
+        grid.reshape(batch * time, *grid.shape[2:]),
+        padding=padding,
+    )
+    return flat.reshape(frames.shape)
+
+
+# What a stage does.
+
+
+def augment_emotion_frames(
+    rng: PRNGKeyArray,
+    frames: Float[Array, "b t h w 3"],
+    config: EmotionAugmentation = PUBLISHED_EMOTION_AUGMENTATION,
+) -> Float[Array, "b t h w 3"]:
+    """What the emotion net sees of a clip in part 2: masked, mirrored, rotated, tilted.
+
+    Args:
+        rng: all that is random follows from it.
+        frames: the clips as the teacher sees them.
+        config: what to do; the default is as published.
+    """
+    mask_rng, flip_rng, rotation_rng, perspective_rng, jitter_rng = jax.random.split(rng, 5)
+    if config.mask_mouth:
+        frames = mask_mouth_with_noise(mask_rng, frames)
+    if config.flip:
+        frames = flip_at_random(flip_rng, frames)
+    if config.rotation:
+        frames = rotate_at_random(rotation_rng, frames, config.rotation)
+    if config.perspective is not None:
+        frames = warp_perspective_at_random(
+            perspective_rng, frames, config.perspective, config.enlargement
+        )
+    if config.jitter is not None:
+        frames = jitter_colours(jitter_rng, frames, config.jitter)
+    return frames
+
+
+def augment_pair(
+    rng: PRNGKeyArray,
+    source: Float[Array, "b h w 3"],
+    driving: Float[Array, "b h w 3"],
+    jitter: ColourJitter = PUBLISHED_JITTER,
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
+    """Augments pairs of frames for stage 0, both frames of a pair alike.
+
+    As in the parent, half of the pairs change places (time runs backwards), half of the rest
+    are mirrored, and colours are jittered.
+    """
+    turn_rng, flip_rng, jitter_rng = jax.random.split(rng, 3)
+    pairs = jnp.stack([source, driving], axis=1)
+    turned = jax.random.bernoulli(turn_rng, 0.5, pairs.shape[:1])
+    flipped = jax.random.bernoulli(flip_rng, 0.5, pairs.shape[:1]) & ~turned
+    pairs = jnp.where(_per_image(turned, pairs), pairs[:, ::-1], pairs)
+    pairs = jitter_colours(jitter_rng, flip_horizontally(pairs, flipped), jitter)
+    return pairs[:, 0], pairs[:, 1]
