@@ -113,6 +113,10 @@ class TorchTensor:
         """
         return self._source.read_tensor(self)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """For `np.asarray`; always a new array."""
+        return self.read() if dtype is None else self.read().astype(dtype, copy=False)
+
 
 class Source:
     """The file's bytes, by position; every read is checked against its size."""
