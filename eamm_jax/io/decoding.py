@@ -16,6 +16,18 @@ from eamm_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
+_TEXT_PROBE = 1024
+"""Bytes; media files have something unprintable among so many."""
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins like text: FFmpeg would follow a playlist and film other text."""
+    with path.open("rb") as file:
+        head = file.read(_TEXT_PROBE)
+    text = head.decode("utf-8", errors="ignore")
+    whole = len(text.encode()) > len(head) - 4  # but for a character that is cut in two
+    return whole and all(c.isprintable() or c in "\t\n\r\f\ufeff" for c in text)
+
 
 @contextmanager
 def opened(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[Any, Any]]:
@@ -34,8 +46,10 @@ def opened(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[Any, A
     import av
 
     wanted = {"audio": "sound", "video": "video"}[kind]
+    if _is_text(path):
+        raise UserError(f"Cannot read the {wanted} of {path}: it is a text file")
     try:
-        # Playlists and the like must not make a file reach for the network.
+        # What is in a file must not make us open another one, or the network.
         container = av.open(
             str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
         )
