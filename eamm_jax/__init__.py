@@ -2,7 +2,8 @@
 
 Imports inside the package go one way (`tests/test_layers.py` enforces it):
 ``cli`` -> whole jobs (``animate``, ...) -> ``training`` -> ``input_pipeline`` ->
-``conversion`` -> ``models`` -> ``features`` -> ``io`` -> ``ops`` -> ``types``, ``errors``.
+``conversion`` -> ``models`` -> ``features`` -> ``io`` -> ``ops`` -> ``types``, ``constants``,
+``errors``.
 """
 
 __version__ = "0.1.0"

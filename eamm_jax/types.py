@@ -19,26 +19,14 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from eamm_jax.constants import AUDIO_WINDOW as AUDIO_WINDOW
+from eamm_jax.constants import CLIP_FRAMES as CLIP_FRAMES
+from eamm_jax.constants import EMOTIONS as EMOTIONS
+from eamm_jax.constants import FRAME_RATE as FRAME_RATE
+from eamm_jax.constants import POSE_NUMBERS as POSE_NUMBERS
+from eamm_jax.constants import SAMPLE_RATE as SAMPLE_RATE
+
 Array = jax.Array
-
-FRAME_RATE = 25
-"""Video frames a second, everywhere in the system (ARCHITECTURE.md section 1)."""
-
-SAMPLE_RATE = 16_000
-"""Sound samples a second, mono (ARCHITECTURE.md section 1)."""
-
-EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
-"""The eight emotions; a label's number is its index here."""
-
-
-CLIP_FRAMES = 16
-"""Consecutive frames in a training clip (ARCHITECTURE.md section 5)."""
-
-AUDIO_WINDOW = (28, 12)
-"""MFCC rows and columns that one video frame hears (ARCHITECTURE.md section 1)."""
-
-POSE_NUMBERS = 6
-"""Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""
 
 
 class Clips(NamedTuple):

@@ -18,7 +18,7 @@ LAYERS = [
     {"features"},
     {"io"},
     {"ops"},
-    {"types", "errors"},
+    {"types", "constants", "errors"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable
@@ -17,6 +18,14 @@ EXIT_INTERRUPTED = 130
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that half-written files are removed on the way out.
     raise SystemExit(128 + signum)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Answers a wrong flag with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with the code for bad input."""
+        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 
 
 def run(job: Callable[[], None]) -> NoReturn:

@@ -93,9 +93,7 @@ class Generator(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[Float[Array, "b i j n"], DenseMotion]:
-        """The portrait's features where the driving keypoints put them; one portrait may
-        serve all frames (b = 1).
-        """
+        """The portrait's features, moved; one portrait may serve all frames (b = 1)."""
         motion = self.dense_motion(code.thumbnail, portrait, driving, train=train)
         h, w = code.features.shape[1:3]
         moved = grid_sample(code.features, resize_bilinear(motion.deformation, h, w))
@@ -104,8 +102,10 @@ class Generator(nn.Module):
     def draw(self, moved: Float[Array, "b i j n"], *, train: bool = False) -> Array:
         """Frames (b, h, w, c) in [0, 1] from moved features."""
         x = moved
-        for block in (*self.res, *self.up):
-            x = block(x, train=train)
+        for res in self.res:
+            x = res(x, train=train)
+        for up in self.up:
+            x = up(x, train=train)
         return jax.nn.sigmoid(self.final(x).astype(jnp.float32))
 
     def __call__(

@@ -77,10 +77,10 @@ def conv3x3_winograd(
         for j in range(_INPUT_TILE)
     ]
     tiles = jnp.stack(places).reshape(_INPUT_TILE**2, -1)
-    tiles = np.kron(_INPUT_TRANSFORM, _INPUT_TRANSFORM) @ tiles
+    tiles = jnp.matmul(np.kron(_INPUT_TRANSFORM, _INPUT_TRANSFORM), tiles)
     tiles = tiles.reshape(_INPUT_TILE**2, -1, c)
     products = jnp.einsum("ptc,pco->pto", tiles, kernel).reshape(_INPUT_TILE**2, -1)
-    out = np.kron(_OUTPUT_TRANSFORM, _OUTPUT_TRANSFORM) @ products
+    out = jnp.matmul(np.kron(_OUTPUT_TRANSFORM, _OUTPUT_TRANSFORM), products)
     out = out.reshape(WINOGRAD_TILE, WINOGRAD_TILE, b, rows, columns, -1)
     return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, -1)
 

@@ -1,0 +1,582 @@
+"""Animates a portrait: arrays in, frames out as they are made.
+
+The data flow of ARCHITECTURE.md section 1. What does not change from frame to frame (the
+portrait's features, keypoints and code) is computed once; the rest runs in chunks of a fixed
+number of frames that hand on their state (LSTM, filters), so that nothing is compiled again
+for a sound of another length, memory does not grow with it, and the chunk's size does not
+change the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from eamm_jax import features
+from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.errors import UserError
+from eamm_jax.models import build
+from eamm_jax.models.audio_to_motion import LSTMState
+from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.generator import PortraitCode
+from eamm_jax.ops import augmentation
+from eamm_jax.ops.keypoints import add_displacement, movement_scale, relative_keypoints
+from eamm_jax.ops.smoothing import (
+    EMOTION_FILTER,
+    KEYPOINT_FILTER,
+    POSE_FILTER,
+    OneEuro,
+    OneEuroState,
+    initial_state,
+    one_euro,
+)
+from eamm_jax.types import POSE_NUMBERS, Array, Keypoints
+
+Variables = dict[str, Any]
+
+DEFAULT_CHUNK = 8
+"""Frames in flight: enough to share the reading of weights, few enough to start soon."""
+
+POSE_CHUNK = 64
+"""Rows of a pose track that are filtered at once."""
+
+DEMO_AUDIO_WEIGHT = 1.6
+"""How strongly sound counts in the published demo (ARCHITECTURE.md section 4)."""
+
+DEMO_EMOTION_WEIGHTS = {1: 0.2, 4: 1.0, 6: 1.0, 8: 0.0}
+"""Share of each keypoint's displacement that the published demo adds (section 4)."""
+
+TALKING_NETWORKS = ("kp_detector", "generator", "audio_feature", "kp_detector_a")
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a user may choose for one animation; the defaults are the published demo's.
+
+    Attributes:
+        audio_weight: how strongly sound counts beside portrait and pose.
+        emotion_strength: factor on the emotion's displacement; 0 is neutral.
+        smoothing: whether keypoints, displacement and pose tracks are filtered.
+        relative: whether motion since the first frame is applied to the portrait's own
+            keypoints, instead of the keypoints themselves.
+        adapt_scale: in relative mode, whether motion is scaled to the size of the face.
+        mask_mouth: whether the mouth in the emotional frames is hidden, as in training.
+        augment_emotion: whether those frames are also flipped, rotated and tilted at random,
+            as the published demo does.
+        neutral: whether each frame is drawn without emotion as well.
+        seed: of what is random.
+    """
+
+    audio_weight: float = DEMO_AUDIO_WEIGHT
+    emotion_strength: float = 1.0
+    smoothing: bool = True
+    relative: bool = False
+    adapt_scale: bool = False
+    mask_mouth: bool = True
+    augment_emotion: bool = False
+    neutral: bool = False
+    seed: int = 0
+
+
+class AnimatedFrame(NamedTuple):
+    """One frame, RGB.
+
+    Attributes:
+        image: with the emotion, if there is one.
+        neutral: the same moment without emotion, where `Settings.neutral` asks for it.
+    """
+
+    image: np.ndarray
+    neutral: np.ndarray | None
+
+
+class Animation:
+    """The frames of one animation, made as they are asked for; its length is known before."""
+
+    def __init__(self, length: int, frames: Iterator[AnimatedFrame]):
+        self._length, self._frames = length, frames
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[AnimatedFrame]:
+        return self._frames
+
+
+class Portrait(NamedTuple):
+    """All that the networks need of a portrait."""
+
+    code: PortraitCode
+    keypoints: Keypoints
+    audio_code: Float[Array, "1 n"]
+
+
+class FilterState(NamedTuple):
+    """What the filters of keypoints and of displacement remember."""
+
+    keypoints: tuple[OneEuroState, OneEuroState]
+    displacement: tuple[OneEuroState, OneEuroState]
+
+
+class Animator:
+    """A loaded model, ready to animate any number of portraits.
+
+        animator = Animator.from_checkpoint("weights")
+        for frame in animator.animate(portrait, speech, pose, emotion_frames):
+            show(frame.image)
+
+    Args:
+        config: of the model.
+        variables: parameters and statistics by network name, as `load_checkpoint` returns
+            them; `emo_detector` may be missing, if no emotion is asked for.
+        chunk: frames computed at a time.
+        dtype: `float32`, or `bfloat16` for accelerators that compute faster in it.
+        fast: whether to use the algorithms of `ops/convolution.py`; by default where they
+            pay, on a CPU in float32.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        variables: Variables,
+        *,
+        chunk: int = DEFAULT_CHUNK,
+        dtype: str = "float32",
+        fast: bool | None = None,
+    ):
+        if dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
+        if chunk < 1:
+            raise UserError(f"chunk is {chunk}; it must be 1 or more frames")
+        missing = [name for name in TALKING_NETWORKS if name not in variables]
+        if missing:
+            raise UserError(
+                f"the checkpoint holds no {', '.join(missing)}; convert it again with the "
+                "published files that do (see docs/conversion.md)"
+            )
+        self.config = config
+        self.chunk = chunk
+        on_cpu = jax.default_backend() == "cpu"
+        self._fast = (on_cpu and dtype == "float32") if fast is None else fast
+        # On a CPU one frame at a time stays in the cache; elsewhere a chunk fills the device.
+        self._one_by_one = on_cpu
+        self._networks = build(config, jnp.dtype(dtype), fast=self._fast)
+        names = [n for n in (*TALKING_NETWORKS, "emo_detector") if n in variables]
+        self._variables = jax.device_put({name: variables[name] for name in names})
+        self._compile()
+        if self._fast:
+            generator = self._variables["generator"]
+            self._variables["generator"] = {**generator, **self._prepare(generator)}
+
+    @classmethod
+    def from_checkpoint(
+        cls, folder: str | Path, *, emotion: bool = True, **options: Any
+    ) -> Animator:
+        """Loads a converted checkpoint, or the one a training run keeps.
+
+        Args:
+            folder: written by `convert_torch_weights.py` or `train.py`.
+            emotion: whether the emotion network is loaded too.
+            **options: as for `Animator`.
+
+        Raises:
+            UserError: it is not such a folder, or something in it is missing or damaged.
+        """
+        networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
+        config, variables = load_checkpoint(folder, networks)
+        return cls(config, variables, **options)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square portraits, emotional frames and results."""
+        return self.config.image_size
+
+    def animate(
+        self,
+        portrait: Float32[np.ndarray, "s s 3"],
+        speech: Float32[np.ndarray, " n"],
+        pose: Float[np.ndarray, "m _"],
+        emotion_frames: Iterable[UInt8[np.ndarray, "s s 3"]] | None = None,
+        settings: Settings | None = None,
+        *,
+        as_uint8: bool = True,
+    ) -> Animation:
+        """The frames of an animation, 25 a second.
+
+        Args:
+            portrait: RGB in [0, 1].
+            speech: mono samples at 16 kHz.
+            pose: head poses (yaw, pitch, roll in degrees, scale, tx, ty and, unused, tz); a
+                single one is held, a track is continued or cut to the length of the speech.
+            emotion_frames: aligned frames of an emotional face at 25 a second, repeated from
+                the start when they end; read as they are needed, each once. Without them the
+                face stays neutral.
+            settings: see `Settings`.
+            as_uint8: whether frames are bytes, or float32 in [0, 1].
+
+        Returns:
+            What yields the frames as they are made, and knows how many there will be.
+
+        Raises:
+            UserError: an input has a wrong size, or the checkpoint lacks the emotion network.
+        """
+        settings = settings or Settings()
+        self._check(portrait, pose, emotion_frames, settings)
+        mfcc = features.speech_mfcc(speech)
+        length = features.num_frames(len(mfcc))
+        if settings.smoothing and len(pose) > 1:
+            pose = self._smooth_pose(pose)
+        poses = features.pose_track(pose, length)
+        codes = None
+        if emotion_frames is not None and settings.emotion_strength != 0:
+            codes = self._emotion_codes(iter(emotion_frames), settings)
+        frames = self._frames(portrait, mfcc, poses, codes, settings, as_uint8)
+        return Animation(length, frames)
+
+    def _check(
+        self,
+        portrait: np.ndarray,
+        pose: np.ndarray,
+        emotion_frames: Iterable[np.ndarray] | None,
+        settings: Settings,
+    ) -> None:
+        shape = (self.image_size, self.image_size, self.config.num_channels)
+        if portrait.shape != shape:
+            raise UserError(f"the portrait has shape {portrait.shape}; this model needs {shape}")
+        if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
+            raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
+        if emotion_frames is not None and "emo_detector" not in self._variables:
+            raise UserError(
+                "the checkpoint holds no emotion network (emo_detector); convert it again with "
+                "--emotion_checkpoint, or leave the driving video out for a neutral face"
+            )
+        if not np.isfinite(settings.emotion_strength) or not np.isfinite(settings.audio_weight):
+            raise UserError("audio_weight and emotion_strength must be finite numbers")
+
+    def _frames(
+        self,
+        image: np.ndarray,
+        mfcc: np.ndarray,
+        poses: np.ndarray,
+        codes: Iterator[Array] | None,
+        settings: Settings,
+        as_uint8: bool,
+    ) -> Iterator[AnimatedFrame]:
+        """Frames one by one; while they are used, the next chunk is being computed."""
+        ready: tuple[int, Array, Array | None] | None = None
+        for following in self._chunks(image, mfcc, poses, codes, settings, as_uint8):
+            if ready is not None:
+                yield from _unstacked(*ready)
+            ready = following
+        if ready is not None:
+            yield from _unstacked(*ready)
+
+    def _chunks(
+        self,
+        image: np.ndarray,
+        mfcc: np.ndarray,
+        poses: np.ndarray,
+        codes: Iterator[Array] | None,
+        settings: Settings,
+        as_uint8: bool,
+    ) -> Iterator[tuple[int, Array, Array | None]]:
+        """(frames, images, neutral images) of each chunk, without waiting for the device."""
+        portrait = self._see(self._variables, image[None])
+        lstm = self._networks.audio_feature.initial_state(1)
+        filters = self._initial_filters()
+        first: Keypoints | None = None
+        scale = 1.0
+        for start in range(0, len(poses), self.chunk):
+            stop = min(start + self.chunk, len(poses))
+            keypoints, lstm = self._hear(
+                self._variables,
+                portrait.audio_code,
+                _padded(features.audio_windows(mfcc, start, stop), self.chunk),
+                _padded(poses[start:stop], self.chunk),
+                lstm,
+                settings.audio_weight,
+            )
+            if first is None:
+                first = jax.tree.map(lambda x: x[:1], keypoints)
+                if settings.relative and settings.adapt_scale:
+                    scale = movement_scale(
+                        np.asarray(portrait.keypoints.value[0]), np.asarray(first.value[0])
+                    )
+            code = None if codes is None else next(codes)
+            driving, filters = self._feel(
+                self._variables,
+                portrait.keypoints,
+                keypoints,
+                first,
+                scale,
+                code,
+                self._emotion_weights(settings.emotion_strength),
+                filters,
+                settings.smoothing,
+                settings.relative,
+            )
+            # Without an emotion there is nothing between neutral and emotional.
+            wanted = [driving[-1], driving[0]] if settings.neutral else [driving[-1]]
+            drawn = [
+                self._draw(
+                    self._variables, portrait.code, portrait.keypoints, k, stop - start, as_uint8
+                )
+                for k in (wanted if len(driving) > 1 else wanted[:1])
+            ]
+            yield stop - start, drawn[0], drawn[-1] if settings.neutral else None
+
+    def _emotion_codes(
+        self, frames: Iterator[np.ndarray], settings: Settings
+    ) -> Iterator[Float[Array, "chunk n"]]:
+        """Codes of the emotional frames, a chunk at a time, endlessly.
+
+        Every frame is encoded once, when it is first needed, and its code kept (512 numbers).
+        """
+        rng = jax.random.key(settings.seed)
+        known: list[Array] = []
+        ended = False
+        position = 0
+        while True:
+            while not ended and len(known) < position + self.chunk:
+                batch = list(itertools.islice(frames, self.chunk))
+                ended = len(batch) < self.chunk
+                if batch:
+                    codes = self._read_emotion(
+                        self._variables,
+                        _padded(np.stack(batch), self.chunk),
+                        rng,
+                        len(known),
+                        settings.mask_mouth,
+                        settings.augment_emotion,
+                    )
+                    known.extend(codes[i] for i in range(len(batch)))
+            if not known:
+                raise UserError("the emotional video has no frames")
+            yield jnp.stack([known[i % len(known)] for i in range(position, position + self.chunk)])
+            position += self.chunk
+
+    def _emotion_weights(self, strength: float) -> Float32[np.ndarray, " k"]:
+        moved = self.config.moved_keypoints
+        return strength * np.array([DEMO_EMOTION_WEIGHTS.get(i, 1.0) for i in moved], np.float32)
+
+    def _smooth_pose(self, pose: np.ndarray) -> Float32[np.ndarray, "m _"]:
+        """Filters a pose track, in chunks so that its length compiles nothing new."""
+        state = initial_state(pose.shape[1:])
+        pieces = []
+        for start in range(0, len(pose), POSE_CHUNK):
+            piece = pose[start : start + POSE_CHUNK].astype(np.float32)
+            smooth, state = self._smooth(_padded(piece, POSE_CHUNK), state)
+            pieces.append(np.asarray(smooth)[: len(piece)])
+        return np.concatenate(pieces)
+
+    def _initial_filters(self) -> FilterState:
+        def states(count: int) -> tuple[OneEuroState, OneEuroState]:
+            return initial_state((count, 2)), initial_state((count, 2, 2))
+
+        return FilterState(
+            keypoints=states(self.config.num_keypoints),
+            displacement=states(len(self.config.moved_keypoints)),
+        )
+
+    # The compiled parts.
+
+    def _compile(self) -> None:
+        """Makes the functions that are compiled, each once for all chunks and portraits."""
+        networks, config = self._networks, self.config
+
+        @jax.jit
+        def see(variables: Variables, image: Array) -> Portrait:
+            """The portrait's features, keypoints and code."""
+            return Portrait(
+                networks.generator.apply(variables["generator"], image, method="encode"),
+                networks.kp_detector.apply(variables["kp_detector"], image),
+                networks.audio_feature.apply(
+                    variables["audio_feature"], image, method="encode_portrait"
+                ),
+            )
+
+        @jax.jit
+        def hear(
+            variables: Variables,
+            audio_code: Array,
+            audio: Array,
+            pose: Array,
+            lstm: LSTMState,
+            audio_weight: float,
+        ) -> tuple[Keypoints, LSTMState]:
+            """Keypoints of a chunk from sound and pose."""
+            maps, lstm = networks.audio_feature.apply(
+                variables["audio_feature"],
+                audio_code,
+                audio[None],
+                pose[None],
+                lstm,
+                audio_weight=audio_weight,
+                method="decode",
+            )
+            keypoints = networks.kp_detector_a.apply(variables["kp_detector_a"], maps[0])
+            return keypoints._replace(heatmap=None), lstm
+
+        @partial(jax.jit, static_argnums=(4, 5))
+        def read_emotion(
+            variables: Variables,
+            frames: Array,
+            rng: Array,
+            first: int,
+            mask_mouth: bool,
+            augment: bool,
+        ) -> Array:
+            """Codes of emotional frames."""
+            frames = frames.astype(jnp.float32) / 255
+            if augment:
+                frames = augment_video(rng, frames, first)
+            elif mask_mouth:
+                frames = augmentation.mask_mouth(frames)
+            return networks.emo_detector.apply(variables["emo_detector"], frames, method="encode")
+
+        @partial(jax.jit, static_argnums=(8, 9))
+        def feel(
+            variables: Variables,
+            portrait: Keypoints,
+            raw: Keypoints,
+            first: Keypoints,
+            scale: float,
+            code: Array | None,
+            weights: Array,
+            filters: FilterState,
+            smoothing: bool,
+            relative: bool,
+        ) -> tuple[tuple[Keypoints, ...], FilterState]:
+            """Driving keypoints: neutral and, given a code, emotional."""
+            keypoints, displacement_filters = raw, filters.displacement
+            if smoothing:
+                keypoints, keypoint_filters = _filtered(raw, KEYPOINT_FILTER, filters.keypoints)
+                filters = filters._replace(keypoints=keypoint_filters)
+            driving = [keypoints]
+            if code is not None:
+                # The network is shown what is heard, not what is smoothed.
+                displacement = networks.emo_detector.apply(
+                    variables["emo_detector"], code, raw, method="displace"
+                )
+                if smoothing:
+                    displacement, displacement_filters = _filtered(
+                        displacement, EMOTION_FILTER, filters.displacement
+                    )
+                    filters = filters._replace(displacement=displacement_filters)
+                moved = config.moved_keypoints
+                driving.append(add_displacement(keypoints, displacement, moved, weights))
+            if relative:
+                driving = [relative_keypoints(portrait, k, first, scale) for k in driving]
+            return tuple(driving), filters
+
+        @partial(jax.jit, static_argnums=5)
+        def draw(
+            variables: Variables,
+            code: PortraitCode,
+            portrait: Keypoints,
+            driving: Keypoints,
+            count: int,
+            as_uint8: bool,
+        ) -> Array:
+            """The first `count` frames of a chunk; the rest stays black."""
+            generator = variables["generator"]
+            moved, _ = networks.generator.apply(generator, code, portrait, driving, method="move")
+
+            def finished(features: Array) -> Array:
+                frames = networks.generator.apply(generator, features, method="draw")
+                return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
+
+            if not self._one_by_one:
+                return finished(moved)
+            shape = (len(moved), config.image_size, config.image_size, config.num_channels)
+            blank = jnp.zeros(shape, jnp.uint8 if as_uint8 else jnp.float32)
+
+            def draw_one(index: Array, frames: Array) -> Array:
+                one = jax.lax.dynamic_slice_in_dim(moved, index, 1)
+                return jax.lax.dynamic_update_slice_in_dim(frames, finished(one), index, 0)
+
+            return jax.lax.fori_loop(0, count, draw_one, blank)
+
+        @jax.jit
+        def prepare(generator: Variables) -> Variables:
+            """What the fast algorithms derive from the generator's kernels."""
+            size = config.image_size
+            keypoints = Keypoints(
+                jnp.zeros((1, config.num_keypoints, 2)),
+                jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2)),
+            )
+            _, prepared = networks.generator.apply(
+                generator,
+                jnp.zeros((1, size, size, config.num_channels)),
+                keypoints,
+                keypoints,
+                mutable=["prepared"],
+            )
+            return prepared
+
+        self._see, self._hear, self._read_emotion = see, hear, read_emotion
+        self._feel, self._draw, self._prepare = feel, draw, prepare
+        self._smooth = jax.jit(lambda track, state: one_euro(track, POSE_FILTER, state))
+
+
+def augment_video(
+    rng: Array, frames: Float[Array, "t h w 3"], first: int | Array
+) -> Float[Array, "t h w 3"]:
+    """The published demo's random treatment of an emotional video, chunk by chunk.
+
+    Mirroring and rotation are drawn once for the video; noise and perspective for each frame,
+    from its number, so that the chunks it comes in do not matter.
+
+    Args:
+        rng: of the video.
+        frames: in [0, 1].
+        first: number of the first of them.
+    """
+    published = augmentation.PUBLISHED_EMOTION_AUGMENTATION
+    perspective = published.perspective
+    assert perspective is not None
+    flip_rng, rotation_rng, frame_rng = jax.random.split(rng, 3)
+
+    def one(frame: Array, index: Array) -> Array:
+        mask_rng, perspective_rng = jax.random.split(jax.random.fold_in(frame_rng, index))
+        clip = augmentation.mask_mouth_with_noise(mask_rng, frame[None, None])
+        clip = augmentation.flip_at_random(flip_rng, clip)
+        clip = augmentation.rotate_at_random(rotation_rng, clip, published.rotation)
+        return augmentation.warp_perspective_at_random(
+            perspective_rng, clip, perspective, published.enlargement
+        )[0, 0]
+
+    return jax.vmap(one)(frames, first + jnp.arange(len(frames)))
+
+
+def _filtered(
+    track: Keypoints, parameters: OneEuro, states: tuple[OneEuroState, OneEuroState]
+) -> tuple[Keypoints, tuple[OneEuroState, OneEuroState]]:
+    value, value_state = one_euro(track.value, parameters, states[0])
+    jacobian, jacobian_state = one_euro(track.jacobian, parameters, states[1])
+    return Keypoints(value, jacobian), (value_state, jacobian_state)
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """Repeats the last row until there are `length`."""
+    return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), axis=0)])
+
+
+def _unstacked(count: int, images: Array, neutral: Array | None) -> Iterator[AnimatedFrame]:
+    on_host = np.asarray(images)
+    neutral_on_host = None if neutral is None else np.asarray(neutral)
+    for index in range(count):
+        yield AnimatedFrame(
+            on_host[index], None if neutral_on_host is None else neutral_on_host[index]
+        )

@@ -1,0 +1,233 @@
+"""One animation from files to files: reads the inputs, animates, writes the video."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from eamm_jax import __version__, features
+from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
+from eamm_jax.errors import UserError
+from eamm_jax.io.audio import read_speech
+from eamm_jax.io.files import check_writable
+from eamm_jax.io.image import PngSequence, read_image, to_uint8
+from eamm_jax.io.pose import read_pose
+from eamm_jax.io.video import VideoWriter, read_video
+from eamm_jax.types import FRAME_RATE, POSE_NUMBERS
+
+LAYOUTS = ("single", "side_by_side")
+
+Frame = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """The files of one animation.
+
+    Attributes:
+        portrait: picture of a face, framed as in training.
+        speech: any file with a sound track.
+        pose: `.npy` of head poses for the portrait.
+        output: mp4 to be written.
+        emotion_video: aligned video of an emotional face, or None for a neutral one.
+        emotion: what that emotion is called; for the video's metadata.
+        pose_motion: `.npy` track whose motion is added to the still pose, or None.
+        neutral_output: mp4 of the same animation without emotion, or None.
+        frames: folder for the frames as PNG, or None.
+        layout: `single`, or `side_by_side`: portrait, emotion video, neutral, emotion.
+        settings: of the animation.
+    """
+
+    portrait: Path
+    speech: Path
+    pose: Path
+    output: Path
+    emotion_video: Path | None = None
+    emotion: str | None = None
+    pose_motion: Path | None = None
+    neutral_output: Path | None = None
+    frames: Path | None = None
+    layout: str = "single"
+    settings: Settings = dataclasses.field(default_factory=Settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What an animation took, in seconds.
+
+    Attributes:
+        frames: written.
+        reading: inputs.
+        first_frame: from the inputs to the first frame, compilation included.
+        drawing: waiting for all other frames.
+        writing: handing frames to the encoder, and closing the files.
+        output: the file.
+    """
+
+    frames: int
+    reading: float
+    first_frame: float
+    drawing: float
+    writing: float
+    output: Path
+
+    @property
+    def total(self) -> float:
+        """Everything but loading the model."""
+        return self.reading + self.first_frame + self.drawing + self.writing
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        real_time = self.total / (self.frames / FRAME_RATE)
+        return (
+            f"{self.output}: {self.frames} frames in {self.total:.1f} s "
+            f"({self.frames / self.total:.2f} frames/s, {real_time:.1f} x real time; "
+            f"reading {self.reading:.1f} s, first frame {self.first_frame:.1f} s, "
+            f"drawing {self.drawing:.1f} s, writing {self.writing:.1f} s)"
+        )
+
+
+def check(job: Job) -> None:
+    """Finds what can be found wrong without loading a model or decoding anything.
+
+    Raises:
+        UserError: an output cannot be written, or two of them are the same file.
+    """
+    outputs = [path for path in (job.output, job.neutral_output) if path is not None]
+    for path in outputs:
+        if path.suffix.lower() != ".mp4":
+            raise UserError(f"{path}: videos are written as mp4; give a name that ends in .mp4")
+        check_writable(path)
+    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
+        raise UserError(f"{job.output} is given for both the emotional and the neutral video")
+    if job.layout not in LAYOUTS:
+        raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
+
+
+def run(
+    animator: Animator, job: Job, progress: Callable[[int, int], None] | None = None
+) -> Summary:
+    """Does one job.
+
+    Args:
+        animator: the model.
+        job: what to do.
+        progress: called with (frames done, frames in all) after each frame.
+
+    Raises:
+        UserError: an input is bad or an output cannot be written; nothing is left of the
+            outputs then.
+    """
+    check(job)
+    clock = _Clock()
+    size = animator.image_size
+    speech = read_speech(job.speech)
+    pose = _read_poses(job)
+    portrait = read_image(job.portrait, size)
+    emotion_frames = None if job.emotion_video is None else read_video(job.emotion_video, size)
+    side_by_side = job.layout == "side_by_side"
+    wants_neutral = job.neutral_output is not None or (side_by_side and emotion_frames is not None)
+    settings = dataclasses.replace(job.settings, neutral=wants_neutral)
+    animation = animator.animate(portrait, speech, pose, emotion_frames, settings)
+    panels = _panels(job, portrait) if side_by_side else lambda frame: [frame.image]
+    clock.lap("reading")
+    with ExitStack() as outputs:
+        write = _open_outputs(job, size, outputs)
+        for index, frame in enumerate(animation):
+            clock.lap("drawing" if index else "first_frame")
+            write(np.concatenate(panels(frame), axis=1), frame.neutral)
+            clock.lap("writing")
+            if progress is not None:
+                progress(index + 1, len(animation))
+    clock.lap("writing")
+    return Summary(len(animation), **clock.seconds, output=job.output)
+
+
+def _read_poses(job: Job) -> np.ndarray:
+    pose = read_pose(job.pose)
+    if job.pose_motion is None:
+        return pose
+    if len(pose) != 1:
+        raise UserError(
+            f"{job.pose} holds {len(pose)} head poses; to add the motion of {job.pose_motion} "
+            "it must hold a single one"
+        )
+    columns = slice(POSE_NUMBERS)
+    return features.add_motion(pose[:, columns], read_pose(job.pose_motion)[:, columns])
+
+
+def _panels(job: Job, portrait: np.ndarray) -> Callable[[AnimatedFrame], list[Frame]]:
+    """What stands side by side: portrait, emotion video, neutral, emotion."""
+    still = to_uint8(portrait)
+    if job.emotion_video is None:
+        return lambda frame: [still, frame.image]
+    shown = _endless(job.emotion_video, len(portrait))
+
+    def panels(frame: AnimatedFrame) -> list[Frame]:
+        assert frame.neutral is not None
+        return [still, next(shown), frame.neutral, frame.image]
+
+    return panels
+
+
+def _endless(video: Path, size: int) -> Iterator[Frame]:
+    while True:
+        yield from read_video(video, size)
+
+
+def _open_outputs(job: Job, size: int, outputs: ExitStack) -> Callable[[Frame, Frame | None], None]:
+    """Opens all that is to be written; what is returned writes one frame to each."""
+    width = size
+    if job.layout == "side_by_side":
+        width = size * (2 if job.emotion_video is None else 4)
+
+    def video(path: Path, width: int, title: str) -> VideoWriter:
+        metadata = {"title": title, "comment": _origin(job)}
+        return outputs.enter_context(
+            VideoWriter(path, width, size, FRAME_RATE, sound=job.speech, metadata=metadata)
+        )
+
+    emotional = video(job.output, width, f"{job.portrait.stem}, {job.emotion or 'neutral'}")
+    neutral = None
+    if job.neutral_output is not None:
+        neutral = video(job.neutral_output, size, f"{job.portrait.stem}, neutral")
+    pictures = None
+    if job.frames is not None:
+        pictures = outputs.enter_context(PngSequence(job.frames))
+
+    def write(picture: Frame, neutral_picture: Frame | None) -> None:
+        emotional.write(picture)
+        if pictures is not None:
+            pictures.write(picture)
+        if neutral is not None:
+            assert neutral_picture is not None
+            neutral.write(neutral_picture)
+
+    return write
+
+
+def _origin(job: Job) -> str:
+    """What every video says of itself."""
+    return (
+        f"Synthetic video: a still portrait ({job.portrait.name}) animated from speech "
+        f"({job.speech.name}) by eamm_jax {__version__}. This is not a recording."
+    )
+
+
+class _Clock:
+    """Adds up where the time goes."""
+
+    def __init__(self) -> None:
+        self.seconds = {"reading": 0.0, "first_frame": 0.0, "drawing": 0.0, "writing": 0.0}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now

@@ -1,0 +1,260 @@
+"""`infer.py`, `eamm-infer`: portrait + speech + emotion video + head pose -> a talking video."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.constants import EMOTIONS
+from eamm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from eamm_jax.animate.job import Job
+
+PLAIN_PROGRESS_SECONDS = 10.0
+
+DESCRIPTION = """\
+Animates a portrait: a face that says what is said in a recording, with the emotion of a face
+in a video. Writes an mp4 (H.264 and AAC, 25 frames a second)."""
+
+EXAMPLE = """\
+example:
+  python infer.py --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
+      --pose_file 21.npy --driving_video happy.mp4 --emotion happy
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="infer.py",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    inputs = parser.add_argument_group("what to animate")
+    inputs.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="model: folder written by convert_torch_weights.py or train.py",
+    )
+    inputs.add_argument(
+        "--source_image",
+        type=Path,
+        required=True,
+        metavar="PICTURE",
+        help="portrait, cropped to the face as the published examples are",
+    )
+    inputs.add_argument(
+        "--in_file",
+        "--audio",
+        type=Path,
+        required=True,
+        metavar="SOUND",
+        help="speech: wav, mp3, m4a, mov, mp4 ...",
+    )
+    inputs.add_argument(
+        "--pose_file",
+        type=Path,
+        required=True,
+        metavar="NPY",
+        help="head pose of the portrait, or a track of them (7 numbers a frame, from 3DDFA_V2)",
+    )
+    inputs.add_argument(
+        "--pose_given",
+        type=Path,
+        metavar="NPY",
+        help="pose track whose motion is added to the still pose of --pose_file",
+    )
+    inputs.add_argument(
+        "--driving_video",
+        type=Path,
+        metavar="VIDEO",
+        help="aligned video of an emotional face; without it the face stays neutral",
+    )
+    inputs.add_argument(
+        "--emotion", choices=EMOTIONS, help="what that emotion is called, for names and metadata"
+    )
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--audio_weight", type=float, default=1.6, help="default: %(default)s")
+    how.add_argument(
+        "--emotion_strength", type=float, default=1.0, help="0 is neutral; default: %(default)s"
+    )
+    how.add_argument(
+        "--smoothing", choices=("on", "off"), default="on", help="default: %(default)s"
+    )
+    how.add_argument(
+        "--relative", action="store_true", help="apply the motion since the first frame only"
+    )
+    how.add_argument(
+        "--adapt_scale",
+        action="store_true",
+        help="with --relative: scale the motion to the size of the face",
+    )
+    how.add_argument(
+        "--augment_emotion",
+        action="store_true",
+        help="flip, rotate and tilt the emotion video at random, as the published demo does",
+    )
+    how.add_argument("--seed", type=int, default=0, help="of what is random; default: 0")
+
+    outputs = parser.add_argument_group("what to write")
+    outputs.add_argument("--output", type=Path, metavar="MP4", help="default: in --result_path")
+    outputs.add_argument(
+        "--result_path",
+        type=Path,
+        default=Path("outputs"),
+        metavar="DIR",
+        help="where to write if --output is not given; default: %(default)s",
+    )
+    outputs.add_argument(
+        "--layout",
+        choices=("single", "side_by_side"),
+        default="single",
+        help="side_by_side: portrait | emotion video | neutral | emotion",
+    )
+    outputs.add_argument(
+        "--neutral_output", type=Path, metavar="MP4", help="also write a video without emotion"
+    )
+    outputs.add_argument("--frames", type=Path, metavar="DIR", help="also write frames as PNG")
+
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--chunk", type=int, default=8, help="frames computed at a time; default: %(default)s"
+    )
+    running.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
+    )
+    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    running.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    return parser
+
+
+def _job(flags: argparse.Namespace) -> Job:
+    from eamm_jax.animate.animator import Settings
+    from eamm_jax.animate.job import Job
+
+    emotion = flags.emotion or (flags.driving_video.stem if flags.driving_video else None)
+    output = flags.output
+    if output is None:
+        names = [flags.source_image.stem, flags.in_file.stem, emotion or "neutral"]
+        output = flags.result_path / ("_".join(names) + ".mp4")
+        output.parent.mkdir(parents=True, exist_ok=True)
+    return Job(
+        portrait=flags.source_image,
+        speech=flags.in_file,
+        pose=flags.pose_file,
+        output=output,
+        emotion_video=flags.driving_video,
+        emotion=emotion,
+        pose_motion=flags.pose_given,
+        neutral_output=flags.neutral_output,
+        frames=flags.frames,
+        layout=flags.layout,
+        settings=Settings(
+            audio_weight=flags.audio_weight,
+            emotion_strength=flags.emotion_strength,
+            smoothing=flags.smoothing == "on",
+            relative=flags.relative,
+            adapt_scale=flags.adapt_scale,
+            augment_emotion=flags.augment_emotion,
+            seed=flags.seed,
+        ),
+    )
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with frames a second and time left on a terminal, plain lines elsewhere."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        bar = Progress(
+            TextColumn("drawing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.speed:.2f} frames/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        task = bar.add_task("", total=None)
+        with bar:
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        started = shown = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            if now - shown >= PLAIN_PROGRESS_SECONDS:
+                shown = now
+                rate = done / (now - started)
+                left = (total - done) / rate
+                print(
+                    f"{done}/{total} frames, {rate:.2f} frames/s, {left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        yield report
+
+
+def _animate(flags: argparse.Namespace) -> None:
+    logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
+    logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
+    if flags.pose_given and not flags.pose_file:
+        raise UserError("--pose_given adds motion to a still pose; give that with --pose_file")
+    if flags.adapt_scale and not flags.relative:
+        raise UserError("--adapt_scale works on relative motion; give --relative as well")
+    if flags.cpu:
+        import os
+
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+    from eamm_jax.animate.animator import Animator
+    from eamm_jax.animate.job import check
+    from eamm_jax.animate.job import run as run_job
+    from eamm_jax.io.cache import enable_compilation_cache
+
+    job = _job(flags)
+    check(job)
+    enable_compilation_cache()
+    if not flags.quiet and job.emotion_video is None:
+        what = f"--emotion {flags.emotion} needs" if flags.emotion else "without"
+        print(f"note: {what} --driving_video; the face stays neutral", file=sys.stderr)
+    animator = Animator.from_checkpoint(
+        flags.checkpoint,
+        emotion=job.emotion_video is not None,
+        chunk=flags.chunk,
+        dtype=flags.dtype,
+    )
+    with _progress(flags.quiet) as progress:
+        summary = run_job(animator, job, progress)
+    if not flags.quiet:
+        print(summary)
+
+
+def main() -> None:
+    """Parses the flags and animates."""
+    flags = _parser().parse_args()
+    run(lambda: _animate(flags))
