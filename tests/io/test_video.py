@@ -1,0 +1,570 @@
+"""Videos of any rate and shape come in as 25 square frames a second; what goes out plays right."""
+
+import errno
+import itertools
+import logging
+import os
+import resource
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from PIL import Image
+
+from eamm_jax.errors import UserError
+from eamm_jax.io import video as module
+from eamm_jax.io.audio import read_audio
+from eamm_jax.io.video import Shown, VideoWriter, read_video, sample_in_time
+from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
+
+
+def grey(value: int, height: int = 64, width: int = 64) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def levels(frames) -> list[int]:
+    """The grey of each frame's middle."""
+    return [int(f[f.shape[0] // 2, f.shape[1] // 2].mean().round()) for f in frames]
+
+
+def quarters(height: int, width: int) -> np.ndarray:
+    """Red, green, blue and white quarters, clockwise from the top left."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    y, x = height // 2, width // 2
+    picture[:y, :x, 0] = picture[:y, x:, 1] = picture[y:, x:, 2] = picture[y:, :x] = 255
+    return picture
+
+
+# --- Sampling in time ----------------------------------------------------------------------
+
+
+def shown(starts, last):
+    stops = [*starts[1:], starts[-1] + last]
+    return [Shown(Fraction(a), Fraction(b), i) for i, (a, b) in enumerate(zip(starts, stops))]  # noqa: B905
+
+
+@given(
+    waits=st.lists(st.integers(1, 400), min_size=1, max_size=30),
+    origin=st.integers(-1000, 1000),
+    rate=st.sampled_from([1, 24, 25, 30, 60]),
+)
+@settings(max_examples=100, deadline=None)
+def test_each_output_shows_what_was_on_at_its_middle(waits, origin, rate):
+    starts = [Fraction(origin + sum(waits[:i]), 1000) for i in range(len(waits))]
+    frames = list(sample_in_time(shown(starts, Fraction(waits[-1], 1000)), rate))
+    seconds = Fraction(sum(waits), 1000)
+    for k, frame in enumerate(frames):
+        middle = Fraction(origin, 1000) + Fraction(2 * k + 1, 2 * rate)
+        expected = max((i for i, s in enumerate(starts) if s <= middle), default=0)
+        assert frame == expected
+    assert abs(len(frames) - seconds * rate) <= Fraction(1, 2) or len(frames) == 1
+
+
+@given(n=st.integers(1, 50), jitter=st.lists(st.integers(-15, 15), min_size=50, max_size=50))
+@settings(max_examples=50, deadline=None)
+def test_rounded_timestamps_at_the_same_rate_change_nothing(n, jitter):
+    starts = [Fraction(40 * i + (jitter[i] if i else 0), 1000) for i in range(n)]
+    assert list(sample_in_time(shown(starts, Fraction(1, 25)), 25)) == list(range(n))
+
+
+def test_nothing_gives_nothing():
+    assert list(sample_in_time([], 25)) == []
+
+
+# --- Reading -------------------------------------------------------------------------------
+
+
+def test_golden_emotion_frames(goldens):
+    golden = goldens.load("demo.npz")["in_emotion_frames_u8"]
+    for frame, expected in zip(
+        read_video(goldens.media("emotion_video"), 256), golden, strict=False
+    ):
+        np.testing.assert_array_equal(frame, expected)
+
+
+def test_real_videos(shared, caplog):
+    media = shared / "media"
+    assert len(list(read_video(media / "emotion_video" / "disgusted.mp4", 256))) == 203
+    with caplog.at_level(logging.WARNING):
+        sad = list(read_video(media / "emotion_video" / "sad.mp4", 256))
+    # The last but one of 111 frames is lost; the one before is held.
+    assert len(sad) == 111
+    np.testing.assert_array_equal(sad[108], sad[109])
+    assert "sad.mp4 is cut short: it announces 157 frames, used the 110" in caplog.text
+
+
+def test_a_raw_clip_of_30_frames_a_second(shared):
+    frames = read_video(shared / "media" / "raw_video" / "M030_sad_3_001.mp4", 64)
+    first = list(itertools.islice(frames, 10))
+    assert {(f.shape, f.dtype.name) for f in first} == {((64, 64, 3), "uint8")}
+    with av.open(str(shared / "media" / "raw_video" / "M030_sad_3_001.mp4")) as container:
+        stored = [
+            f.to_ndarray(format="rgb24") for f in itertools.islice(container.decode(video=0), 12)
+        ]
+    middles = [Image.fromarray(f).crop((420, 0, 1500, 1080)) for f in stored]
+    small = np.stack(
+        [np.asarray(m.resize((64, 64), Image.Resampling.LANCZOS), int) for m in middles]
+    )
+    differences = [np.abs(small - frame)[:, 4:-4, 4:-4].max(axis=(1, 2, 3)) for frame in first]
+    # 25 of 30: every sixth frame is left out.
+    assert [int(d.argmin()) for d in differences] == [0, 1, 3, 4, 5, 6, 7, 9, 10, 11]
+    assert max(d.min() for d in differences) <= 1
+
+
+def test_colours_are_rgb_in_the_right_places(tmp_path, make_video):
+    picture = quarters(64, 64)
+    path = make_video(tmp_path / "x.mp4", [picture] * 3)
+    for frame in read_video(path, 64):
+        inside = np.abs(frame.astype(int) - picture)[8:24, 8:24]
+        assert inside.max() < 8
+        np.testing.assert_allclose(frame[10, 10], [255, 0, 0], atol=8)
+        np.testing.assert_allclose(frame[10, 50], [0, 255, 0], atol=8)
+        np.testing.assert_allclose(frame[50, 50], [0, 0, 255], atol=8)
+
+
+@pytest.mark.parametrize("rate", [10, 24, 30, 50, 60])
+def test_other_rates_keep_the_time(tmp_path, make_video, rate):
+    path = make_video(tmp_path / "x.mp4", [grey(2 * i) for i in range(2 * rate)], ticks=rate)
+    frames = list(read_video(path, 64))
+    assert len(frames) == 2 * FRAME_RATE
+    expected = [2 * ((2 * k + 1) * rate // (2 * FRAME_RATE)) for k in range(2 * FRAME_RATE)]
+    np.testing.assert_allclose(levels(frames), expected, atol=1)
+
+
+def test_a_variable_rate(tmp_path, make_video):
+    times = [0, 40, 80, 580, 1000, 1020, 1040]  # ms: waits from 20 ms to half a second
+    path = make_video(tmp_path / "x.mkv", [grey(30 * i) for i in range(7)], times=times, ticks=1000)
+    frames = levels(read_video(path, 64))
+    assert frames[:3] == pytest.approx([0, 30, 60], abs=1)
+    # 560 to 600 ms: the new frame starts at the middle; 1000 to 1040: likewise.
+    assert frames[13:15] == pytest.approx([60, 90], abs=1)
+    assert frames[24:26] == pytest.approx([90, 150], abs=1)
+
+
+def test_streams_without_timestamps(tmp_path, make_video):
+    # A raw H.264 stream has no times at all.
+    path = make_video(tmp_path / "x.h264", [grey(8 * i) for i in range(20)])
+    assert levels(read_video(path, 64)) == pytest.approx([8 * i for i in range(20)], abs=1)
+
+
+class Frame:
+    """What `_timed` needs of a decoded frame."""
+
+    time_base = Fraction(1, 25)
+    duration = 1
+
+    def __init__(self, pts):
+        self.pts = pts
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        [None] * 6,
+        [0] * 6,
+        [7, 8, 9, 10, 11, 12],
+        [0, 1, 2, 900_000, 900_001, 900_002],
+        [50, 51, 52, 3, 4, 5],
+        [0, 1, None, 3, None, 5],
+        [0, 1, 10_000_000, 3, 4, 5],
+    ],
+    ids=["missing", "equal", "late start", "jump", "reset", "some missing", "one is wrong"],
+)
+def test_broken_timestamps_do_not_break_the_rhythm(stamps):
+    frames = [Frame(pts) for pts in stamps]
+    timed = list(module._timed(frames, Fraction(25)))
+    np.testing.assert_allclose(np.diff([float(s.start) for s in timed]), 1 / 25)
+    assert list(sample_in_time(timed, 25)) == frames
+
+
+@pytest.mark.parametrize(
+    ("rotation", "turned"),
+    [(90, np.rot90), (-90, lambda p: np.rot90(p, -1)), (180, lambda p: p[::-1, ::-1])],
+)
+def test_phones_turn_their_pictures_in_the_header(tmp_path, make_video, rotation, turned):
+    picture = quarters(32, 64)
+    path = make_video(tmp_path / "x.mp4", [picture] * 2, rotation=rotation)
+    frame = next(iter(read_video(path, None)))
+    expected = turned(picture)
+    assert frame.shape == expected.shape
+    assert np.abs(frame.astype(int) - expected).mean() < 4
+
+
+def test_the_square_in_the_middle_is_resized(tmp_path, make_video):
+    picture = np.zeros((48, 96, 3), np.uint8)
+    picture[:, 24:72] = [255, 0, 0]
+    path = make_video(tmp_path / "x.mp4", [picture] * 2)
+    frame = next(iter(read_video(path, 24)))
+    assert frame.shape == (24, 24, 3)
+    np.testing.assert_allclose(frame[:, 2:-2], np.broadcast_to([255, 0, 0], (24, 20, 3)), atol=8)
+    assert next(iter(read_video(path, None))).shape == (48, 96, 3)
+
+
+def test_pixels_that_are_not_square(tmp_path, make_video):
+    # Pixels twice as wide as high: 64 x 64 of them are shown 128 x 64.
+    picture = grey(0)
+    picture[:, 16:48] = 255
+    path = make_video(tmp_path / "x.mp4", [picture] * 2, pixel_aspect_ratio=Fraction(2))
+    frame = next(iter(read_video(path, 64)))
+    assert frame[:, 6:-6].min() > 240
+
+
+def test_a_file_that_is_cut_short_gives_what_is_there(tmp_path, make_video):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), np.uint8)
+    path = make_video(tmp_path / "x.mkv", list(noise))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 15 < len(list(read_video(path, 64))) < 35
+
+
+def refused(path) -> str:
+    with pytest.raises(UserError) as error:
+        list(read_video(path, 64))
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_files_that_are_no_video(tmp_path, tone):
+    assert "No such video" in refused(tmp_path / "none.mp4")
+    (tmp_path / "x.mp4").write_text("not a film\n" * 50)
+    assert "it is a text file" in refused(tmp_path / "x.mp4")
+    (tmp_path / "y.mp4").write_bytes(bytes(range(256)) * 8)
+    assert "not a media file" in refused(tmp_path / "y.mp4")
+    with pytest.raises(UserError, match="has no video track"):
+        read_video(tone, 64)  # said at once, before the first frame is asked for
+
+
+def test_a_cover_picture_is_no_video(tmp_path, tone):
+    path = tmp_path / "x.mp3"
+    with av.open(str(tone)) as source, av.open(str(path), "w") as target:
+        audio = target.add_stream("libmp3lame", rate=44100)
+        cover = target.add_stream("png", rate=1)
+        cover.width = cover.height = 32
+        cover.pix_fmt = "rgb24"
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in cover.encode(av.VideoFrame.from_ndarray(grey(9, 32, 32), "rgb24")):
+            target.mux(packet)
+        for frame in source.decode(audio=0):
+            target.mux(audio.encode(frame))
+        target.mux(audio.encode(None))
+    assert "has no video track" in refused(path)
+    assert len(read_audio(path)) == pytest.approx(2 * SAMPLE_RATE, rel=0.05)
+
+
+def test_a_video_of_which_nothing_can_be_decoded(tmp_path, make_video):
+    path = make_video(tmp_path / "x.mp4", [grey(5)] * 5)
+    content = bytearray(path.read_bytes())
+    start = content.find(b"mdat") + 4
+    stop = content.find(b"moov") - 4
+    content[start:stop] = bytes(stop - start)
+    path.write_bytes(content)
+    assert "not one frame of it can be decoded" in refused(path)
+
+
+# --- Writing: what the file is --------------------------------------------------------------
+
+
+def moving(n: int, size: int = 64) -> np.ndarray:
+    """A bright ball on a dark ground that goes from the left to the right."""
+    y, x = np.mgrid[:size, :size]
+    at = np.linspace(10, size - 10, n)
+    ball = np.exp(-((x - at[:, None, None]) ** 2 + (y - size / 2) ** 2) / 20)
+    return (40 + ball[..., None] * [200, 100, 30]).astype(np.uint8)
+
+
+def streams(path: Path) -> dict[str, dict]:
+    with av.open(str(path)) as container:
+        return {
+            s.type: {
+                "codec": s.codec_context.name,
+                "seconds": float(s.duration * s.time_base),
+                "frames": s.frames,
+                "start": s.start_time,
+                "format": s.codec_context.format.name,
+                "context": s.codec_context,
+                "rate": s.average_rate if s.type == "video" else s.rate,
+            }
+            for s in container.streams
+        }
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, tone) -> tuple[Path, np.ndarray]:
+    path = tmp_path_factory.mktemp("video") / "film.mp4"
+    frames = moving(40)
+    metadata = {"title": "A face", "comment": "synthetic: made by eamm_jax"}
+    with VideoWriter(path, 64, 64, sound=tone, metadata=metadata) as video:
+        for frame in frames:
+            video.write(frame)
+    return path, frames
+
+
+def test_codecs_that_browsers_play(film):
+    path, frames = film
+    found = streams(path)
+    assert found["video"]["codec"] == "h264"
+    assert found["video"]["format"] == "yuv420p"
+    assert found["video"]["rate"] == FRAME_RATE
+    assert found["video"]["frames"] == len(frames)
+    assert found["video"]["start"] == 0
+    assert found["audio"]["codec"] == "aac"
+    content = path.read_bytes()
+    assert 0 < content.find(b"moov") < content.find(b"mdat")
+
+
+def test_frames_are_a_25th_of_a_second_apart(film):
+    with av.open(str(film[0])) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(times, np.arange(40) / 25, atol=1e-9)
+
+
+def test_pictures_come_back(film):
+    path, frames = film
+    read = np.stack(list(read_video(path, 64)))
+    assert read.shape == frames.shape
+    assert np.abs(read.astype(int) - frames).mean() < 3
+    ball = np.clip(read[..., 0].astype(float) - 60, 0, None).sum(axis=1)  # above the ground
+    centres = ball @ np.arange(64) / ball.sum(axis=1)
+    np.testing.assert_allclose(centres, np.linspace(10, 54, 40), atol=0.5)
+
+
+def test_sound_and_pictures_are_equally_long(film):
+    found = streams(film[0])
+    assert found["video"]["seconds"] == pytest.approx(40 / 25)
+    assert found["audio"]["seconds"] == pytest.approx(40 / 25, abs=1 / FRAME_RATE)
+
+
+def test_sound_keeps_its_rate_and_channels(film, tone):
+    context = streams(film[0])["audio"]["context"]
+    assert (context.sample_rate, context.channels) == (44100, 2)
+    written, original = read_audio(film[0]), read_audio(tone)
+    middle = slice(2000, 40 * 640 - 2000)
+    np.testing.assert_allclose(written[middle], original[middle], atol=0.02)
+
+
+def test_metadata_can_be_read(film):
+    with av.open(str(film[0])) as container:
+        assert container.metadata["title"] == "A face"
+        assert container.metadata["comment"] == "synthetic: made by eamm_jax"
+
+
+def test_metadata_without_a_place_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no place for \['mood'\]"):
+        VideoWriter(tmp_path / "x.mp4", 64, 64, metadata={"mood": "sunny"})
+
+
+def test_colours_are_tagged_and_come_back_in_other_players(tmp_path):
+    # One of them honours the tags; OpenCV leaves the choice to its own FFmpeg.
+    colours = np.array(
+        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0], [200, 150, 120]],
+        np.uint8,
+    )
+    path = tmp_path / "x.mp4"
+    with VideoWriter(path, 64, 64, crf=5) as video:
+        for colour in colours:
+            video.write(np.broadcast_to(colour, (64, 64, 3)))
+    context = streams(path)["video"]["context"]
+    assert (context.colorspace, context.color_range) == (6, 1)
+    assert (context.color_primaries, context.color_trc) == (1, 13)
+    ours = np.array([f[32, 32] for f in read_video(path, 64)], int)
+    capture = cv2.VideoCapture(str(path))
+    theirs = np.array([capture.read()[1][32, 32, ::-1] for _ in colours], int)
+    capture.release()
+    for read in (ours, theirs):
+        np.testing.assert_allclose(read, colours, atol=4)
+
+
+def test_a_flash_and_a_click_stay_together(tmp_path, make_sound):
+    # A click in the middle of frame 30 of the sound, a white frame in the pictures.
+    at = round(30.5 / FRAME_RATE * 48000)
+    sound = np.zeros((1, 2 * 48000))
+    sound[0, at : at + 96] = np.hanning(96)
+    path = make_sound(tmp_path / "click.wav", sound, 48000, "pcm_s16le")
+    with VideoWriter(tmp_path / "x.mp4", 64, 64, sound=path) as video:
+        for t in range(50):
+            video.write(grey(255 if t == 30 else 16))
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        flash = max((f.to_ndarray()[:64].mean(), f.time) for f in container.decode(video=0))[1]
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        click = max(
+            (float(np.abs(x).max()), f.time + int(np.abs(x).argmax()) / f.rate)
+            for f in container.decode(audio=0)
+            for x in [f.to_ndarray()[0]]
+        )[1]
+    assert flash == pytest.approx(30 / FRAME_RATE)
+    assert click == pytest.approx(30.5 / FRAME_RATE, abs=0.005)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0])
+@pytest.mark.parametrize(
+    ("rate", "channels", "name", "codec"),
+    [
+        (16000, 1, "x.wav", "pcm_s16le"),
+        (44100, 2, "x.mp3", "libmp3lame"),
+        (48000, 6, "x.flac", "flac"),
+        (11025, 1, "x.wav", "pcm_u8"),
+        (192000, 2, "x.wav", "pcm_f32le"),
+        (37800, 2, "x.wav", "pcm_s16le"),
+    ],
+)
+def test_sound_is_cut_or_filled_up(tmp_path, make_sound, seconds, rate, channels, name, codec):
+    wave = 0.2 * np.sin(2 * np.pi * 300 * np.arange(int(seconds * rate)) / rate)
+    sound = make_sound(tmp_path / name, np.stack([wave] * channels), rate, codec)
+    with VideoWriter(tmp_path / "x.mp4", 64, 64, sound=sound) as video:
+        for _ in range(47):
+            video.write(grey(100))
+    found = streams(tmp_path / "x.mp4")
+    assert found["video"]["seconds"] == pytest.approx(47 / 25)
+    assert found["audio"]["seconds"] == pytest.approx(47 / 25, abs=1 / FRAME_RATE)
+    expected_rate = rate if rate in (16000, 44100, 48000, 11025) else 48000
+    context = found["audio"]["context"]
+    assert (context.sample_rate, context.channels) == (expected_rate, min(channels, 2))
+    samples = read_audio(tmp_path / "x.mp4")
+    end = int(min(seconds, 47 / 25) * SAMPLE_RATE)
+    loud = samples[end // 4 : end // 2]
+    assert np.argmax(np.abs(np.fft.rfft(loud))) / len(loud) * SAMPLE_RATE == pytest.approx(
+        300, abs=10
+    )
+    if seconds < 1:
+        assert np.abs(samples[end + 800 :]).max() < 0.01
+
+
+def test_without_sound(tmp_path):
+    with VideoWriter(tmp_path / "x.mp4", 64, 64) as video:
+        video.write(grey(100))
+    assert set(streams(tmp_path / "x.mp4")) == {"video"}
+    assert len(list(read_video(tmp_path / "x.mp4", None))) == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(63, 64), (64, 33), (31, 33)])
+def test_odd_sizes_grow_by_a_pixel(tmp_path, height, width):
+    picture = quarters(height, width)
+    with VideoWriter(tmp_path / "x.mp4", width, height, crf=5) as video:
+        video.write(picture)
+    (frame,) = read_video(tmp_path / "x.mp4", None)
+    assert frame.shape == (height + height % 2, width + width % 2, 3)
+    np.testing.assert_allclose(frame[2, 2], [255, 0, 0], atol=6)
+    np.testing.assert_allclose(frame[-1, -1], [0, 0, 255], atol=6)
+
+
+def test_other_rates_can_be_written(tmp_path):
+    with VideoWriter(tmp_path / "x.mp4", 64, 64, frame_rate=30) as video:
+        for i in range(30):
+            video.write(grey(i))
+    assert streams(tmp_path / "x.mp4")["video"]["rate"] == 30
+    assert streams(tmp_path / "x.mp4")["video"]["seconds"] == pytest.approx(1)
+
+
+def test_frames_may_be_changed_after_they_were_written(tmp_path):
+    frame = grey(0)
+    with VideoWriter(tmp_path / "x.mp4", 64, 64) as video:
+        for i in range(30):
+            frame[:] = 8 * i
+            video.write(frame)
+    read = levels(read_video(tmp_path / "x.mp4", 64))
+    assert read == pytest.approx([8 * i for i in range(30)], abs=3)
+
+
+# --- Writing: what can go wrong --------------------------------------------------------------
+
+
+def no_threads_left() -> bool:
+    return not [t for t in threading.enumerate() if t.name == "video encoder"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), SystemExit(143), ValueError("ours")])
+def test_nothing_is_left_when_the_block_fails(tmp_path, tone, failure):
+    (tmp_path / "x.mp4").write_text("old")
+    with pytest.raises(type(failure)), VideoWriter(tmp_path / "x.mp4", 64, 64, sound=tone) as v:  # noqa: PT012
+        for i in range(40):
+            v.write(grey(i))
+        raise failure
+    assert os.listdir(tmp_path) == ["x.mp4"]
+    assert (tmp_path / "x.mp4").read_text() == "old"
+    assert no_threads_left()
+
+
+@pytest.mark.parametrize("when", ["add", "finish"])
+def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, when):
+    def full(*_args):
+        raise av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module._Encoder, when, full)
+    with pytest.raises(UserError, match=r"x\.mp4: no space left on device") as error:  # noqa: PT012, SIM117
+        with VideoWriter(tmp_path / "x.mp4", 64, 64) as video:
+            for i in range(100):
+                video.write(grey(i))
+            assert when == "finish", "a failure in the thread must stop the writing"
+    assert "\n" not in str(error.value)
+    assert not os.listdir(tmp_path)
+    assert no_threads_left()
+
+
+@pytest.fixture
+def small_files_only():
+    """Makes the operating system refuse to let files grow, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_system_that_takes_no_more(tmp_path, small_files_only):
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    with pytest.raises(UserError) as error, VideoWriter(tmp_path / "x.mp4", 256, 256) as video:
+        for shift in range(60):
+            video.write(np.roll(noise, 7 * shift, axis=0))
+    assert str(error.value) == f"Cannot write {tmp_path}/x.mp4: file too large; nothing was kept"
+    assert not os.listdir(tmp_path)
+    assert no_threads_left()
+
+
+def test_paths_that_cannot_be_written(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="there is no folder"):
+        VideoWriter(tmp_path / "none" / "x.mp4", 64, 64).__enter__()
+    with pytest.raises(UserError, match="it is a folder"):
+        VideoWriter(tmp_path, 64, 64).__enter__()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="permission denied"):
+        VideoWriter(tmp_path / "x.mp4", 64, 64).__enter__()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_refuses_the_file_when_it_is_opened(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise av.error.PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(UserError, match=r"x\.mp4: permission denied"):
+        VideoWriter(tmp_path / "x.mp4", 64, 64).__enter__()
+    assert not os.listdir(tmp_path)
+
+
+def test_sound_that_cannot_be_read(tmp_path, silent_film):
+    for sound, reason in [(tmp_path / "none.wav", "No such sound file"), (silent_film, "no sound")]:
+        with pytest.raises(UserError, match=reason):
+            VideoWriter(tmp_path / "x.mp4", 64, 64, sound=sound).__enter__()
+    assert not os.listdir(tmp_path)
+
+
+def test_no_frames_is_a_mistake_of_the_caller(tmp_path):
+    with pytest.raises(ValueError, match="at least one frame"), VideoWriter(tmp_path / "x", 64, 64):
+        pass
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "frame", [np.zeros((64, 32, 3), np.uint8), np.zeros((64, 64, 3), np.float32)]
+)
+def test_frames_of_another_kind_are_refused(tmp_path, frame):
+    with VideoWriter(tmp_path / "x.mp4", 64, 64) as video:
+        video.write(grey(0))
+        with pytest.raises(ValueError, match=r"expected uint8 of shape \(64, 64, 3\)"):
+            video.write(frame)
