@@ -518,7 +518,7 @@ def small_files_only():
 
 def test_a_file_system_that_takes_no_more(tmp_path, small_files_only):
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    with pytest.raises(UserError) as error, VideoWriter(tmp_path / "x.mp4", 256, 256) as video:
+    with pytest.raises(UserError) as error, VideoWriter(tmp_path / "x.mp4", 256, 256) as video:  # noqa: PT012
         for shift in range(60):
             video.write(np.roll(noise, 7 * shift, axis=0))
     assert str(error.value) == f"Cannot write {tmp_path}/x.mp4: file too large; nothing was kept"
