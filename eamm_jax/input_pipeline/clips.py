@@ -136,8 +136,8 @@ class Kind:
         match = re.fullmatch(r"([a-z]+)_level_([1-3])_(\d+)", name.clip)
         if not match or match[1] not in EMOTIONS:
             raise BadClip(
-                "its name is not <emotion>_level_<1..3>_<take> "
-                f"with an emotion of {', '.join(EMOTIONS)}"
+                "its name is not <emotion>_level_<1..3>_<take>, the emotion one of "
+                f"{', '.join(EMOTIONS)}"
             )
         if match[1] == "neutral" and match[2] != "1":
             raise BadClip(f"its name says level {match[2]}, but neutral has level 1 only")

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,19 @@ class PublishedFolder:
         names: its clips, sorted.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, with_motion: bool):
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        with_motion: bool,
+        names: Sequence[ClipName] | None = None,
+    ):
         """Lists the clips; opens none.
 
         Args:
             root: the folder that holds `fomm_crop`.
             with_motion: sound and pose are wanted, and their folders must exist.
+            names: the clips, where they are known already; None looks for them.
 
         Raises:
             UserError: there is no such folder, or no clip in it.
@@ -48,11 +56,13 @@ class PublishedFolder:
                 f"{self.root} is not in the published layout: looked for {looked_for}, "
                 f"{_found_instead(self.root)}"
             )
-        self.names = [
-            ClipName(identity, clip)
-            for identity in _folders(self.root / FRAMES_FOLDER)
-            for clip in _folders(self.root / FRAMES_FOLDER / identity)
-        ]
+        if names is None:
+            names = [
+                ClipName(identity, clip)
+                for identity in _folders(self.root / FRAMES_FOLDER)
+                for clip in _folders(self.root / FRAMES_FOLDER / identity)
+            ]
+        self.names = list(names)
         if not self.names:
             raise UserError(
                 f"{self.root} holds no clips: looked for "

@@ -1,0 +1,305 @@
+"""Packs a folder in the published layout into ArrayRecord, as a TFDS data set.
+
+What a data set of any kind has in common; the builders proper are in `data.lrw`, `data.mead`
+and `data.voxceleb`. TensorFlow is not needed, neither to write nor to read.
+
+The clips are cut, in their sorted order, into shards of a fixed number of clips. A shard is
+packed on its own, by a pool of processes or by Apache Beam, into a folder beside the final
+one; a finished shard has a receipt, so that packing that was stopped goes on where it was.
+When all receipts are there, the description of the whole is written and the folder renamed:
+a data set is there complete or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
+
+from data.parallel import progress_bar, run_parallel
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import (
+    KINDS,
+    STORED_POSE_NUMBERS,
+    STORED_WINDOW,
+    BadClip,
+    Clip,
+    ClipName,
+    decode_frame,
+)
+from eamm_jax.input_pipeline.packed import SPLIT
+from eamm_jax.input_pipeline.published import PublishedFolder
+
+FILE_FORMAT = "array_record"
+
+
+def features() -> tfds.features.FeaturesDict:
+    """What a record holds: one clip.
+
+    Frames are encoded images kept as bytes, not as Image features: a reader gets them as they
+    are and decodes those of its window alone.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "identity": tfds.features.Text(),
+            "clip": tfds.features.Text(),
+            "frames": tfds.features.Sequence(tfds.features.Text()),
+            "pose": tfds.features.Tensor(
+                shape=(None, STORED_POSE_NUMBERS), dtype=np.float32, encoding="bytes"
+            ),
+            "mfcc": tfds.features.Tensor(
+                shape=(None, *STORED_WINDOW), dtype=np.float32, encoding="bytes"
+            ),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How to pack.
+
+    Attributes:
+        root: a folder in the published layout.
+        frames_only: leave out sound and pose, which need not exist then (for stage 0).
+        on_bad_clip: `error` stops at the first bad clip, `skip` leaves bad clips out and
+            lists them in the data set's metadata.
+        clips_per_shard: None takes the builder's.
+        workers: processes that pack at once; 1 packs in this one.
+        restart: throw away what an unfinished packing has done.
+    """
+
+    root: str
+    frames_only: bool = False
+    on_bad_clip: Literal["error", "skip"] = "error"
+    clips_per_shard: int | None = None
+    workers: int = os.cpu_count() or 1
+    restart: bool = False
+
+
+class Shard(NamedTuple):
+    """One file of the packed data set, and all a worker needs to know to write it."""
+
+    root: str
+    kind: str
+    frames_only: bool
+    on_bad_clip: str
+    names: tuple[ClipName, ...]
+    path: str
+
+    @property
+    def receipt(self) -> Path:
+        """Written when the shard is complete: its clips, bytes, and what was skipped."""
+        return Path(f"{self.path}.json")
+
+
+class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A packed data set: made by `download_and_prepare`, read by `as_data_source("clips")`."""
+
+    VERSION: ClassVar = tfds.core.Version("1.0.0")
+    CLIPS_PER_SHARD: ClassVar[int]
+    DESCRIPTION: ClassVar[str]
+    HOMEPAGE: ClassVar[str]
+
+    def __init__(self, *, packing: Packing | None = None, **kwargs: Any):
+        """A builder.
+
+        Args:
+            packing: what to pack; not needed to read.
+            **kwargs: of `tfds.core.DatasetBuilder`; `data_dir` says where packed data is.
+        """
+        self._packing = packing
+        super().__init__(file_format=FILE_FORMAT, **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.DESCRIPTION,
+            homepage=self.HOMEPAGE,
+            features=features(),
+            metadata=tfds.core.MetadataDict(),
+            disable_shuffling=True,
+        )
+
+    def download_and_prepare(
+        self, *, download_config: tfds.download.DownloadConfig | None = None, **_: Any
+    ) -> None:
+        """Packs the folder, or goes on with a packing that was stopped.
+
+        Args:
+            download_config: its `beam_runner` and `beam_options`, if given, hand the shards
+                to Apache Beam; nothing is ever downloaded.
+
+        Raises:
+            UserError: nothing to pack, a bad clip, or leftovers of another packing.
+        """
+        self._download_and_prepare(None, download_config)
+
+    def _download_and_prepare(
+        self, dl_manager: Any, download_config: tfds.download.DownloadConfig | None = None
+    ) -> None:
+        del dl_manager
+        target = Path(self.data_dir)
+        if target.exists():
+            return
+        if self._packing is None:
+            raise UserError(f"{target} is not packed yet, and the builder was not told from what")
+        packing = self._packing
+        spool = target.with_name(f"{target.name}.packing")
+        shards = self._plan(packing, spool)
+        missing = [shard for shard in shards if not shard.receipt.is_file()]
+        if download_config is not None and download_config.beam_runner:
+            _pack_with_beam(missing, download_config.beam_runner, download_config.beam_options)
+        else:
+            _pack_with_processes(missing, shards, packing.workers)
+        self._finish(packing, shards, spool)
+        spool.rename(target)
+        self.info.update_data_dir(str(target))
+
+    def _plan(self, packing: Packing, spool: Path) -> list[Shard]:
+        """Cuts the folder into shards, the same way as any packing before this one."""
+        folder = PublishedFolder(packing.root, with_motion=not packing.frames_only)
+        size = packing.clips_per_shard or self.CLIPS_PER_SHARD
+        pieces = [folder.names[n : n + size] for n in range(0, len(folder.names), size)]
+        template = self._get_filename_template(SPLIT).replace(data_dir=spool)
+        shards = [
+            Shard(
+                root=str(Path(packing.root).resolve()),
+                kind=self.name,
+                frames_only=packing.frames_only,
+                on_bad_clip=packing.on_bad_clip,
+                names=tuple(names),
+                path=str(template.sharded_filepath(shard_index=n, num_shards=len(pieces))),
+            )
+            for n, names in enumerate(pieces)
+        ]
+        plan = hashlib.sha256(repr([shard[:-1] for shard in shards]).encode()).hexdigest()
+        if packing.restart:
+            shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir(parents=True, exist_ok=True)
+        plan_file = spool / "plan"
+        if plan_file.is_file() and plan_file.read_text() != plan:
+            raise UserError(
+                f"{spool} holds an unfinished packing of other clips or with other settings: "
+                "finish it with those, or start over with --restart"
+            )
+        plan_file.write_text(plan)
+        return shards
+
+    def _finish(self, packing: Packing, shards: list[Shard], spool: Path) -> None:
+        """Describes the whole data set in its folder and removes the receipts."""
+        receipts = [json.loads(shard.receipt.read_text()) for shard in shards]
+        clips = [clip for receipt in receipts for clip in receipt["clips"]]
+        if not clips:
+            raise UserError(f"nothing was packed: every clip of {packing.root} is bad")
+        split = tfds.core.SplitInfo(
+            name=SPLIT,
+            shard_lengths=[len(receipt["clips"]) for receipt in receipts],
+            num_bytes=sum(receipt["bytes"] for receipt in receipts),
+            filename_template=self._get_filename_template(SPLIT).replace(data_dir=spool),
+        )
+        self.info.metadata.update(
+            kind=self.name,
+            with_motion=not packing.frames_only,
+            clips=clips,
+            skipped=[fault for receipt in receipts for fault in receipt["skipped"]],
+        )
+        self.info.set_splits(tfds.core.splits.SplitDict([split]))
+        self.info.write_to_directory(spool)
+        for shard in shards:
+            shard.receipt.unlink()
+        (spool / "plan").unlink()
+
+
+def pack_shard(shard: Shard) -> None:
+    """Writes a shard and its receipt; every frame is decoded once, so that none is bad.
+
+    Raises:
+        UserError: a clip is bad and bad clips are errors.
+    """
+    folder = PublishedFolder(shard.root, with_motion=not shard.frames_only, names=shard.names)
+    serialize = features().serialize_example
+    clips: list[ClipName] = []
+    skipped: list[tuple[str, str]] = []
+    unfinished = Path(f"{shard.path}.unfinished")
+    # One record a group: a reader fetches single clips, in any order.
+    writer = ArrayRecordWriter(str(unfinished), "group_size:1")
+    for index, name in enumerate(shard.names):
+        try:
+            if not shard.frames_only:
+                KINDS[shard.kind].emotion(name)
+            record = _record(name, folder.open(index))
+        except BadClip as fault:
+            if shard.on_bad_clip == "error":
+                writer.close()
+                raise UserError(
+                    f"bad clip {name} in {shard.root}: {fault} (repair or remove it, or pack "
+                    "with --on_bad_clip skip)"
+                ) from fault
+            skipped.append((str(name), str(fault)))
+        else:
+            writer.write(serialize(record))
+            clips.append(name)
+    writer.close()
+    size = unfinished.stat().st_size
+    unfinished.rename(shard.path)
+    _write_whole(shard.receipt, json.dumps({"clips": clips, "bytes": size, "skipped": skipped}))
+
+
+def _record(name: ClipName, clip: Clip) -> dict[str, Any]:
+    """A clip as `features` describe it, checked in full."""
+    pose = np.empty((0, STORED_POSE_NUMBERS), np.float32)
+    mfcc = np.empty((0, *STORED_WINDOW), np.float32)
+    if clip.pose is not None:
+        pose, mfcc, _ = clip.motion()
+    frames = [clip.encoded_frame(n) for n in range(clip.num_frames)]
+    for n, frame in enumerate(frames):
+        try:
+            decode_frame(frame)
+        except BadClip as fault:
+            raise BadClip(f"frame {n} {fault}") from fault
+    return {
+        "identity": name.identity,
+        "clip": name.clip,
+        "frames": frames,
+        "pose": pose,
+        "mfcc": mfcc,
+    }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it is never seen half-written."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text)
+    unfinished.rename(path)
+
+
+def _pack_with_processes(missing: list[Shard], shards: list[Shard], workers: int) -> None:
+    total = sum(len(shard.names) for shard in shards)
+    done = total - sum(len(shard.names) for shard in missing)
+    with progress_bar("packing") as progress:
+        task = progress.add_task("packing", total=total, completed=done)
+        for shard, _ in run_parallel(pack_shard, missing, workers):
+            progress.advance(task, len(shard.names))
+
+
+def _pack_with_beam(missing: list[Shard], runner: Any, options: Any) -> None:
+    try:
+        import apache_beam as beam
+    except ImportError as error:
+        raise UserError("Apache Beam is not installed: pip install 'eamm_jax[beam]'") from error
+    with beam.Pipeline(runner=runner, options=options) as pipeline:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(missing)
+            | "Spread" >> beam.Reshuffle()
+            | "Pack" >> beam.Map(pack_shard)
+        )

@@ -1,0 +1,246 @@
+"""`python -m data.check ROOT`: audits a folder in the published layout, every frame of it.
+
+Exits with 0 if nothing is wrong, and with 2 if something is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from eamm_jax.cli._run import EXIT_BAD_INPUT, run
+from eamm_jax.errors import UserError
+from eamm_jax.types import EMOTIONS, FRAME_RATE
+
+if TYPE_CHECKING:
+    from eamm_jax.input_pipeline.clips import ClipName
+
+CLIPS_A_TASK = 16
+"""Clips a process looks at before it reports."""
+
+SHOWN_PROBLEMS = 20
+"""Problems in the table; `--json` lists all."""
+
+
+@dataclass
+class Audit:
+    """What was found in a folder.
+
+    Attributes:
+        root: the folder.
+        kind: of data set.
+        clips: clips found.
+        good_clips: those that can be trained on.
+        frames: frames of the clips that can be trained on.
+        identities: folders of clips: people, or words in LRW.
+        sizes: rows of the frames, and how many good clips have such frames.
+        emotions: good clips of each emotion, in an emotional data set.
+        problems: what is wrong, by clip, identity or file.
+    """
+
+    root: str
+    kind: str
+    clips: int = 0
+    good_clips: int = 0
+    frames: int = 0
+    identities: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+    emotions: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class ClipReport(NamedTuple):
+    """One clip: its frames and their sizes, or what is wrong with it."""
+
+    frames: int
+    sizes: frozenset[int]
+    fault: str | None
+
+
+def guess_kind(names: Sequence[ClipName]) -> str:
+    """The kind of data set that such names are usual in."""
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip
+
+    def is_labelled(name: ClipName) -> bool:
+        try:
+            return KINDS["mead"].emotion(name) >= 0
+        except BadClip:
+            return False
+
+    labelled = sum(map(is_labelled, names))
+    if 2 * labelled > len(names):
+        return "mead"
+    if all(re.fullmatch(rf"{re.escape(name.identity)}_\d+", name.clip) for name in names):
+        return "lrw"
+    return "voxceleb"
+
+
+def check_clips(
+    names: Sequence[ClipName], *, root: str, kind: str, frames_only: bool
+) -> list[ClipReport]:
+    """Reads clips in full."""
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip, decode_frames
+    from eamm_jax.input_pipeline.published import PublishedFolder
+
+    folder = PublishedFolder(root, with_motion=not frames_only, names=names)
+    reports = []
+    for index, name in enumerate(names):
+        try:
+            if not frames_only:
+                KINDS[kind].emotion(name)
+            clip = folder.open(index)
+            if not frames_only:
+                clip.motion()
+            frames = decode_frames(clip, 0, clip.num_frames, None)
+        except BadClip as fault:
+            reports.append(ClipReport(0, frozenset(), str(fault)))
+        else:
+            sizes = frozenset(len(frame) for frame in frames)
+            reports.append(ClipReport(clip.num_frames, sizes, None))
+    return reports
+
+
+def audit(
+    root: str, kind: str | None = None, *, frames_only: bool = False, workers: int = 1
+) -> Audit:
+    """Reads a whole folder and says what is in it and what is wrong with it.
+
+    Args:
+        root: a folder in the published layout.
+        kind: of data set; None guesses it from the names.
+        frames_only: leave sound and pose out of it.
+        workers: processes that read at once.
+
+    Raises:
+        UserError: there is no such folder or no clip in it.
+    """
+    from data.parallel import progress_bar, run_parallel
+    from eamm_jax.input_pipeline.clips import KINDS
+    from eamm_jax.input_pipeline.published import PublishedFolder
+
+    names = PublishedFolder(root, with_motion=not frames_only).names
+    result = Audit(root=root, kind=kind or guess_kind(names), clips=len(names))
+    result.identities = len({name.identity for name in names})
+    job = partial(check_clips, root=root, kind=result.kind, frames_only=frames_only)
+    tasks = [names[n : n + CLIPS_A_TASK] for n in range(0, len(names), CLIPS_A_TASK)]
+    good: list[ClipName] = []
+    sizes: Counter[int] = Counter()
+    with progress_bar("checking") as progress:
+        bar = progress.add_task("checking", total=len(names))
+        for task, reports in run_parallel(job, tasks, workers):
+            progress.advance(bar, len(task))
+            for name, report in zip(task, reports, strict=True):
+                if report.fault is None:
+                    good.append(name)
+                    sizes.update(report.sizes)
+                    result.frames += report.frames
+                else:
+                    result.problems[str(name)] = report.fault
+    result.good_clips = len(good)
+    result.sizes = dict(sorted(sizes.items()))
+    if KINDS[result.kind].emotional and not frames_only:
+        labels = Counter(KINDS[result.kind].emotion(name) for name in good)
+        result.emotions = {label: labels[n] for n, label in enumerate(EMOTIONS)}
+        neutral = {n.identity for n in good if KINDS[result.kind].emotion(n) == _NEUTRAL}
+        for identity in sorted({name.identity for name in names} - neutral):
+            result.problems[identity] = "has no good neutral clip to take portraits from"
+    if not frames_only:
+        result.problems.update(_strays(Path(root), names))
+    result.problems = dict(sorted(result.problems.items()))
+    return result
+
+
+_NEUTRAL = EMOTIONS.index("neutral")
+
+
+def _strays(root: Path, names: Sequence[ClipName]) -> dict[str, str]:
+    """Tracks that belong to no clip."""
+    from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
+
+    clips = {(name.identity, name.clip) for name in names}
+    return {
+        str(path.relative_to(root)): "belongs to no folder of frames"
+        for folder in (POSE_FOLDER, SOUND_FOLDER)
+        for path in (root / folder).glob("*/*.npy")
+        if (path.parent.name, path.stem) not in clips
+    }
+
+
+def print_audit(result: Audit) -> None:
+    """Shows an audit as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from eamm_jax.input_pipeline.clips import KINDS
+
+    console = Console()
+    table = Table(title=f"{result.root} ({result.kind})", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("clips", f"{result.clips:,}")
+    table.add_row("  good", f"{result.good_clips:,}")
+    table.add_row("frames of good clips", f"{result.frames:,}")
+    table.add_row("  minutes", f"{result.frames / FRAME_RATE / 60:,.1f}")
+    for size, count in result.sizes.items():
+        table.add_row(f"  clips of {size}x{size}", f"{count:,}")
+    by_clip = KINDS[result.kind].split_by_clip
+    table.add_row("words" if by_clip else "identities", f"{result.identities:,}")
+    for label, count in result.emotions.items():
+        table.add_row(f"  {label}", f"{count:,}")
+    table.add_row("problems", f"{len(result.problems):,}")
+    console.print(table)
+    if result.problems:
+        faults = Table(title="problems", title_justify="left")
+        faults.add_column("where")
+        faults.add_column("what", overflow="fold")
+        for where, fault in list(result.problems.items())[:SHOWN_PROBLEMS]:
+            faults.add_row(where, fault)
+        console.print(faults)
+        if len(result.problems) > SHOWN_PROBLEMS:
+            console.print(f"and {len(result.problems) - SHOWN_PROBLEMS} more; --json lists all")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Audits the folder that the flags name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.check",
+        description="Audits training data in the published folder layout.",
+    )
+    parser.add_argument("root", help="folder that holds fomm_crop/")
+    parser.add_argument(
+        "--kind", choices=("lrw", "mead", "voxceleb"), help="data set; default: by its names"
+    )
+    parser.add_argument(
+        "--frames_only", action="store_true", help="leave out sound and pose (stage 0)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that read at once"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    flags = parser.parse_args(argv)
+
+    def job() -> None:
+        if flags.workers < 1:
+            raise UserError(f"--workers is {flags.workers}; it must be at least 1")
+        result = audit(flags.root, flags.kind, frames_only=flags.frames_only, workers=flags.workers)
+        if flags.json:
+            print(json.dumps(dataclasses.asdict(result), indent=2))
+        else:
+            print_audit(result)
+        if result.problems:
+            raise SystemExit(EXIT_BAD_INPUT)
+
+    run(job)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""MEAD: actors who speak with eight emotions at three levels."""
