@@ -1,0 +1,42 @@
+"""Part 2: what an emotion adds to the keypoints that are heard (stage 2).
+
+    python train.py --config=configs/stage2.py --config.data=mead=DATA \
+        --init_from=STAGE1 --workdir=DIR
+
+`:tiny` is for tests. Data: MEAD, clips of 16 frames named by emotion; the portrait is a frame
+of a random neutral clip of the same person. STAGE1 is a converted checkpoint or the work
+directory of stage 1 or its fine-tune.
+
+Hardware: one accelerator of 16 GB for the published batch of 16. Time: `benchmarks/training.py`
+measures a step on the machine at hand. Watch `validation value` and `validation accuracy`.
+"""
+
+from ml_collections import ConfigDict
+
+from eamm_jax.training.config import apply_variant, base_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = base_config("stage2")
+    config.batch_size = 16
+
+    # The head (linear_4, linear_10, linear_np_4 or linear_np_10), and the keypoints that
+    # carry emotion for the heads that move a few.
+    config.emotion_head = "linear_4"
+    config.emotion_keypoints = (1, 4, 6, 8)
+
+    # Losses.
+    config.value_weight = 10.0
+    config.jacobian_weight = 10.0
+    config.classification_weight = 1.0
+
+    # Augmentation of what the emotion net sees; lengths in pixels at 256x256.
+    config.jitter = 0.0
+    config.mask_mouth = True
+    config.flip = True
+    config.rotation = 30.0
+    config.perspective = (20, 30)
+    config.enlargement = (20, 40)
+
+    apply_variant(config, variant)
+    return config.lock()

@@ -1,0 +1,207 @@
+"""The terms of every stage's loss, without their weights (ARCHITECTURE.md section 5).
+
+Pure functions of what networks returned; which networks, and the terms' weights, stand in
+`objectives.py`. "L1" is the mean absolute difference over all axes unless said. All sums run
+in float32, whatever the networks compute in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from eamm_jax.ops.keypoints import inverse_2x2
+from eamm_jax.ops.thin_plate import Warp, warp_jacobian, warp_points
+from eamm_jax.types import Array, Keypoints
+
+Scalar = Float[Array, ""]
+FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
+
+
+def l1(prediction: Float[Array, "*n"], target: Float[Array, "*n"]) -> Scalar:
+    """Mean absolute difference: mean |prediction - target|."""
+    difference = prediction.astype(jnp.float32) - target.astype(jnp.float32)
+    return jnp.mean(jnp.abs(difference))
+
+
+def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | float) -> Scalar:
+    """Mean squared difference: mean (prediction - target)^2."""
+    return jnp.mean((prediction.astype(jnp.float32) - target) ** 2)
+
+
+def peak_signal_to_noise(
+    prediction: Float[Array, "*n"], target: Float[Array, "*n"], *, floor: float = 1e-10
+) -> Scalar:
+    """PSNR in decibels of signals in [0, 1]: -10 log10 mean (prediction - target)^2.
+
+    Args:
+        prediction: what was drawn.
+        target: what was to be drawn.
+        floor: least squared error that is told apart from none.
+    """
+    return -10.0 * jnp.log10(jnp.maximum(squared_error(prediction, target), floor))
+
+
+# Keypoints.
+
+
+def keypoint_distances(prediction: Keypoints, target: Keypoints) -> dict[str, Scalar]:
+    """How far keypoints are from those of the teacher (EAMM eq. 1, part 1 of training).
+
+    L1 of value, heatmap and jacobian, each over all frames of all clips.
+
+    Args:
+        prediction: keypoints heard, with heatmaps.
+        target: keypoints seen by the teacher, with heatmaps.
+
+    Returns:
+        `value`, `heatmap` and `jacobian`.
+    """
+    if prediction.heatmap is None or target.heatmap is None:
+        raise ValueError("both sets of keypoints must have heatmaps")
+    return {
+        "value": l1(prediction.value, target.value),
+        "heatmap": l1(prediction.heatmap, target.heatmap),
+        "jacobian": l1(prediction.jacobian, target.jacobian),
+    }
+
+
+def displacement_distances(
+    displacement: Keypoints,
+    heard: Keypoints,
+    target: Keypoints,
+    moved: Sequence[int],
+) -> dict[str, Scalar]:
+    """How far audio keypoints and an emotion's displacement are from the teacher (EAMM eq. 3).
+
+    For the heads that move a few keypoints, sum over k in `moved` of
+    L1(target_k - heard_k - displacement_k); for those that move all, the mean over k.
+
+    Args:
+        displacement: of the moved keypoints, in the order of `moved`.
+        heard: all keypoints heard.
+        target: all keypoints seen by the teacher.
+        moved: indices of the moved keypoints.
+
+    Returns:
+        `value` and `jacobian`.
+    """
+    where = jnp.asarray(moved)
+    # Parity: the published four-keypoint heads add their keypoints up, the others average.
+    terms = 1 if len(moved) == target.value.shape[-2] else len(moved)
+    value = target.value[..., where, :] - heard.value[..., where, :]
+    jacobian = target.jacobian[..., where, :, :] - heard.jacobian[..., where, :, :]
+    return {
+        "value": terms * l1(displacement.value, value),
+        "jacobian": terms * l1(displacement.jacobian, jacobian),
+    }
+
+
+def emotion_cross_entropy(
+    logits: Float[Array, "b t e"], emotion: Int[Array, " b"]
+) -> tuple[Scalar, Scalar]:
+    """Cross-entropy of each frame's emotion, and the share of frames that were told right.
+
+    -mean log softmax(logits)[emotion] over the frames of labelled clips; 0 if there are none.
+
+    Args:
+        logits: for every frame of every clip.
+        emotion: index of each clip's emotion, -1 where it has none.
+    """
+    labels = jnp.broadcast_to(emotion[:, None], logits.shape[:2])
+    labelled = labels >= 0
+    count = jnp.maximum(jnp.sum(labelled), 1)
+    entropy = optax.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), jnp.maximum(labels, 0)
+    )
+    right = jnp.argmax(logits, axis=-1) == labels
+    return jnp.sum(entropy * labelled) / count, jnp.sum(right & labelled) / count
+
+
+def equivariance_distances(driving: Keypoints, warped: Keypoints, warp: Warp) -> dict[str, Scalar]:
+    """Whether keypoints move with the image (Siarohin et al. 2019, eqs. 9 and 11).
+
+    With T the warp, so that the warped image shows at z what the image shows at T(z):
+    L1(driving, T(warped)) for values; L1(1, J_driving^-1 (dT/dz)(warped) J_warped) for
+    jacobians.
+
+    Args:
+        driving: keypoints of the image.
+        warped: keypoints of the warped image.
+        warp: T.
+
+    Returns:
+        `value` and `jacobian`.
+    """
+    returned = warp_jacobian(warp, warped.value) @ warped.jacobian
+    product = inverse_2x2(driving.jacobian) @ returned
+    return {
+        "value": l1(driving.value, warp_points(warp, warped.value)),
+        "jacobian": l1(product, jnp.broadcast_to(jnp.eye(2), product.shape)),
+    }
+
+
+# Images.
+
+
+def weighted_feature_distance(
+    prediction: FeatureMaps, target: FeatureMaps, weights: Sequence[float]
+) -> Scalar:
+    """sum_i weight_i L1(prediction_i, target_i): perceptual and feature-matching losses.
+
+    (Siarohin et al. 2019, eq. 8; Wang et al. 2018, eq. 4.) No gradient flows into the target.
+
+    Args:
+        prediction: features of the image drawn.
+        target: features of the image that was to be drawn.
+        weights: one for each map; maps of weight 0 cost nothing.
+    """
+    total = jnp.zeros((), jnp.float32)
+    for weight, drawn, real in zip(weights, prediction, target, strict=True):
+        if weight:
+            total += weight * l1(drawn, jax.lax.stop_gradient(real))
+    return total
+
+
+def pyramid_distance(
+    prediction: FeatureMaps, target: FeatureMaps, *, gradient_weight: float = 1.0
+) -> Scalar:
+    """L1 of images and of their gradients at every scale, where no VGG-19 is at hand.
+
+    sum over scales of L1(p, q) + gradient_weight (L1(dp/dx, dq/dx) + L1(dp/dy, dq/dy)), with
+    differences of neighbouring pixels for derivatives (Mathieu et al. 2016, eq. 6 has the
+    second part).
+
+    Args:
+        prediction: the pyramid of the image drawn.
+        target: the pyramid of the image that was to be drawn.
+        gradient_weight: of the second part.
+    """
+    total = jnp.zeros((), jnp.float32)
+    for drawn, real in zip(prediction, target, strict=True):
+        total += l1(drawn, real)
+        for axis in (1, 2):
+            total += gradient_weight * l1(jnp.diff(drawn, axis=axis), jnp.diff(real, axis=axis))
+    return total
+
+
+# Least squares GAN (Mao et al. 2017, eq. 9, with labels 1 for real and 0 for drawn).
+
+
+def generator_gan(drawn: Sequence[Float[Array, "b _ _ 1"]]) -> Scalar:
+    """Sum over scales of mean (1 - D(drawn))^2."""
+    return sum((squared_error(score, 1.0) for score in drawn), start=jnp.zeros(()))
+
+
+def discriminator_gan(
+    real: Sequence[Float[Array, "b _ _ 1"]], drawn: Sequence[Float[Array, "b _ _ 1"]]
+) -> Scalar:
+    """Sum over scales of mean (1 - D(real))^2 + mean D(drawn)^2."""
+    scores = zip(real, drawn, strict=True)
+    return sum(
+        (squared_error(a, 1.0) + squared_error(b, 0.0) for a, b in scores), start=jnp.zeros(())
+    )
