@@ -1,0 +1,192 @@
+"""Converts published PyTorch checkpoints: `eamm-convert`, `python convert_torch_weights.py`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from eamm_jax.cli._run import run
+from eamm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from eamm_jax.conversion.report import Report
+
+MEGABYTE = 1e6
+
+_EPILOG = """\
+examples:
+  %(prog)s --checkpoint 124_52000.pth.tar --audio_checkpoint 1-6000.pth.tar \\
+      --emotion_checkpoint 5-3000.pth.tar --output checkpoints/eamm
+  %(prog)s --checkpoint vox-adv-cpk.pth.tar --output checkpoints/vox-adv
+  %(prog)s --inspect 1-6000.pth.tar
+
+Files are read without PyTorch, and nothing in them is run. See docs/conversion.md.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Converts published PyTorch checkpoints to one checkpoint of eamm_jax.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    files = parser.add_argument_group("files (any of them)")
+    files.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="appearance and motion: 124_52000.pth.tar, vox-cpk.pth.tar or vox-adv-cpk.pth.tar",
+    )
+    files.add_argument("--audio_checkpoint", metavar="FILE", help="1-6000.pth.tar")
+    files.add_argument("--emotion_checkpoint", metavar="FILE", help="5-3000.pth.tar")
+    files.add_argument(
+        "--vgg", metavar="FILE", help="VGG-19 weights of torchvision; for training only"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", help="folder to be made (required unless --inspect)"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a checkpoint that is in --output"
+    )
+    parser.add_argument(
+        "--inspect", metavar="FILE", help="list what a PyTorch checkpoint holds, and do no more"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags and runs; exits with the codes of `cli._run`."""
+    arguments = _parser().parse_args(argv)
+    run(lambda: _job(arguments))
+
+
+def _job(arguments: argparse.Namespace) -> None:
+    given = {
+        "checkpoint": arguments.checkpoint,
+        "audio": arguments.audio_checkpoint,
+        "emotion": arguments.emotion_checkpoint,
+        "vgg": arguments.vgg,
+    }
+    paths = {role: path for role, path in given.items() if path is not None}
+    if arguments.inspect is not None:
+        if paths or arguments.output is not None:
+            raise UserError("--inspect stands alone: give it without files to convert and --output")
+        _inspect(arguments.inspect)
+    elif arguments.output is None:
+        raise UserError("--output is missing: name the folder to be made, e.g. checkpoints/eamm")
+    else:
+        _convert(paths, arguments.output, arguments.overwrite, arguments.quiet)
+
+
+def _convert(paths: dict[str, str], output: str, overwrite: bool, quiet: bool) -> None:
+    # Nothing is computed; a GPU or TPU may be busy and need not be touched.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    from rich.console import Console
+
+    from eamm_jax.conversion.published import convert_files
+
+    console = Console(stderr=True, quiet=quiet)
+    with console.status("reading") as status:
+        report = convert_files(paths, output, overwrite=overwrite, progress=status.update)
+    if not quiet:
+        _print_report(report, output, Console(soft_wrap=True))
+
+
+def _print_report(report: Report, output: str, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from eamm_jax.conversion.checkpoint import REPORT_NAME
+
+    table = Table(title="Networks converted", title_justify="left")
+    table.add_column("network")
+    table.add_column("from")
+    for column in ("tensors", "parameters", "MB", "unused"):
+        table.add_column(column, justify="right")
+    for name, network in report.networks.items():
+        unused = sum(len(names) for names in network.unused.values())
+        table.add_row(
+            name,
+            Text(network.source),
+            str(network.tensors),
+            f"{network.parameters:,}",
+            f"{network.bytes / MEGABYTE:.1f}",
+            str(unused),
+        )
+    networks = report.networks.values()
+    table.add_section()
+    table.add_row(
+        "total",
+        "",
+        str(sum(n.tensors for n in networks)),
+        f"{sum(n.parameters for n in networks):,}",
+        f"{sum(n.bytes for n in networks) / MEGABYTE:.1f}",
+        str(sum(len(names) for n in networks for names in n.unused.values())),
+    )
+    console.print(table)
+    for line in _notes(report):
+        console.print(line, markup=False, highlight=False)
+    console.print(
+        f"Wrote {output} in {report.seconds:.1f} s; details in {output}/{REPORT_NAME}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _notes(report: Report) -> list[str]:
+    lines = []
+    for source in report.sources:
+        values = "".join(f", {name} {value}" for name, value in source.values.items())
+        lines.append(
+            f"{source.name}: {source.bytes / MEGABYTE:.1f} MB, {source.layout} format{values}"
+        )
+        lines.append(f"  sha256 {source.sha256}")
+        for name, tensors in source.skipped.items():
+            lines.append(f"  skipped {name} ({tensors} tensors)")
+    for name, network in report.networks.items():
+        for reason, names in network.unused.items():
+            lines.append(f"{name}: {len(names)} tensors not used: {reason}")
+        for copy in network.copies:
+            same = "identical" if not copy.differing else f"{len(copy.differing)} tensors differ"
+            lines.append(
+                f"{name}: taken from {network.source}; the copy in {copy.source} was left ({same})"
+            )
+    if report.discriminator is not None:
+        lines.append(f"discriminator: {report.discriminator}")
+    return lines
+
+
+def _inspect(path: str) -> None:
+    # Lines and not a table: they are searched and piped, and names are long.
+    from eamm_jax.conversion.networks import printable, shape_text
+    from eamm_jax.conversion.published import describe
+    from eamm_jax.conversion.torch_reader import walk_tensors
+
+    file, contents, guess = describe(path)
+    size = file.path.stat().st_size / MEGABYTE
+    lines = [f"{path}: {size:.1f} MB, {file.layout} format; {guess}"]
+    lines += [f"{name} = {value}" for name, value in contents.values.items()]
+    for network, tensors in contents.networks.items():
+        total = sum(tensor.size for tensor in tensors.values())
+        lines.append(f"{network}: {len(tensors)} tensors, {total:,} values")
+        lines += [
+            f"  {printable(name)}  {shape_text(tensor.shape)}  {tensor.dtype}"
+            for name, tensor in tensors.items()
+        ]
+    for name, state in contents.optimizers.items():
+        lines.append(f"{printable(name)}: {len(list(walk_tensors(state)))} tensors, not converted")
+    lines += [f"{printable(name)}: not a known network" for name in contents.unknown]
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep Python from complaining at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()
