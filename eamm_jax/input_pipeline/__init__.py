@@ -7,7 +7,7 @@ mixed, sharded over processes, and resumable. Everything here is NumPy; randomne
 (augmentation) belongs to the device and stands in `eamm_jax.ops.augmentation`.
 """
 
-from eamm_jax.input_pipeline.dataset import Batches, make_dataset
+from eamm_jax.input_pipeline.dataset import Batches, describe_skipped, make_dataset
 from eamm_jax.input_pipeline.sources import Source, parse_sources
 
-__all__ = ["Batches", "Source", "make_dataset", "parse_sources"]
+__all__ = ["Batches", "Source", "describe_skipped", "make_dataset", "parse_sources"]

@@ -1,0 +1,146 @@
+"""Reading the published folder layout."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import BadClip, ClipName, decode_frame
+from eamm_jax.input_pipeline.published import PublishedFolder
+from tests.published_layout import lay_out_lrw_clip, write_clip, write_lrw
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_lrw(tmp_path / "lrw", clips=3, frames=18, size=16)
+
+
+def test_clips_are_listed_in_order(root):
+    folder = PublishedFolder(root, with_motion=True)
+    assert folder.names == [
+        ClipName("ABOUT", "ABOUT_00000"),
+        ClipName("ABOUT", "ABOUT_00002"),
+        ClipName("WORLD", "WORLD_00001"),
+    ]
+
+
+def test_a_clip_is_what_was_written(root):
+    clip = PublishedFolder(root, with_motion=True).open(2)
+    assert clip.num_frames == 18
+    assert decode_frame(clip.encoded_frame(7))[0, 0].tolist() == [7, 7, 7]
+    pose, windows, length = clip.motion()
+    assert length == 18
+    np.testing.assert_array_equal(pose[:, 0], np.arange(18) + 0.5)
+    np.testing.assert_array_equal(windows[:, 0, 1], np.arange(18) + 0.5)
+    assert pose.dtype == windows.dtype == np.float32
+
+
+def test_the_real_clip_is_good(shared, tmp_path):
+    # It has 29 frames and poses, but 30 windows of sound.
+    folder = PublishedFolder(lay_out_lrw_clip(shared, tmp_path / "lrw"), with_motion=True)
+    assert folder.open(0).motion()[2] == 29
+
+
+def test_frames_alone_are_enough_where_motion_is_not_wanted(root):
+    shutil.rmtree(root / "MFCC")
+    shutil.rmtree(root / "fomm_pose_crop")
+    clip = PublishedFolder(root, with_motion=False).open(0)
+    assert clip.pose is None
+    assert clip.windows is None
+
+
+def test_files_that_are_no_frames_are_left_alone(root):
+    (root / "fomm_crop" / "ABOUT" / "ABOUT_00000" / "Thumbs.db").touch()
+    (root / "fomm_crop" / ".cache").mkdir()
+    (root / "fomm_crop" / "readme.txt").touch()
+    folder = PublishedFolder(root, with_motion=True)
+    assert len(folder.names) == 3
+    assert folder.open(0).num_frames == 18
+
+
+# A root that is not one.
+
+
+def test_a_root_that_is_missing(tmp_path):
+    with pytest.raises(UserError, match=r"looked for .*nope/fomm_crop.*there is no such folder"):
+        PublishedFolder(tmp_path / "nope", with_motion=True)
+
+
+def test_a_root_with_other_folders(tmp_path):
+    for name in ("Image", "Pose", "MFCC"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError) as raised:
+        PublishedFolder(tmp_path, with_motion=True)
+    message = str(raised.value)
+    assert f"looked for {tmp_path}/fomm_crop and {tmp_path}/fomm_pose_crop, but" in message
+    assert "found Image, MFCC, Pose" in message
+    assert "\n" not in message
+
+
+def test_an_empty_root(tmp_path):
+    (tmp_path / "fomm_crop" / "someone").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"holds no clips: looked for .*<clip>/0.png"):
+        PublishedFolder(tmp_path, with_motion=False)
+
+
+# Bad clips.
+
+
+def remove(path):
+    path.unlink()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def pickle_instead(path):
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+def text_instead(path):
+    np.save(path, np.array(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "fault"),
+    [
+        ("fomm_crop/ABOUT/ABOUT_00000/4.png", remove, "frame 4 is missing"),
+        ("fomm_crop/ABOUT/ABOUT_00000/0.png", remove, "frame 0 is missing"),
+        ("fomm_crop/ABOUT/ABOUT_00000/17.png", remove, "17 frames but 18 poses"),
+        ("fomm_pose_crop/ABOUT/ABOUT_00000.npy", remove, "00000.npy is missing"),
+        ("MFCC/ABOUT/ABOUT_00000.npy", remove, "00000.npy is missing"),
+        ("fomm_pose_crop/ABOUT/ABOUT_00000.npy", truncate, "not a readable .npy"),
+        ("MFCC/ABOUT/ABOUT_00000.npy", pickle_instead, "not a readable .npy"),
+        ("MFCC/ABOUT/ABOUT_00000.npy", text_instead, "not a readable .npy"),
+    ],
+)
+def test_damaged_clips_are_named(root, file, damage, fault):
+    damage(root / file)
+    folder = PublishedFolder(root, with_motion=True)
+    with pytest.raises(BadClip, match=fault) as raised:
+        folder.open(0).motion()
+    assert "\n" not in str(raised.value)
+    folder.open(1).motion()
+
+
+def test_strangely_numbered_frames_are_named(root):
+    frames = root / "fomm_crop" / "ABOUT" / "ABOUT_00000"
+    (frames / "3.png").rename(frames / "03.png")
+    with pytest.raises(BadClip, match=r"frame 03.png is not numbered"):
+        PublishedFolder(root, with_motion=True).open(0)
+
+
+def test_many_missing_frames_are_counted(root):
+    for n in (3, 5, 6):
+        (root / "fomm_crop" / "ABOUT" / "ABOUT_00000" / f"{n}.png").unlink()
+    with pytest.raises(BadClip, match=r"frame 3 and 2 more are missing \(17.png is the last\)"):
+        PublishedFolder(root, with_motion=True).open(0)
+
+
+def test_a_clip_without_frames(root):
+    write_clip(root, "WORLD", "WORLD_00009", frames=1)
+    (root / "fomm_crop" / "WORLD" / "WORLD_00009" / "0.png").unlink()
+    with pytest.raises(BadClip, match="it has no frames"):
+        PublishedFolder(root, with_motion=True).open(3)
