@@ -29,6 +29,13 @@ def _is_text(path: Path) -> bool:
     return whole and all(c.isprintable() or c in "\t\n\r\f\ufeff" for c in text)
 
 
+def _lenient_tags() -> dict[str, Any]:
+    """Makes titles in old encodings no reason to refuse a file; PyAV 19 does so by itself."""
+    import av
+
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 @contextmanager
 def opened(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[Any, Any]]:
     """Opens a media file at its best stream of a kind.
@@ -50,9 +57,7 @@ def opened(path: Path, kind: Literal["audio", "video"]) -> Iterator[tuple[Any, A
         raise UserError(f"Cannot read the {wanted} of {path}: it is a text file")
     try:
         # What is in a file must not make us open another one, or the network.
-        container = av.open(
-            str(path), metadata_errors="replace", options={"protocol_whitelist": "file"}
-        )
+        container = av.open(str(path), options={"protocol_whitelist": "file"}, **_lenient_tags())
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(

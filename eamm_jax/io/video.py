@@ -397,9 +397,19 @@ class VideoWriter:
                     self._cancelled = True
                     raise
                 finally:
-                    self._queue.put(None)
-                    thread.join()
+                    self._stop(thread)
                 self._raise_error()
+
+    def _stop(self, thread: threading.Thread) -> None:
+        """Waits for the thread, interrupted or not: the files it uses are closed next."""
+        try:
+            self._queue.put(None)
+            thread.join()
+        except BaseException:
+            self._cancelled = True
+            self._queue.put(None)  # the first may not have got in
+            thread.join()
+            raise
 
     def _encode(self, encoder: _Encoder) -> None:
         """The thread: encodes what comes until None; after a failure it only empties the queue."""

@@ -118,6 +118,14 @@ def test_a_rate_that_changes_on_the_way(tmp_path, make_sound):
     assert np.argmax(spectrum) == pytest.approx(220, abs=2)
 
 
+def test_titles_in_old_encodings_do_not_matter(tmp_path, make_sound):
+    path = make_sound(tmp_path / "x.mp3", tones(1, 44100, 1), 44100, "libmp3lame")
+    title = "Schöne Grüße".encode("latin-1")
+    with path.open("ab") as file:  # an ID3v1 tag, which knows no encodings
+        file.write(b"TAG" + title.ljust(30, b"\0") + bytes(95))
+    assert_heard(read_audio(path), 1, 1, 5e-2)
+
+
 # --- Bad input -----------------------------------------------------------------------------
 
 

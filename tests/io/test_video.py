@@ -491,6 +491,24 @@ def test_nothing_is_left_when_the_block_fails(tmp_path, tone, failure):
     assert no_threads_left()
 
 
+def test_an_interrupt_during_the_last_frames(tmp_path, tone, monkeypatch):
+    join, calls = threading.Thread.join, []
+
+    def interrupted(thread, timeout=None):
+        calls.append(thread)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "x.mp4", 64, 64, sound=tone) as v:  # noqa: PT012
+        for i in range(40):
+            v.write(grey(i))
+    assert len(calls) == 2
+    assert not os.listdir(tmp_path)
+    assert no_threads_left()
+
+
 @pytest.mark.parametrize("when", ["add", "finish"])
 def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, when):
     def full(*_args):
