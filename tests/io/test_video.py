@@ -355,6 +355,14 @@ def test_metadata_can_be_read(film):
         assert container.metadata["comment"] == "synthetic: made by eamm_jax"
 
 
+def test_every_kind_of_metadata_can_be_read(tmp_path):
+    metadata = {key: f"the {key} \u58f0" for key in module._METADATA_KEYS}
+    with VideoWriter(tmp_path / "x.mp4", 64, 64, metadata=metadata) as video:
+        video.write(grey(0))
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        assert metadata.items() <= dict(container.metadata).items()
+
+
 def test_metadata_without_a_place_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no place for \['mood'\]"):
         VideoWriter(tmp_path / "x.mp4", 64, 64, metadata={"mood": "sunny"})
