@@ -18,6 +18,9 @@ import json
 import logging
 import math
 import os
+import signal
+import tempfile
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,6 +48,8 @@ _CHECK_BYTES = 1 << 20  # read at a time when a checksum is made
 
 WRITE_BYTES = 64 << 20
 """How much is copied at a time, beside the weights themselves."""
+
+_DISK_MARK = "os_error_code"  # in the message of whatever TensorStore could not write
 
 _OUR_NAMES = (CONFIG_NAME, WEIGHTS_NAME, FILES_NAME, REPORT_NAME)
 
@@ -92,17 +97,66 @@ def save_checkpoint(
     check_output_folder(folder, overwrite=overwrite)
     with atomic_output_dir(folder, overwrite=overwrite) as temporary:
         _write_json(temporary / CONFIG_NAME, config.to_dict())
-        context = ocp.Context()
-        # Weights are noise to a compressor: 8 % smaller files for ten times the time.
-        context.array.saving.use_compression = False
-        context.memory.write_concurrent_bytes = WRITE_BYTES
-        # Nothing changes the arrays while this call waits for them to be written.
-        context.memory.deepcopy_host_arrays = False
-        with context:
-            ocp.save_checkpointables((temporary / WEIGHTS_NAME).absolute(), dict(networks))
+        _check_space(temporary, networks)
+        try:
+            _save_weights(temporary / WEIGHTS_NAME, networks)
+        except Exception as error:  # Orbax and TensorStore do not say which they raise
+            if isinstance(error, OSError) or _DISK_MARK in str(error):
+                raise UserError(
+                    f"Cannot write {folder}: the disk is full or failed; nothing was kept"
+                ) from error
+            raise
         _write_json(temporary / FILES_NAME, _checksums(temporary / WEIGHTS_NAME))
         if report is not None:
             _write_json(temporary / REPORT_NAME, report)
+
+
+def _save_weights(path: Path, networks: Mapping[str, Variables]) -> None:
+    context = ocp.Context()
+    # Weights are noise to a compressor: 8 % smaller files for ten times the time.
+    context.array.saving.use_compression = False
+    context.memory.write_concurrent_bytes = WRITE_BYTES
+    # Nothing changes the arrays while this call waits for them to be written.
+    context.memory.deepcopy_host_arrays = False
+    with context, _deferred_signals():
+        ocp.save_checkpointables(path.absolute(), dict(networks))
+
+
+def _check_space(folder: Path, networks: Mapping[str, Variables]) -> None:
+    """Makes sure that weights fit on the disk: running out of it confuses Orbax.
+
+    Raises:
+        OSError: they do not, by free space, quota or limit.
+    """
+    size = sum(math.prod(a.shape) * 4 for _, a in tables.flatten(networks))
+    if size and hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextlib.contextmanager
+def _deferred_signals() -> Iterator[None]:
+    """Lets a call end before Ctrl-C or SIGTERM takes effect.
+
+    Orbax writes in threads of its own, which would go on, and put files back, while an
+    exception in this one removes them. It is a matter of seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Without a handler in Python the signal ends the process at once.
+        if callable(signal.getsignal(number)):
+            previous[number] = signal.signal(number, lambda n, _: received.append(n))
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
 
 
 def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
