@@ -1,0 +1,304 @@
+"""Packing: the same clips in the same order, stopped and resumed, whole or not at all."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data import builder as builder_module
+from data.builder import ClipsBuilder, Packing, pack_shard
+from data.lrw.lrw_dataset_builder import Builder as Lrw
+from data.mead.mead_dataset_builder import Builder as Mead
+from data.pack import main
+from data.voxceleb.voxceleb_dataset_builder import Builder as Voxceleb
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline import Source, make_dataset
+from eamm_jax.input_pipeline.packed import PackedFolder, find_packed
+from eamm_jax.input_pipeline.published import PublishedFolder
+from tests.published_layout import write_lrw, write_mead, write_voxceleb
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def lrw(tmp_path_factory) -> Path:
+    return write_lrw(tmp_path_factory.mktemp("lrw"), clips=7, size=SIZE)
+
+
+def pack(builder: type[ClipsBuilder], root: Path, data_dir: Path, **options) -> ClipsBuilder:
+    packing = Packing(root=str(root), **({"clips_per_shard": 3, "workers": 1} | options))
+    packed = builder(data_dir=str(data_dir), packing=packing)
+    packed.download_and_prepare()
+    return packed
+
+
+def test_a_packed_clip_is_the_clip(lrw, tmp_path):
+    packed = pack(Lrw, lrw, tmp_path)
+    assert Path(packed.data_dir) == tmp_path / "lrw" / "1.0.0"
+    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", with_motion=True)
+    theirs = PublishedFolder(lrw, with_motion=True)
+    assert ours.names == theirs.names
+    for index in range(7):
+        clip, expected = ours.open(index), theirs.open(index)
+        assert clip.num_frames == expected.num_frames
+        for n in range(clip.num_frames):
+            assert clip.encoded_frame(n) == expected.encoded_frame(n)
+        np.testing.assert_array_equal(clip.pose, expected.pose)
+        np.testing.assert_array_equal(clip.windows, expected.windows)
+
+
+def test_tfds_reads_it_without_tensorflow(lrw, tmp_path):
+    packed = pack(Lrw, lrw, tmp_path)
+    assert [f.name for f in sorted(Path(packed.data_dir).glob("*array_record*"))] == [
+        f"lrw-clips.array_record-0000{n}-of-00003" for n in range(3)
+    ]
+    again = tfds.builder_from_directory(packed.data_dir)
+    assert again.info.splits["clips"].num_examples == 7
+    for reader in (packed, again):
+        records = reader.as_data_source("clips")
+        assert len(records) == 7
+        assert records[6]["identity"] == b"WORLD"
+        assert records[6]["clip"] == b"WORLD_00005"
+    assert "tensorflow" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("builder", "write", "batch_of"),
+    [(Lrw, write_lrw, "clips"), (Mead, write_mead, "clips"), (Voxceleb, write_voxceleb, "pairs")],
+)
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_both_sources_give_the_same_batches(builder, write, batch_of, split, tmp_path):
+    root = write(tmp_path / "root", size=SIZE)
+    pack(builder, root, tmp_path / "packed")
+    batches = [
+        make_dataset(
+            [Source(builder.name, str(path))],
+            batch_size=3,
+            size=SIZE,
+            batch_of=batch_of,
+            split=split,
+            validation_fraction=0.485,
+            seed=4,
+        )
+        for path in (root, tmp_path / "packed")
+    ]
+    for _ in range(4):
+        (data, names), (packed_data, packed_names) = (next(b) for b in batches)
+        assert names == packed_names
+        for leaf, packed_leaf in zip(data, packed_data, strict=True):
+            np.testing.assert_array_equal(leaf, packed_leaf)
+    # So a run may go on from a packed copy of its data.
+    batches[1].set_state(batches[0].get_state())
+
+
+def test_frames_alone_serve_stage_0_only(tmp_path):
+    root = write_voxceleb(tmp_path / "root", people=1, frames=4, size=SIZE)
+    for folder in ("MFCC", "fomm_pose_crop"):
+        (root / folder).rename(tmp_path / folder)
+    pack(Voxceleb, root, tmp_path / "packed", frames_only=True)
+    source = Source("voxceleb", str(tmp_path / "packed"))
+    options = {"batch_size": 1, "size": SIZE, "split": "all"}
+    next(make_dataset([source], batch_of="pairs", **options))
+    with pytest.raises(UserError, match="packed without sound and pose"):
+        make_dataset([source], **options)
+
+
+def test_a_packed_data_set_of_another_kind_is_refused(lrw, tmp_path):
+    packed = pack(Lrw, lrw, tmp_path)
+    with pytest.raises(UserError, match="was packed as lrw, but is read as mead"):
+        make_dataset([Source("mead", packed.data_dir)], batch_size=1, size=SIZE)
+
+
+def test_a_damaged_record_is_a_bad_clip(lrw, tmp_path):
+    packed = pack(Lrw, lrw, tmp_path)
+    file = sorted(Path(packed.data_dir).glob("*array_record*"))[0]
+    data = bytearray(file.read_bytes())
+    data[1000:3000] = bytes(2000)
+    file.write_bytes(data)
+    batches = make_dataset(
+        [Source("lrw", str(tmp_path))], batch_size=7, size=SIZE, split="all", single_pass=True
+    )
+    with pytest.raises(UserError, match=r"bad clip lrw:ABOUT/ABOUT_0000\d: its record in .*"):
+        next(batches)
+
+
+# Bad clips.
+
+
+@pytest.fixture
+def damaged(tmp_path) -> Path:
+    root = write_lrw(tmp_path / "damaged", clips=5, size=SIZE)
+    for clip in ("ABOUT_00000", "ABOUT_00002", "ABOUT_00004"):  # all of the first shard
+        (root / "fomm_crop" / "ABOUT" / clip / "28.png").write_bytes(b"no image")
+    return root
+
+
+def test_a_bad_clip_stops_packing(damaged, tmp_path):
+    with pytest.raises(UserError, match=r"ABOUT_00000 in .*frame 28 is not a readable PNG"):
+        pack(Lrw, damaged, tmp_path / "packed")
+    assert not (tmp_path / "packed" / "lrw" / "1.0.0").exists()
+
+
+def test_bad_clips_are_left_out_and_listed(damaged, tmp_path):
+    packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
+    assert packed.info.metadata["skipped"] == [
+        [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG"] for n in (0, 2, 4)
+    ]
+    batches = make_dataset(
+        [Source("lrw", str(tmp_path / "packed"))],
+        batch_size=2,
+        size=SIZE,
+        split="all",
+        single_pass=True,
+    )
+    assert [names for _, names in batches] == [("lrw:WORLD/WORLD_00001", "lrw:WORLD/WORLD_00003")]
+
+
+def test_nothing_but_bad_clips(tmp_path):
+    root = write_lrw(tmp_path / "root", clips=2, frames=5, size=SIZE)
+    with pytest.raises(UserError, match=r"every clip .* is bad"):
+        pack(Lrw, root, tmp_path / "packed", on_bad_clip="skip")
+
+
+# Stopping and going on.
+
+
+def test_finished_shards_are_not_packed_again(lrw, tmp_path, monkeypatch):
+    def stop_at_the_third(shard):
+        if shard.names[0].clip == "WORLD_00005":
+            raise KeyboardInterrupt
+        pack_shard(shard)
+
+    monkeypatch.setattr(builder_module, "pack_shard", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        pack(Lrw, lrw, tmp_path)
+    assert find_packed(tmp_path, "lrw") is None
+
+    packed_again = []
+
+    def record(shard):
+        packed_again.append(shard.names)
+        pack_shard(shard)
+
+    monkeypatch.setattr(builder_module, "pack_shard", record)
+    packed = pack(Lrw, lrw, tmp_path)
+    assert [[name.clip for name in names] for names in packed_again] == [["WORLD_00005"]]
+
+    monkeypatch.undo()
+    straight = pack(Lrw, lrw, tmp_path / "straight")
+    for file in Path(straight.data_dir).iterdir():
+        assert (Path(packed.data_dir) / file.name).read_bytes() == file.read_bytes(), file.name
+    leftovers = {f.name for f in Path(packed.data_dir).parent.iterdir()}
+    assert leftovers == {"1.0.0"}
+
+
+def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_path):
+    with pytest.raises(UserError, match="not a readable PNG"):
+        pack(Lrw, damaged, tmp_path)
+    with pytest.raises(UserError, match=r"unfinished packing of other clips.*--restart"):
+        pack(Lrw, lrw, tmp_path)
+    packed = pack(Lrw, lrw, tmp_path, restart=True)
+    assert packed.info.splits["clips"].num_examples == 7
+
+
+def test_without_a_folder_to_pack(tmp_path):
+    with pytest.raises(UserError, match="is not packed yet"):
+        Lrw(data_dir=str(tmp_path)).download_and_prepare()
+
+
+# The command line.
+
+
+def run_main(*flags: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main("lrw", flags)
+    return exit_.value.code
+
+
+def test_the_command_packs_once(lrw, tmp_path, capsys):
+    flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--workers", "1")
+    assert run_main(*flags) == 0
+    assert "packed 7 clips into" in capsys.readouterr().out
+    assert run_main(*flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "is packed already" in error
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    assert run_main("--root", str(tmp_path), "--data_dir", str(tmp_path), "--workers", "0") == 2
+    assert "must be at least 1" in capsys.readouterr().err
+    assert run_main("--root", str(tmp_path), "--data_dir", str(tmp_path / "out")) == 2
+    assert "looked for" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_packing_goes_on(tmp_path):
+    root = write_lrw(tmp_path / "root", clips=7, size=SIZE)
+    # A pipe in place of the last clip's poses: packing waits there until it is killed.
+    last = root / "fomm_pose_crop" / "WORLD" / "WORLD_00005.npy"
+    last.rename(tmp_path / "poses")
+    os.mkfifo(last)
+    command = [
+        *(sys.executable, "-m", "data.lrw", "--root", str(root)),
+        *("--data_dir", str(tmp_path / "packed"), "--clips_per_shard", "2", "--workers", "1"),
+    ]
+    spool = tmp_path / "packed" / "lrw" / "1.0.0.packing"
+    packing = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while len(list(spool.glob("*.json"))) < 3:
+        assert packing.poll() is None, "packing ended by itself"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    packing.kill()
+    packing.wait()
+    assert find_packed(tmp_path / "packed", "lrw") is None
+    shards = [path.with_suffix("") for path in spool.glob("*.json")]
+    packed_at = {shard.name: shard.stat().st_mtime_ns for shard in shards}
+
+    last.unlink()
+    (tmp_path / "poses").rename(last)
+    subprocess.run(command, cwd=REPOSITORY, check=True, stderr=subprocess.DEVNULL)
+    folder = find_packed(tmp_path / "packed", "lrw")
+    assert len(json.loads((folder / "metadata.json").read_text())["clips"]) == 7
+    for shard, time_ in packed_at.items():
+        assert (folder / shard).stat().st_mtime_ns == time_
+
+
+# Beam.
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Beam's own
+def test_beam_packs_the_same_bytes(lrw, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs eamm_jax[beam]")
+    straight = pack(Lrw, lrw, tmp_path / "straight")
+    flags = ("--root", str(lrw), "--data_dir", str(tmp_path / "beam"), "--clips_per_shard", "3")
+    assert run_main(*flags, "--beam_runner", "DirectRunner") == 0
+    for file in Path(straight.data_dir).iterdir():
+        other = tmp_path / "beam" / "lrw" / "1.0.0" / file.name
+        assert other.read_bytes() == file.read_bytes()
+
+
+def test_beam_that_is_not_installed_is_explained(lrw, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
+    flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--beam_runner", "DirectRunner")
+    assert run_main(*flags) == 2
+    assert "pip install 'eamm_jax[beam]'" in capsys.readouterr().err
+
+
+def test_shards_can_be_sent_to_other_processes(lrw, tmp_path):
+    packing = Packing(root=str(lrw), clips_per_shard=3)
+    shards = Lrw(data_dir=str(tmp_path), packing=packing)._plan(packing, tmp_path / "spool")
+    sent = multiprocessing.reduction.ForkingPickler.dumps(shards)
+    assert multiprocessing.reduction.ForkingPickler.loads(sent) == shards
+    assert sum(len(shard.names) for shard in shards) == 7
