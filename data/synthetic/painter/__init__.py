@@ -1,0 +1,1 @@
+"""Painting a face: each module lays one kind of thing over the picture."""
