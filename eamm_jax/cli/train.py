@@ -1,0 +1,166 @@
+"""`train.py`, `eamm-train`: configuration + data -> a work directory with trained networks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from eamm_jax.cli._run import run
+from eamm_jax.errors import UserError
+
+EXIT_DIVERGED = 3
+"""Too many steps were not finite (`max_bad_steps`)."""
+
+HELP = """\
+Trains one stage of the system; started again with the same flags, it goes on where it was.
+
+  python train.py --config=configs/stage1.py --config.data=lrw=/data/LRW \\
+      --init_from=weights --workdir=runs/stage1
+
+Flags ({required} are required):
+{flags}
+  --config.FIELD: any field of the configuration, such as --config.batch_size=32
+
+Exit codes: 0 done, or told to end (SIGTERM) and saved; 2 bad input; 3 too many steps were not
+finite; 130 interrupted; anything else is a failure, of this process or of a peer.
+"""
+
+_REQUIRED = {
+    "config": "a file of configs/, such as --config=configs/stage1.py",
+    "workdir": "the folder to save to and to go on from",
+}
+
+_EXPECTED = {
+    "invalid literal for int()": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean argument": "true or false",
+}
+"""What a value must be, by the words of the parser that refused it."""
+
+
+class Flags(NamedTuple):
+    """What the command line said."""
+
+    config: ConfigDict
+    workdir: str
+    init_from: str | None
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+
+
+def _define() -> flags.FlagValues:
+    defined = flags.FlagValues()
+    config_flags.DEFINE_config_file(
+        "config", None, "what to train: configs/stage0.py, ...", flag_values=defined
+    )
+    for name, words in (
+        ("workdir", "where checkpoints, networks and metrics are saved; made if need be"),
+        ("init_from", "networks trained before: a converted checkpoint or a work directory"),
+        ("coordinator", "host:port of process 0, where nothing in the environment tells it"),
+    ):
+        flags.DEFINE_string(name, None, words, flag_values=defined)
+    for name, words in (
+        ("num_processes", "processes in the run (with --coordinator)"),
+        ("process_id", "which of them this is, from 0 (with --coordinator)"),
+    ):
+        flags.DEFINE_integer(name, None, words, flag_values=defined)
+    return defined
+
+
+def parse(argv: Sequence[str]) -> Flags:
+    """Reads the command line, the configuration file it names and the fields it overrides.
+
+    Args:
+        argv: the program and its arguments.
+
+    Raises:
+        UserError: a flag, a file or a field that is wrong or missing.
+    """
+    defined = _define()
+    if {"--help", "-h", "-help"} & set(argv):
+        _print_help(defined)
+    try:
+        rest = defined(list(argv))
+        if defined["config"].value is not None:
+            # A file that cannot be loaded is only reported where the value is used.
+            defined["config"].value.get("stage")
+    except flags.Error as error:
+        raise UserError(_flag_error(str(error))) from error
+    except OSError as error:
+        raise UserError(f"Cannot read the configuration {_config_path(argv)}") from error
+    except (AttributeError, KeyError) as error:
+        raise UserError(_field_error(str(error))) from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever the file did when it was run
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"The configuration {_config_path(argv)} fails: {what}") from error
+    if len(rest) > 1:
+        raise UserError(f"{rest[1]!r} is not a flag; flags begin with -- (see train.py --help)")
+    for name, words in _REQUIRED.items():
+        if not defined[name].value:
+            raise UserError(f"--{name} is required: {words} (see train.py --help)")
+    values: dict[str, Any] = {name: defined[name].value for name in Flags._fields}
+    return Flags(**values)
+
+
+def _print_help(defined: flags.FlagValues) -> NoReturn:
+    lines = "\n".join(f"  --{name}: {defined[name].help}" for name in Flags._fields)
+    required = " and ".join(f"--{name}" for name in _REQUIRED)
+    print(HELP.format(flags=lines, required=required), end="")
+    sys.exit(0)
+
+
+def _flag_error(message: str) -> str:
+    wrong_value = re.match(r"flag --([\w.]+)=(.*?): (.*)", message, re.DOTALL)
+    if not wrong_value:
+        return f"{message} (see train.py --help)"
+    name, value, reason = wrong_value.groups()
+    for words, expected in _EXPECTED.items():
+        if words in reason:
+            return f"--{name} is {value!r}; it must be {expected}"
+    return f"--{name} is {value!r}: {' '.join(reason.split())}"
+
+
+def _field_error(message: str) -> str:
+    field = re.search(r"\w+", message)
+    near = re.search(r'Did you mean "(\w+)"', message)
+    hint = f"did you mean --config.{near[1]}?" if near else "see the configuration file"
+    return f"--config.{field[0] if field else ''} is no field of the configuration; {hint}"
+
+
+def _config_path(argv: Sequence[str]) -> str:
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, _, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            return value or following
+    return "file"
+
+
+def _train(given: Flags) -> None:
+    from eamm_jax.training import distributed
+
+    distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+
+    from eamm_jax.io.cache import enable_compilation_cache
+    from eamm_jax.training.loop import train
+    from eamm_jax.training.meter import DivergedError
+
+    enable_compilation_cache()
+    with distributed.ends_with_its_peers():
+        try:
+            train(given.config, given.workdir, given.init_from)
+        except DivergedError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_DIVERGED)
+
+
+def main() -> None:
+    """Parses the flags and trains."""
+    run(lambda: _train(parse(sys.argv)))

@@ -1,0 +1,190 @@
+"""What a run saves, with Orbax, so that it can be killed at any moment and go on.
+
+A checkpoint holds the training state and the random key (arrays), the position in the training
+data and the configuration (JSON), and the validation metrics where there are any. Orbax writes
+it in the background under a temporary name and renames it when it is complete; left-overs of a
+killed run are removed at the next start. This is the only module that knows Orbax.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from eamm_jax.errors import UserError
+from eamm_jax.training.stage import TrainState
+
+PyTree = Any
+Json = dict[str, Any]
+
+FOLDER = "checkpoints"
+"""Inside the work directory."""
+
+_STATE = "state"
+
+
+class Saved(NamedTuple):
+    """What a run needs to go on.
+
+    Attributes:
+        state: of the training.
+        rng: key of the run, which each step folds its number into.
+        position: in the training data, for `Batches.set_state`.
+    """
+
+    state: TrainState
+    rng: jax.Array
+    position: Json
+
+
+class Checkpoints:
+    """The checkpoints of one work directory."""
+
+    def __init__(self, workdir: str | os.PathLike[str], *, keep_last: int, keep_best: int):
+        """Opens the folder, and removes what a killed run left unfinished in it.
+
+        Args:
+            workdir: of the run; all processes of a run must see the same.
+            keep_last: newest checkpoints to keep.
+            keep_best: checkpoints with the lowest validation loss to keep besides.
+        """
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            (Path(workdir) / FOLDER).resolve(),
+            save_decision_policy=_Always(),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [
+                    policies.LatestN(keep_last),
+                    policies.BestN(
+                        get_metric_fn=_loss,
+                        reverse=True,  # the last of the sorted ones are kept
+                        n=keep_best,
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
+            ),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint."""
+        newest = self._checkpointer.latest
+        return None if newest is None else newest.step
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all complete checkpoints, ascending."""
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    @property
+    def best_metrics(self) -> dict[str, float] | None:
+        """Validation metrics of the kept checkpoint with the lowest loss."""
+        checkpoints = self._checkpointer.checkpoints
+        scored: list[dict[str, float]] = [c.metrics for c in checkpoints if c.metrics is not None]
+        return min(scored, key=_loss) if scored else None
+
+    def save(
+        self,
+        step: int,
+        saved: Saved,
+        config: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts saving, after waiting for the save before it; the arrays may be donated then.
+
+        Args:
+            step: number of the checkpoint: optimiser steps taken.
+            saved: what to save.
+            config: the run's, to be compared with another's when it wants to go on.
+            metrics: of the validation at this step, if there was one; `loss` decides what is
+                best.
+        """
+        if step in self.steps:
+            return
+        self._checkpointer.save_checkpointables_async(
+            step,
+            {_STATE: {"train": saved.state, "rng": saved.rng}},
+            metrics=None if metrics is None else dict(metrics),
+            custom_metadata={"position": saved.position, "config": dict(config)},
+        )
+
+    def config(self, step: int) -> Json:
+        """The configuration that a checkpoint was saved with."""
+        return self._checkpointer.checkpointables_metadata(step).custom_metadata["config"]
+
+    def restore(self, step: int, abstract_state: TrainState, abstract_rng: PyTree) -> Saved:
+        """Loads a checkpoint onto the devices of this run, however many it was saved from.
+
+        Args:
+            step: one of `steps`.
+            abstract_state: shapes, types and sharding of the state (`jax.ShapeDtypeStruct`).
+            abstract_rng: the same of the key.
+
+        Raises:
+            UserError: what was saved is of another structure, shape or type; says where.
+        """
+        metadata = self._checkpointer.checkpointables_metadata(step)
+        self._check_structure(step, metadata.metadata[_STATE]["train"], abstract_state)
+        wanted = {"train": abstract_state, "rng": abstract_rng}
+        loaded = self._checkpointer.load_checkpointables(step, {_STATE: wanted})[_STATE]
+        return Saved(loaded["train"], loaded["rng"], metadata.custom_metadata["position"])
+
+    def _check_structure(self, step: int, there: PyTree, here: PyTree) -> None:
+        saved, wanted = _shapes(there), _shapes(here)
+        differing = sorted(
+            name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
+        )
+        if differing:
+            name = differing[0]
+            more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
+            raise UserError(
+                f"checkpoint {step} in {self._checkpointer.directory} does not fit this "
+                f"configuration: {name} is {_describe(saved.get(name))} there and "
+                f"{_describe(wanted.get(name))} here{more}; resume with the configuration it "
+                "was saved with, or start a new work directory from its networks (--init_from)"
+            )
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk."""
+        self._checkpointer.wait()
+
+    def close(self) -> None:
+        """Waits, and ends the background threads."""
+        self._checkpointer.close()
+
+
+class _Always:
+    """The loop decides when to save."""
+
+    def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
+        """Yes."""
+        return True
+
+
+def _loss(metrics: Mapping[str, float]) -> float:
+    loss = float(metrics["loss"])
+    return loss if math.isfinite(loss) else math.inf
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {
+        _name(path): (tuple(leaf.shape), str(leaf.dtype))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _name(path: Iterable[Any]) -> str:
+    """Attributes, keys and indices alike, since metadata has dictionaries for tuples."""
+    parts = (getattr(key, "name", getattr(key, "key", getattr(key, "idx", None))) for key in path)
+    return "/".join(str(part) for part in parts)
+
+
+def _describe(shape: tuple[tuple[int, ...], str] | None) -> str:
+    return "absent" if shape is None else f"{shape[1]} {list(shape[0])}"
