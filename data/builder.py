@@ -16,7 +16,8 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -34,16 +35,16 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
-    decode_frame,
+    decode_frames,
 )
-from eamm_jax.input_pipeline.packed import SPLIT
+from eamm_jax.input_pipeline.packed import FRAMES_A_RECORD, SPLIT
 from eamm_jax.input_pipeline.published import PublishedFolder
 
 FILE_FORMAT = "array_record"
 
 
 def features() -> tfds.features.FeaturesDict:
-    """What a record holds: one clip.
+    """What a record holds: the sound and pose of a clip, or some of its frames.
 
     Frames are encoded images kept as bytes, not as Image features: a reader gets them as they
     are and decodes those of its window alone.
@@ -97,8 +98,13 @@ class Shard(NamedTuple):
 
     @property
     def receipt(self) -> Path:
-        """Written when the shard is complete: its clips, bytes, and what was skipped."""
+        """Written when the shard is complete: its clips, their size, and what was skipped."""
         return Path(f"{self.path}.json")
+
+    @property
+    def fault(self) -> Path:
+        """Written on another machine when the shard cannot be packed: why."""
+        return Path(f"{self.path}.fault")
 
 
 class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -202,7 +208,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             raise UserError(f"nothing was packed: every clip of {packing.root} is bad")
         split = tfds.core.SplitInfo(
             name=SPLIT,
-            shard_lengths=[len(receipt["clips"]) for receipt in receipts],
+            shard_lengths=[receipt["records"] for receipt in receipts],
             num_bytes=sum(receipt["bytes"] for receipt in receipts),
             filename_template=self._get_filename_template(SPLIT).replace(data_dir=spool),
         )
@@ -227,7 +233,8 @@ def pack_shard(shard: Shard) -> None:
     """
     folder = PublishedFolder(shard.root, with_motion=not shard.frames_only, names=shard.names)
     serialize = features().serialize_example
-    clips: list[ClipName] = []
+    clips: list[tuple[str, str, int]] = []
+    num_records = 0
     skipped: list[tuple[str, str]] = []
     unfinished = Path(f"{shard.path}.unfinished")
     # One record a group: a reader fetches single clips, in any order.
@@ -236,7 +243,8 @@ def pack_shard(shard: Shard) -> None:
         try:
             if not shard.frames_only:
                 KINDS[shard.kind].emotion(name)
-            record = _record(name, folder.open(index))
+            clip = folder.open(index)
+            records = [serialize(record) for record in _records(name, clip)]
         except BadClip as fault:
             if shard.on_bad_clip == "error":
                 writer.close()
@@ -246,33 +254,36 @@ def pack_shard(shard: Shard) -> None:
                 ) from fault
             skipped.append((str(name), str(fault)))
         else:
-            writer.write(serialize(record))
-            clips.append(name)
+            for record in records:
+                writer.write(record)
+            num_records += len(records)
+            clips.append((*name, clip.num_frames))
     writer.close()
     size = unfinished.stat().st_size
     unfinished.rename(shard.path)
-    _write_whole(shard.receipt, json.dumps({"clips": clips, "bytes": size, "skipped": skipped}))
+    receipt = {"clips": clips, "records": num_records, "bytes": size, "skipped": skipped}
+    _write_whole(shard.receipt, json.dumps(receipt))
 
 
-def _record(name: ClipName, clip: Clip) -> dict[str, Any]:
+def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
     """A clip as `features` describe it, checked in full."""
-    pose = np.empty((0, STORED_POSE_NUMBERS), np.float32)
-    mfcc = np.empty((0, *STORED_WINDOW), np.float32)
-    if clip.pose is not None:
-        pose, mfcc, _ = clip.motion()
-    frames = [clip.encoded_frame(n) for n in range(clip.num_frames)]
-    for n, frame in enumerate(frames):
-        try:
-            decode_frame(frame)
-        except BadClip as fault:
-            raise BadClip(f"frame {n} {fault}") from fault
-    return {
+    nothing: dict[str, Any] = {
         "identity": name.identity,
         "clip": name.clip,
-        "frames": frames,
-        "pose": pose,
-        "mfcc": mfcc,
+        "frames": [],
+        "pose": np.empty((0, STORED_POSE_NUMBERS), np.float32),
+        "mfcc": np.empty((0, *STORED_WINDOW), np.float32),
     }
+    if clip.pose is None:
+        yield nothing
+    else:
+        pose, mfcc, _ = clip.motion()
+        yield nothing | {"pose": pose, "mfcc": mfcc}
+    for first in range(0, clip.num_frames, FRAMES_A_RECORD):
+        numbers = range(first, min(first + FRAMES_A_RECORD, clip.num_frames))
+        encoded = {n: clip.encoded_frame(n) for n in numbers}
+        decode_frames(replace(clip, encoded_frame=encoded.__getitem__), first, len(encoded), None)
+        yield nothing | {"frames": list(encoded.values())}
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -296,10 +307,27 @@ def _pack_with_beam(missing: list[Shard], runner: Any, options: Any) -> None:
         import apache_beam as beam
     except ImportError as error:
         raise UserError("Apache Beam is not installed: pip install 'eamm_jax[beam]'") from error
-    with beam.Pipeline(runner=runner, options=options) as pipeline:
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:
+        raise UserError(f"Apache Beam cannot use the runner {runner}: {error}") from error
+    with pipeline:
         _ = (
             pipeline
             | "Shards" >> beam.Create(missing)
             | "Spread" >> beam.Reshuffle()
-            | "Pack" >> beam.Map(pack_shard)
+            | "Pack" >> beam.Map(_pack_or_note)
         )
+    for shard in missing:
+        if shard.fault.is_file():
+            fault = shard.fault.read_text()
+            shard.fault.unlink()
+            raise UserError(fault)
+
+
+def _pack_or_note(shard: Shard) -> None:
+    # Beam would try again what raises, bury it in its own tracebacks, and lose its type.
+    try:
+        pack_shard(shard)
+    except UserError as fault:
+        _write_whole(shard.fault, str(fault))

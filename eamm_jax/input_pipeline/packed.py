@@ -1,7 +1,8 @@
 """Clips packed into ArrayRecord by the TFDS builders in `data/` (no TensorFlow).
 
-A record is a whole clip; its frames stay encoded, so that a reader decodes only those of the
-window it cuts.
+A clip is a record with its sound and pose, then records with `FRAMES_A_RECORD` frames each.
+Frames stay encoded: a reader fetches the records its window touches and decodes no other
+frames, however long the clip is.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,14 @@ from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName
 
 SPLIT = "clips"
 """The one split of a packed data set; training and validation are divided when it is read."""
+
+FRAMES_A_RECORD = 16
+"""Few enough to read little beside the window, many enough to read two or three records."""
+
+
+def records_of(num_frames: int) -> int:
+    """Records that a clip is packed into."""
+    return 1 + -(-num_frames // FRAMES_A_RECORD)
 
 
 def find_packed(path: str | os.PathLike[str], kind: str) -> Path | None:
@@ -34,7 +44,7 @@ class PackedFolder:
 
     Attributes:
         root: the folder with `dataset_info.json`.
-        names: its clips, sorted, one record each.
+        names: its clips, sorted.
     """
 
     def __init__(self, root: Path, kind: str, *, with_motion: bool):
@@ -59,7 +69,9 @@ class PackedFolder:
                 f"{root} was packed without sound and pose, which serves stage 0 only: "
                 "pack a folder that has them"
             )
-        self.names = [ClipName(*clip) for clip in metadata["clips"]]
+        self.names = [ClipName(identity, clip) for identity, clip, _ in metadata["clips"]]
+        self._num_frames = [num_frames for _, _, num_frames in metadata["clips"]]
+        self._first_record = [0, *accumulate(map(records_of, self._num_frames))]
 
     @cached_property
     def _builder(self) -> Any:
@@ -73,7 +85,8 @@ class PackedFolder:
 
     def __getstate__(self) -> dict[str, Any]:
         # Files are opened anew in each reader's process.
-        return {"root": self.root, "names": self.names}
+        opened_files = ("_builder", "_records")
+        return {key: value for key, value in vars(self).items() if key not in opened_files}
 
     def open(self, index: int) -> Clip:
         """Clip number `index` of `names`.
@@ -81,9 +94,20 @@ class PackedFolder:
         Raises:
             BadClip: the record is damaged.
         """
+        first = self._first_record[index]
+        motion = self._read(first)
+        pieces: dict[int, list[bytes]] = {}
+
+        def encoded_frame(n: int) -> bytes:
+            piece, place = divmod(n, FRAMES_A_RECORD)
+            if piece not in pieces:
+                pieces[piece] = self._read(first + 1 + piece)["frames"]
+            return pieces[piece][place]
+
+        return Clip(self._num_frames[index], encoded_frame, motion["pose"], motion["mfcc"])
+
+    def _read(self, record: int) -> dict[str, Any]:
         try:
-            record = self._records[index]
+            return self._records[record]
         except Exception as error:  # the reader raises whatever its C++ part met
             raise BadClip(f"its record in {self.root} is unreadable ({error})") from error
-        frames = record["frames"]
-        return Clip(len(frames), frames.__getitem__, record["pose"], record["mfcc"])

@@ -61,12 +61,14 @@ def test_tfds_reads_it_without_tensorflow(lrw, tmp_path):
         f"lrw-clips.array_record-0000{n}-of-00003" for n in range(3)
     ]
     again = tfds.builder_from_directory(packed.data_dir)
-    assert again.info.splits["clips"].num_examples == 7
+    # Of each clip of 29 frames: its sound and pose, 16 frames, and 13 frames.
+    assert again.info.splits["clips"].num_examples == 7 * 3
     for reader in (packed, again):
         records = reader.as_data_source("clips")
-        assert len(records) == 7
-        assert records[6]["identity"] == b"WORLD"
-        assert records[6]["clip"] == b"WORLD_00005"
+        assert [len(records[n]["frames"]) for n in range(6)] == [0, 16, 13] * 2
+        assert [len(records[n]["pose"]) for n in range(6)] == [29, 0, 0] * 2
+        assert records[20]["identity"] == b"WORLD"
+        assert records[20]["clip"] == b"WORLD_00005"
     assert "tensorflow" not in sys.modules
 
 
@@ -97,6 +99,19 @@ def test_both_sources_give_the_same_batches(builder, write, batch_of, split, tmp
             np.testing.assert_array_equal(leaf, packed_leaf)
     # So a run may go on from a packed copy of its data.
     batches[1].set_state(batches[0].get_state())
+
+
+def test_a_pair_of_a_long_clip_reads_three_records(tmp_path, monkeypatch):
+    root = write_voxceleb(tmp_path / "root", people=1, clips=1, frames=150, size=SIZE)
+    packed = pack(Voxceleb, root, tmp_path / "packed")
+    folder = PackedFolder(Path(packed.data_dir), "voxceleb", with_motion=False)
+    read = []
+    monkeypatch.setattr(folder, "_read", lambda n: read.append(n) or PackedFolder._read(folder, n))
+    clip = folder.open(0)
+    expected = PublishedFolder(root, with_motion=False).open(0)
+    for n in (3, 149):
+        assert clip.encoded_frame(n) == expected.encoded_frame(n)
+    assert read == [0, 1, 10]
 
 
 def test_frames_alone_serve_stage_0_only(tmp_path):
@@ -194,8 +209,8 @@ def test_finished_shards_are_not_packed_again(lrw, tmp_path, monkeypatch):
 
     monkeypatch.undo()
     straight = pack(Lrw, lrw, tmp_path / "straight")
-    for file in Path(straight.data_dir).iterdir():
-        assert (Path(packed.data_dir) / file.name).read_bytes() == file.read_bytes(), file.name
+    files = {file.name: file.read_bytes() for file in Path(packed.data_dir).iterdir()}
+    assert files == {file.name: file.read_bytes() for file in Path(straight.data_dir).iterdir()}
     leftovers = {f.name for f in Path(packed.data_dir).parent.iterdir()}
     assert leftovers == {"1.0.0"}
 
@@ -206,7 +221,7 @@ def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_
     with pytest.raises(UserError, match=r"unfinished packing of other clips.*--restart"):
         pack(Lrw, lrw, tmp_path)
     packed = pack(Lrw, lrw, tmp_path, restart=True)
-    assert packed.info.splits["clips"].num_examples == 7
+    assert len(packed.info.metadata["clips"]) == 7
 
 
 def test_without_a_folder_to_pack(tmp_path):
@@ -286,6 +301,22 @@ def test_beam_packs_the_same_bytes(lrw, tmp_path):
     for file in Path(straight.data_dir).iterdir():
         other = tmp_path / "beam" / "lrw" / "1.0.0" / file.name
         assert other.read_bytes() == file.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_beam_stops_at_a_bad_clip_and_goes_on(damaged, tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="needs eamm_jax[beam]")
+    flags = ("--root", str(damaged), "--data_dir", str(tmp_path / "beam"))
+    beam = ("--clips_per_shard", "3", "--beam_runner")
+    assert run_main(*flags, *beam, "NoSuchRunner") == 2
+    assert "cannot use the runner NoSuchRunner" in capsys.readouterr().err
+    assert run_main(*flags, *beam, "DirectRunner") == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert "bad clip ABOUT/ABOUT_00000" in line
+    for path in (damaged / "fomm_crop" / "ABOUT").glob("*/28.png"):
+        path.write_bytes((path.parent / "27.png").read_bytes())
+    assert run_main(*flags, *beam, "DirectRunner") == 0
 
 
 def test_beam_that_is_not_installed_is_explained(lrw, tmp_path, capsys, monkeypatch):
