@@ -217,6 +217,8 @@ def load_checkpoint(
             f"convert again with {flags} (see convert_torch_weights.py --help)"
         )
     for network in wanted:
+        if not isinstance(found[network], Mapping):  # Orbax says None for what it cannot read
+            raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read")
         problems = _differences(network, found[network], config)
         if problems:
             raise UserError(
@@ -331,16 +333,13 @@ def _damaged(folder: Path, why: str) -> UserError:
     )
 
 
-def _stored_shapes(folder: Path) -> dict[str, dict[str, Any]]:
+def _stored_shapes(folder: Path) -> dict[str, Any]:
     """What each stored network consists of, without reading values."""
     try:
         with _quiet_orbax():
             stored = ocp.checkpointables_metadata((folder / WEIGHTS_NAME).absolute()).metadata
     except Exception as error:  # Orbax does not say which it raises
         raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read") from error
-    # For what it cannot read, Orbax says None.
-    if not all(isinstance(variables, Mapping) for variables in stored.values()):
-        raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read")
     return {network: stored[network] for network in tables.NETWORKS if network in stored}
 
 

@@ -1,0 +1,120 @@
+"""The tables against the networks they fill and the files they read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eamm_jax.conversion import tables
+from eamm_jax.models import Networks, build
+from eamm_jax.models.config import ModelConfig, published, tiny
+from eamm_jax.types import Keypoints
+
+VARIANTS = {
+    "tiny": tiny(),
+    "larger": dataclasses.replace(
+        tiny(), image_size=128, num_keypoints=12, lstm_layers=1, generator_downs=3
+    ),
+    "other discriminator": dataclasses.replace(
+        tiny(),
+        discriminator_scales=(1.0, 0.5),
+        discriminator_spectral_norm=False,
+        discriminator_use_keypoints=True,
+        discriminator_blocks=3,
+    ),
+    "other depths": dataclasses.replace(
+        tiny(),
+        audio_dense_widths=(32,),
+        audio_pose_widths=(8, 8, 16),
+        emotion_keypoints=(2, 3),
+        emotion_code_widths=(16, 32),
+    ),
+}
+
+
+def initial_shapes(config: ModelConfig) -> dict:
+    """Shapes of the variables that the networks make for themselves."""
+    nets, rng = build(config), jax.random.key(0)
+    size, k = config.image_size, config.num_keypoints
+    image = jnp.zeros((1, size, size, config.num_channels))
+    points = Keypoints(jnp.zeros((1, k, 2)), jnp.zeros((1, k, 2, 2)))
+    maps = jnp.zeros((1, config.feature_size, config.feature_size, config.feature_channels))
+    pyramid = [image for _ in config.discriminator_scales]
+    seen = points.value if config.discriminator_use_keypoints else None
+    made = {
+        "kp_detector": jax.eval_shape(nets.kp_detector.init, rng, image),
+        "generator": jax.eval_shape(nets.generator.init, rng, image, points, points),
+        "discriminator": jax.eval_shape(nets.discriminator.init, rng, pyramid, seen),
+        "audio_feature": jax.eval_shape(
+            nets.audio_feature.init, rng, image, jnp.zeros((1, 1, 28, 12)), jnp.zeros((1, 1, 6))
+        ),
+        "kp_detector_a": jax.eval_shape(nets.kp_detector_a.init, rng, maps),
+        "emo_detector": jax.eval_shape(nets.emo_detector.init, rng, image, points),
+        "vgg19": jax.eval_shape(nets.vgg19.init, rng, image),
+    }
+    return {name: jax.tree.map(lambda leaf: leaf.shape, tree) for name, tree in made.items()}
+
+
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=list(VARIANTS))
+def test_tables_fill_the_networks_exactly(config):
+    for network, expected in initial_shapes(config).items():
+        found = tables.variable_shapes(network, config)
+        assert dict(tables.flatten(found)) == dict(tables.flatten(expected)), network
+
+
+def test_networks_are_those_of_the_models():
+    assert set(tables.NETWORKS) == set(Networks._fields)
+
+
+@pytest.mark.parametrize("network", tables.NETWORKS)
+def test_every_published_name_and_place_stands_once(network):
+    entries = tables.table(network, published()).entries
+    assert len({entry.name for entry in entries}) == len(entries)
+    assert len({entry.path for entry in entries}) == len(entries)
+
+
+@pytest.mark.parametrize("network", tables.NETWORKS)
+def test_published_names_and_shapes(shared, network):
+    manifest = json.loads(zlib.decompress((shared / "reference" / "manifest.json.z").read_bytes()))
+    stored = {name: tuple(rule["shape"]) for name, rule in manifest["models"][network].items()}
+    table = tables.table(network, published())
+    converted = {entry.name: entry.published_shape for entry in table.entries}
+    assert converted.items() <= stored.items()
+    for name in stored.keys() - converted.keys():
+        assert any(re.fullmatch(rule.pattern, name) for rule in table.unused), name
+
+
+def test_unused_rules_leave_converted_tensors_alone():
+    for network in tables.NETWORKS:
+        table = tables.table(network, published())
+        for entry in table.entries:
+            assert not any(re.fullmatch(rule.pattern, entry.name) for rule in table.unused)
+
+
+@pytest.mark.parametrize(("scale", "name"), [(1.0, "1"), (0.5, "0-5"), (0.125, "0-125")])
+def test_names_of_scales(scale, name):
+    assert tables.scale_name(scale) == name
+
+
+def test_nesting_and_flattening():
+    leaves = {("a", "b"): 1, ("a", "c", "d"): 2, ("e",): 3}
+    tree = tables.nest(leaves.items())
+    assert tree == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
+    assert dict(tables.flatten(tree)) == leaves
+
+
+def test_the_stored_gaussian_must_be_ours():
+    (rule,) = (r for r in tables.table("kp_detector", tiny()).unused if r.check)
+    row = np.exp(-((np.arange(13) - 6.0) ** 2) / (2 * 1.5**2))
+    kernel = np.outer(row, row) / row.sum() ** 2
+    stored = np.broadcast_to(kernel, (3, 1, 13, 13)).astype(np.float32)
+    assert rule.check(stored) is None
+    assert "not the gaussian" in rule.check(stored * 1.01)
+    assert "shape" in rule.check(stored[:, :, 1:, 1:])
