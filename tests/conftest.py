@@ -7,11 +7,23 @@ import json
 import os
 from pathlib import Path
 
+# Most of the tests' time is LLVM's. At this level it compiles seven times as fast; convolutions
+# and products are library code either way. Set before JAX starts; subprocesses inherit it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
 import jax
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Roles as `conversion.published.ROLES` names them.
+PUBLISHED_FILES = {
+    "checkpoint": "124_52000.pth.tar",
+    "audio": "1-6000.pth.tar",
+    "emotion": "5-3000.pth.tar",
+    "vgg": "vgg19.pth",
+}
 
 
 def shared_folder() -> Path:
@@ -62,6 +74,39 @@ def synthetic_weights(shared: Path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) -> Path:
+    """All stand-ins of the goldens' seed, converted; made once a session, as a user would."""
+    from eamm_jax.conversion.published import convert_files
+
+    folder = tmp_path_factory.mktemp("published")
+    paths = {}
+    for role, name in PUBLISHED_FILES.items():
+        state = synthetic_weights.build_state_dicts(goldens.meta["seed"], [name])[name]
+        # A file that is one network stands there without a name.
+        content = state.pop("", None) or dict(state)
+        synthetic_weights.torch_save(content, folder / name)
+        paths[role] = folder / name
+    convert_files(paths, folder / "checkpoint")
+    for path in paths.values():
+        path.unlink()
+    return folder / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def published_variables(published_checkpoint: Path):
+    """Variables of every network, by name, with the stand-ins' values."""
+    from eamm_jax.conversion.checkpoint import load_checkpoint
+
+    return load_checkpoint(published_checkpoint)[1]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers that are the same in every run."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

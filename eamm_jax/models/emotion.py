@@ -131,7 +131,7 @@ class EmotionNetwork(nn.Module):
     """Frame and audio keypoints to displacement and emotion.
 
     Attributes:
-        head: one of `config.EMOTION_HEADS`; a converted checkpoint holds them all.
+        head: one of `config.EMOTION_HEADS`; the parameters are those of them all.
         num_moved: how many keypoints the four-keypoint head moves.
         The others are those of `ModelConfig`.
     """
@@ -171,14 +171,19 @@ class EmotionNetwork(nn.Module):
         """The displacement for audio keypoints, given a frame's features."""
         b, k = keypoints.value.shape[:2]
         numbers = jnp.concatenate([keypoints.value, keypoints.jacobian.reshape(b, k, 4)], axis=-1)
-        if self.head.startswith("linear_np"):
-            code = self.keypoint_raw(numbers.reshape(b, -1))
-        else:
-            code = positional_code(numbers, self.frequencies)
-            code = self.keypoint_code(code.reshape(b, -1))
+        position = positional_code(numbers, self.frequencies).reshape(b, -1)
+        raw_head, all_head = self.head.startswith("linear_np"), self.head.endswith("_10")
+        code = (
+            self.keypoint_raw(numbers.reshape(b, -1)) if raw_head else self.keypoint_code(position)
+        )
         code = self.joint(jnp.concatenate([features.astype(code.dtype), code], axis=-1))
-        final = self.final_all if self.head.endswith("_10") else self.final_few
-        rows = final(code).astype(jnp.float32)
+        rows = (self.final_all(code) if all_head else self.final_few(code)).astype(jnp.float32)
+        if self.is_initializing():
+            # All heads get parameters, as in the published files, whichever is trained.
+            self.keypoint_raw(numbers.reshape(b, -1))
+            self.keypoint_code(position)
+            self.final_all(code)
+            self.final_few(code)
         return Keypoints(rows[..., :2], rows[..., 2:].reshape(b, -1, 2, 2))
 
     def __call__(

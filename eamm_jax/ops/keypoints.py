@@ -75,13 +75,14 @@ def add_displacement(
         keypoints: all keypoints.
         displacement: one displacement for each of `indices`.
         indices: which keypoints are moved (1, 4, 6, 8 in the published model).
-        weights: how far each is moved; 1 in training, `DEMO_WEIGHTS` in the published demo.
+        weights: how far each is moved; 1 in training; the published demo has weights of
+            its own (ARCHITECTURE.md section 4).
     """
     where = np.asarray(indices)
     weight = jnp.asarray(weights, jnp.float32)
     return Keypoints(
-        value=keypoints.value.at[..., where, :].add(weight[:, None] * displacement.value),
-        jacobian=keypoints.jacobian.at[..., where, :, :].add(
+        value=jnp.asarray(keypoints.value).at[..., where, :].add(weight[:, None] * displacement.value),
+        jacobian=jnp.asarray(keypoints.jacobian).at[..., where, :, :].add(
             weight[:, None, None] * displacement.jacobian
         ),
         heatmap=keypoints.heatmap,

@@ -1,0 +1,334 @@
+"""How long a frame of animation takes, where the time goes, and what it needs.
+
+    python benchmarks/inference.py --checkpoint weights [--json] [--seconds 4] [--chunk 8]
+
+prints seconds per frame (a number for each part, and the total of a whole run from sound to
+mp4), GFLOP per frame, seconds to the first frame with an empty and with a filled compilation
+cache, and the peak memory. Inputs are noise: the time does not depend on what is seen.
+
+With `--published CHECKOUT --torch_python PYTHON` the published PyTorch code is timed in turns
+with ours in the same run: CHECKOUT is a copy of its repository, PYTHON an interpreter that has
+torch; parameters are random there, as in the time they do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# Run by --torch_python inside the published checkout. One animation frame with emotion, as the
+# published demo computes it: audio net, keypoint head, emotion net, generator.
+PUBLISHED_FRAME = """
+import json, sys, time, torch, yaml
+sys.path.insert(0, ".")
+torch.Tensor.cuda = lambda self, *a, **k: self
+from modules.generator import OcclusionAwareGenerator
+from modules.keypoint_detector import KPDetector, KPDetector_a
+from modules.util import AT_net2, Emotion_k
+config = yaml.safe_load(open("config/MEAD_emo_video_aug_delta_4_crop_random_crop.yaml"))
+p = config["model_params"]
+with torch.no_grad():
+    g = OcclusionAwareGenerator(**p["generator_params"], **p["common_params"]).eval()
+    k = KPDetector(**p["kp_detector_params"], **p["common_params"]).eval()
+    a = KPDetector_a(**p["kp_detector_params"], **p["audio_params"]).eval()
+    n = AT_net2().eval()
+    e = Emotion_k(block_expansion=32, num_channels=3, max_features=1024, num_blocks=5,
+                  scale_factor=0.25, num_classes=8).eval()
+    image = torch.rand(1, 3, 256, 256)
+    source = k(image)
+    for line in sys.stdin:
+        start = time.perf_counter()
+        maps = n(image, torch.randn(1, 1, 28, 12), torch.zeros(1, 1, 6), "cnn", 1.6)
+        driving = a(maps[:, 0])
+        e(image, driving["value"], driving["jacobian"])
+        g(image, kp_source=source, kp_driving=driving)
+        print(json.dumps(time.perf_counter() - start), flush=True)
+"""
+
+
+def median_seconds(job: Callable[[], Any], repeats: int) -> float:
+    import jax
+
+    jax.block_until_ready(job())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(job())
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def inputs(animator: Any, seconds: float) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    size = animator.image_size
+    return {
+        "portrait": rng.uniform(size=(size, size, 3)).astype(np.float32),
+        "speech": 0.1 * rng.normal(size=int(seconds * 16_000)).astype(np.float32),
+        "pose": np.array([[0, 0, 0, 4.7e-4, 60, 60]], np.float32),
+        "emotion_frames": list(rng.integers(0, 256, (16, size, size, 3), dtype=np.uint8)),
+    }
+
+
+def parts(animator: Any, repeats: int) -> dict[str, float]:
+    """Seconds a frame of each compiled part, on its own; `portrait` is once a portrait."""
+    import jax
+
+    given, chunk = inputs(animator, 1.0), animator.chunk
+    variables = animator._variables
+    portrait = animator._see(variables, given["portrait"][None])
+    audio, pose = np.zeros((chunk, 28, 12), np.float32), np.zeros((chunk, 6), np.float32)
+    lstm = animator._networks.audio_feature.initial_state(1)
+    filters = animator._initial_filters()
+    frames = np.stack((given["emotion_frames"] * chunk)[:chunk])
+    weights = animator._emotion_weights(1.0)
+    keypoints, _ = animator._hear(variables, portrait.audio_code, audio, pose, lstm, 1.6)
+    rng = jax.random.key(0)
+    code = animator._read_emotion(variables, frames, rng, 0, True, False)
+
+    def feel() -> Any:
+        first = jax.tree.map(lambda x: x[:1], keypoints)
+        return animator._feel(
+            variables, portrait.keypoints, keypoints, first, 1.0, code, weights, filters, True,
+            False,
+        )  # fmt: skip
+
+    (_, driving), _ = feel()
+    jobs = {
+        "audio_to_motion": lambda: animator._hear(
+            variables, portrait.audio_code, audio, pose, lstm, 1.6
+        ),
+        "emotion_image": lambda: animator._read_emotion(variables, frames, rng, 0, True, False),
+        "displacement_and_filters": feel,
+        "generator": lambda: animator._draw(
+            variables, portrait.code, portrait.keypoints, driving, chunk, True
+        ),
+    }
+    seconds = {name: median_seconds(job, repeats) / chunk for name, job in jobs.items()}
+    seconds["portrait"] = median_seconds(
+        lambda: animator._see(variables, given["portrait"][None]), repeats
+    )
+    return seconds
+
+
+def gigaflops(animator: Any) -> dict[str, float]:
+    """GFLOP of one frame by part, counted by XLA in the plain networks."""
+    import jax
+    import jax.numpy as jnp
+
+    from eamm_jax.models import build
+    from eamm_jax.types import Keypoints
+
+    config, variables = animator.config, animator._variables
+    networks = build(config)
+    size, k = config.image_size, config.num_keypoints
+    image = jnp.zeros((1, size, size, config.num_channels))
+    points = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
+    net = networks.audio_feature
+    code = net.apply(variables["audio_feature"], image, method="encode_portrait")
+    jobs = {
+        "audio_to_motion": lambda: net.apply(
+            variables["audio_feature"],
+            code,
+            jnp.zeros((1, 1, 28, 12)),
+            jnp.zeros((1, 1, 6)),
+            net.initial_state(1),
+            method="decode",
+        ),
+        "emotion_image": lambda: networks.emo_detector.apply(
+            variables["emo_detector"], image, method="encode"
+        ),
+        "portrait": lambda: networks.generator.apply(
+            variables["generator"], image, method="encode"
+        ),
+        "generator": lambda: networks.generator.apply(
+            variables["generator"], image, points, points
+        ),
+    }
+    counted = {
+        name: jax.jit(job).lower().cost_analysis()["flops"] / 1e9 for name, job in jobs.items()
+    }
+    counted["generator"] -= counted["portrait"]
+    return counted
+
+
+def whole_run(animator: Any, seconds: float) -> dict[str, float]:
+    """A run from sound to mp4: steady seconds a frame, and the encoder's share."""
+    from eamm_jax.io.video import VideoWriter
+
+    animation = animator.animate(**inputs(animator, seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        size = animator.image_size
+        with VideoWriter(Path(folder) / "out.mp4", size, size) as video:
+            start, encoding = time.perf_counter(), 0.0
+            for index, frame in enumerate(animation):
+                if index == animator.chunk:
+                    start, encoding = time.perf_counter(), 0.0
+                before = time.perf_counter()
+                video.write(frame.image)
+                encoding += time.perf_counter() - before
+            before = time.perf_counter()
+        done = time.perf_counter()
+    timed = len(animation) - animator.chunk
+    return {"total": (done - start) / timed, "encoding": (encoding + done - before) / timed}
+
+
+def first_frame(arguments: argparse.Namespace) -> dict[str, float]:
+    """In a process of its own: imports, loading, first frame, and peak memory after a run."""
+    start = time.perf_counter()
+    from eamm_jax.animate import Animator
+
+    imported = time.perf_counter()
+    animator = Animator.from_checkpoint(arguments.checkpoint, chunk=arguments.chunk)
+    loaded = time.perf_counter()
+    frames = iter(animator.animate(**inputs(animator, arguments.seconds)))
+    next(frames)
+    drawn = time.perf_counter()
+    for _ in frames:
+        pass
+    return {
+        "import": imported - start,
+        "load": loaded - imported,
+        "first_frame": drawn - loaded,
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def in_own_process(arguments: argparse.Namespace, cache: str) -> dict[str, float]:
+    words = [sys.executable, __file__, "--checkpoint", str(arguments.checkpoint), "--first_frame"]
+    words += ["--seconds", str(arguments.seconds), "--chunk", str(arguments.chunk)]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class Published:
+    """The published code, waiting to be timed for one frame at a time."""
+
+    def __init__(self, checkout: Path, python: Path):
+        self._process = subprocess.Popen(
+            [str(python), "-W", "ignore", "-c", PUBLISHED_FRAME],
+            cwd=checkout,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.frame()
+
+    def frame(self) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return float(json.loads(self._process.stdout.readline()))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def against_published(animator: Any, arguments: argparse.Namespace) -> dict[str, float]:
+    """Medians of both, frame after frame in turns, so that both see the same machine."""
+    published = Published(arguments.published, arguments.torch_python)
+    try:
+        ours, theirs = [], []
+        for _ in range(arguments.repeats):
+            theirs.append(published.frame())
+            ours.append(whole_run(animator, 1.2)["total"])
+    finally:
+        published.close()
+    ratios = np.array(theirs) / np.array(ours)
+    return {
+        "published": float(np.median(theirs)),
+        "ours": float(np.median(ours)),
+        "times_faster": float(np.median(ratios)),
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    from eamm_jax.animate import Animator
+
+    with tempfile.TemporaryDirectory() as cache:
+        cold = in_own_process(arguments, cache)
+        warm = in_own_process(arguments, cache)
+    animator = Animator.from_checkpoint(arguments.checkpoint, chunk=arguments.chunk)
+    per_frame = {**parts(animator, arguments.repeats), **whole_run(animator, arguments.seconds)}
+    portrait = per_frame.pop("portrait")
+    result = {
+        "seconds_per_frame": per_frame,
+        "seconds_per_portrait": portrait,
+        "gflop_per_frame": gigaflops(animator),
+        "cold": cold,
+        "warm": warm,
+        "chunk": arguments.chunk,
+        "cores": os.cpu_count(),
+    }
+    if arguments.published:
+        result["against_published"] = against_published(animator, arguments)
+    return result
+
+
+def print_table(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("part", "seconds a frame", "GFLOP a frame", title="Inference")
+    for name, seconds in result["seconds_per_frame"].items():
+        flops = result["gflop_per_frame"].get(name)
+        table.add_row(name, f"{seconds:.4f}", "" if flops is None else f"{flops:.2f}")
+    table.add_row(
+        "portrait (once)",
+        f"{result['seconds_per_portrait']:.4f}",
+        f"{result['gflop_per_frame']['portrait']:.2f}",
+    )
+    console = Console()
+    console.print(table)
+    for name in ("cold", "warm"):
+        run = result[name]
+        console.print(
+            f"{name}: import {run['import']:.1f} s, load {run['load']:.1f} s, first frame "
+            f"{run['first_frame']:.1f} s, peak memory {run['peak_memory_gb']:.2f} GB"
+        )
+    if "against_published" in result:
+        run = result["against_published"]
+        console.print(
+            f"published code {run['published']:.3f} s a frame, ours {run['ours']:.3f} s: "
+            f"{run['times_faster']:.2f} times faster (median of ratios in turns)"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of sound in whole runs")
+    parser.add_argument("--chunk", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--published", type=Path, help="checkout of the published repository")
+    parser.add_argument("--torch_python", type=Path, default=Path(sys.executable))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--first_frame", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    result = first_frame(arguments) if arguments.first_frame else measure(arguments)
+    if arguments.json or arguments.first_frame:
+        print(json.dumps(result))
+    else:
+        print_table(result)
+
+
+if __name__ == "__main__":
+    main()

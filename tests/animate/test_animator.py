@@ -1,0 +1,297 @@
+"""The animator on a tiny model: chunks, streaming, state, options; and the published demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from eamm_jax import features
+from eamm_jax.animate import Animator, Settings
+from eamm_jax.animate.animator import augment_video
+from eamm_jax.errors import UserError
+from eamm_jax.io.audio import read_speech
+from eamm_jax.models.config import published
+from eamm_jax.ops.smoothing import POSE_FILTER, initial_state, one_euro
+from eamm_jax.types import SAMPLE_RATE
+from tests.tiny import tiny_variables
+
+SIZE = 64
+PLAIN = Settings(mask_mouth=False)
+
+
+@pytest.fixture(scope="module")
+def animator():
+    return Animator(*tiny_variables(), chunk=4)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(1)
+    return {
+        "portrait": rng.uniform(size=(SIZE, SIZE, 3)).astype(np.float32),
+        "speech": 0.1 * rng.normal(size=int(0.44 * SAMPLE_RATE)).astype(np.float32),
+        "pose": np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]], np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def emotion_frames():
+    return list(np.random.default_rng(2).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8))
+
+
+def images(animation) -> np.ndarray:
+    return np.stack([frame.image for frame in animation])
+
+
+def test_there_are_as_many_frames_as_the_sound_has(animator, inputs):
+    animation = animator.animate(**inputs)
+    frames = list(animation)
+    rows = len(features.speech_mfcc(inputs["speech"]))
+    assert len(frames) == len(animation) == features.num_frames(rows) == 11
+    assert frames[0].image.shape == (SIZE, SIZE, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].neutral is None
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16])
+def test_the_chunk_size_does_not_change_the_result(animator, inputs, emotion_frames, chunk):
+    settings = dataclasses.replace(PLAIN, relative=True, adapt_scale=True, neutral=True)
+    other = Animator(*tiny_variables(), chunk=chunk)
+    expected = list(animator.animate(**inputs, emotion_frames=emotion_frames, settings=settings,
+                                     as_uint8=False))  # fmt: skip
+    found = list(other.animate(**inputs, emotion_frames=emotion_frames, settings=settings,
+                               as_uint8=False))  # fmt: skip
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a.image, b.image, atol=1e-5)
+        np.testing.assert_allclose(a.neutral, b.neutral, atol=1e-5)
+
+
+def test_fast_and_plain_paths_agree(animator, inputs):
+    plain = Animator(*tiny_variables(), chunk=4, fast=False)
+    found = images(animator.animate(**inputs, as_uint8=False))
+    expected = images(plain.animate(**inputs, as_uint8=False))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_bytes_are_the_rounded_floats(animator, inputs):
+    floats = images(animator.animate(**inputs, as_uint8=False))
+    assert floats.dtype == np.float32
+    np.testing.assert_array_equal(images(animator.animate(**inputs)), np.round(floats * 255))
+
+
+def test_frames_come_before_the_emotional_video_is_read_to_its_end(animator, inputs):
+    read = 0
+
+    def endless():
+        nonlocal read
+        while True:
+            read += 1
+            yield np.full((SIZE, SIZE, 3), read % 256, np.uint8)
+
+    frames = iter(animator.animate(**inputs, emotion_frames=endless(), settings=PLAIN))
+    next(frames)
+    # The chunk that is used and the one that is computed meanwhile.
+    assert read == 2 * animator.chunk
+    list(frames)
+    assert read == 12
+
+
+def test_a_short_emotional_video_is_repeated_and_read_once(animator, inputs, emotion_frames):
+    repeated = itertools.islice(itertools.cycle(emotion_frames), 12)
+    short = images(animator.animate(**inputs, emotion_frames=emotion_frames, settings=PLAIN))
+    long = images(animator.animate(**inputs, emotion_frames=repeated, settings=PLAIN))
+    np.testing.assert_array_equal(short, long)
+
+
+def test_emotion_shows_and_strength_zero_is_neutral(animator, inputs, emotion_frames):
+    def strength(value):
+        settings = dataclasses.replace(PLAIN, emotion_strength=value)
+        return images(
+            animator.animate(**inputs, emotion_frames=emotion_frames, settings=settings)
+        ).astype(int)
+
+    neutral = images(animator.animate(**inputs)).astype(int)
+    np.testing.assert_array_equal(strength(0.0), neutral)
+    weak, strong = np.abs(strength(0.5) - neutral).mean(), np.abs(strength(4.0) - neutral).mean()
+    assert 0 < weak < strong
+
+
+def test_the_neutral_frames_beside_an_emotion_are_those_without_it(
+    animator, inputs, emotion_frames
+):
+    settings = dataclasses.replace(PLAIN, neutral=True)
+    both = list(animator.animate(**inputs, emotion_frames=emotion_frames, settings=settings))
+    neutral = images(animator.animate(**inputs))
+    np.testing.assert_array_equal(np.stack([f.neutral for f in both]), neutral)
+
+
+def test_the_mouth_of_the_emotional_frames_is_hidden(animator, inputs, emotion_frames):
+    chattering = [f.copy() for f in emotion_frames]
+    for frame in chattering:
+        frame[42:54, 24:42] = 255 - frame[42:54, 24:42]  # within the box at this size
+
+    def animate(frames, settings):
+        return images(animator.animate(**inputs, emotion_frames=frames, settings=settings))
+
+    hidden, seen = Settings(), PLAIN
+    np.testing.assert_array_equal(animate(emotion_frames, hidden), animate(chattering, hidden))
+    assert (animate(emotion_frames, seen) != animate(chattering, seen)).any()
+
+
+def test_another_length_portrait_and_pose_compile_nothing_new(animator, inputs, emotion_frames):
+    settings = dataclasses.replace(PLAIN, neutral=True)
+    track = np.repeat(inputs["pose"], 5, axis=0)
+    arguments = {**inputs, "pose": track, "emotion_frames": emotion_frames, "settings": settings}
+    list(animator.animate(**arguments))
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        messages = []
+        patch.setattr("logging.Logger.handle", lambda _, record: messages.append(record))
+        arguments["speech"] = np.tile(inputs["speech"], 2)[: int(0.7 * SAMPLE_RATE)]
+        arguments["portrait"] = inputs["portrait"][::-1].copy()
+        arguments["pose"] = np.repeat(inputs["pose"], 70, axis=0)
+        list(animator.animate(**arguments))
+    compiled = [m.getMessage() for m in messages if "Compiling" in m.getMessage()]
+    assert not compiled
+
+
+def test_smoothing_steadies_the_head(animator, inputs):
+    track = np.repeat(inputs["pose"], 11, axis=0)
+    track[:, 0] += np.random.default_rng(0).normal(scale=0.5, size=11)
+    smooth = animator._smooth_pose(track)
+    expected, _ = one_euro(track, POSE_FILTER, initial_state((7,)))
+    np.testing.assert_allclose(smooth, expected, atol=1e-6)
+    raw = images(animator.animate(**{**inputs, "pose": track}, settings=Settings(smoothing=False)))
+    filtered = images(animator.animate(**{**inputs, "pose": track}))
+    assert (raw != filtered).any()
+
+
+def test_augmentation_is_random_by_seed_and_the_same_in_any_chunk(emotion_frames):
+    frames = np.stack(emotion_frames).astype(np.float32) / 255
+    rng = jax.random.key(3)
+    whole = augment_video(rng, frames, 0)
+    pieces = np.concatenate([augment_video(rng, frames[:2], 0), augment_video(rng, frames[2:], 2)])
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)
+    assert not np.allclose(whole, augment_video(jax.random.key(4), frames, 0), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"portrait": np.zeros((32, 32, 3), np.float32)}, "32, 32"),
+        ({"pose": np.zeros((3, 4), np.float32)}, r"\(3, 4\)"),
+        ({"settings": Settings(audio_weight=float("nan"))}, "finite"),
+        ({"emotion_frames": []}, "no frames"),
+    ],
+)
+def test_wrong_inputs_are_named(animator, inputs, change, words):
+    with pytest.raises(UserError, match=words):
+        list(animator.animate(**{**inputs, **change}))
+
+
+def test_what_a_checkpoint_lacks_is_named(inputs, emotion_frames):
+    config, variables = tiny_variables()
+    silent = {k: v for k, v in variables.items() if k != "audio_feature"}
+    with pytest.raises(UserError, match="audio_feature"):
+        Animator(config, silent)
+    unfeeling = Animator(config, {k: v for k, v in variables.items() if k != "emo_detector"})
+    with pytest.raises(UserError, match="--emotion_checkpoint"):
+        unfeeling.animate(**inputs, emotion_frames=emotion_frames)
+    with pytest.raises(UserError, match="bfloat16"):
+        Animator(config, variables, dtype="float16")
+    with pytest.raises(UserError, match="chunk"):
+        Animator(config, variables, chunk=0)
+
+
+# The published demo.
+
+FRAME_MAX, FRAME_MEAN = 3e-3, 2e-4
+
+
+@pytest.fixture(scope="module")
+def demo(goldens):
+    return goldens.load("demo.npz")
+
+
+@pytest.fixture(scope="module")
+def published_animator(published_variables):
+    return Animator(published(), published_variables)
+
+
+def demo_frames(animator, demo, goldens, settings: Settings, count: int):
+    """The demo's first frames, from its own sound, pose and emotional frames."""
+    speech = read_speech(goldens.media("audio")[0])
+    windows = features.audio_windows(features.speech_mfcc(speech), 0, 24)
+    np.testing.assert_allclose(windows, demo["in_mfcc_windows"], atol=1e-4)
+    animation = animator.animate(
+        demo["in_source_u8"].astype(np.float32) / 255,
+        speech,
+        demo["in_pose"],
+        demo["in_emotion_frames_u8"],
+        settings,
+        as_uint8=False,
+    )
+    assert len(animation) == demo["num_audio_frames"]
+    return list(itertools.islice(animation, count))
+
+
+def assert_frame(found: np.ndarray, expected: np.ndarray) -> None:
+    error = np.abs(np.moveaxis(found, -1, 0) - expected / 65535)
+    assert error.max() <= FRAME_MAX
+    assert error.mean() <= FRAME_MEAN
+
+
+@pytest.mark.slow
+def test_golden_demo(published_animator, demo, goldens):
+    settings = dataclasses.replace(PLAIN, neutral=True)
+    wanted = demo["frames"]
+    frames = demo_frames(published_animator, demo, goldens, settings, max(wanted) + 1)
+    for row, index in enumerate(wanted):
+        assert_frame(frames[index].image, demo["prediction_emotion_u16"][row])
+        assert_frame(frames[index].neutral, demo["prediction_neutral_u16"][row])
+
+
+@pytest.mark.slow
+def test_golden_demo_relative(published_animator, demo, goldens):
+    settings = dataclasses.replace(PLAIN, relative=True, adapt_scale=True)
+    frames = demo_frames(published_animator, demo, goldens, settings, 12)
+    assert_frame(frames[11].image, demo["relative_prediction_u16"][0])
+
+
+@pytest.mark.slow
+def test_golden_demo_tracks(published_animator, demo, goldens):
+    """The keypoint tracks on the way, raw and smoothed."""
+    animator = published_animator
+    frames = demo["in_emotion_frames_u8"]
+    variables = animator._variables
+    portrait = animator._see(variables, demo["in_source_u8"][None].astype(np.float32) / 255)
+    lstm = animator._networks.audio_feature.initial_state(1)
+    filters = animator._initial_filters()
+    codes = animator._emotion_codes(iter(frames), PLAIN)
+    tracks = {"raw": [], "smooth": [], "displaced": []}
+    for start in range(0, len(frames), animator.chunk):
+        piece = slice(start, start + animator.chunk)
+        pose = features.pose_track(demo["in_pose"], len(frames))[piece]
+        windows = demo["in_mfcc_windows"][piece]
+        raw, lstm = animator._hear(variables, portrait.audio_code, windows, pose, lstm, 1.6)
+        first = jax.tree.map(lambda x: x[:1], raw)
+        (smooth, displaced), filters = animator._feel(
+            variables, portrait.keypoints, raw, first, 1.0, next(codes),
+            np.ones(4, np.float32), filters, True, False,
+        )  # fmt: skip
+        for name, keypoints in (("raw", raw), ("smooth", smooth), ("displaced", displaced)):
+            tracks[name].append(keypoints)
+    tracks = {
+        name: jax.tree.map(lambda *x: np.concatenate(x), *pieces) for name, pieces in tracks.items()
+    }
+    moved = list(animator.config.moved_keypoints)
+    for part in ("value", "jacobian"):
+        raw, smooth, displaced = (getattr(tracks[n], part) for n in ("raw", "smooth", "displaced"))
+        np.testing.assert_allclose(raw, demo[f"kp_audio_raw_{part}"], atol=2e-4)
+        np.testing.assert_allclose(smooth, demo[f"kp_audio_smooth_{part}"], atol=2e-4)
+        emotion = displaced[:, moved] - smooth[:, moved]
+        np.testing.assert_allclose(emotion, demo[f"emotion_smooth_{part}"], atol=2e-4)

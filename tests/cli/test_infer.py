@@ -1,0 +1,238 @@
+"""infer.py as a user runs it: whole jobs on a tiny checkpoint, and every bad input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from eamm_jax.conversion.checkpoint import save_checkpoint
+from eamm_jax.io.video import VideoWriter
+from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
+from tests.conftest import ROOT
+from tests.tiny import tiny_variables
+
+SECONDS = 1.0
+FRAMES = 25
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint and one of each input."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = np.random.default_rng(0)
+    config, variables = tiny_variables()
+    save_checkpoint(folder / "weights", config, variables)
+    Image.fromarray(rng.integers(0, 256, (80, 64, 3), dtype=np.uint8)).save(folder / "face.png")
+    write_wav(folder / "voice.wav", 0.2 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
+    np.save(folder / "pose.npy", np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]]))
+    np.save(folder / "track.npy", np.cumsum(rng.normal(scale=0.1, size=(9, 7)), axis=0))
+    with VideoWriter(folder / "happy.mp4", 96, 96, 30) as video:
+        for _ in range(12):
+            video.write(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
+    return {path.name: path for path in folder.iterdir()}
+
+
+def write_wav(path: Path, samples: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def infer(files, cache, tmp_path):
+    """Runs infer.py on the good inputs, but for the flags that a test changes (None drops)."""
+
+    def run(**changes) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(files, tmp_path, changes),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"},
+            check=False,
+        )
+
+    return run
+
+
+def command(files, tmp_path, changes) -> list[str]:
+    flags = {
+        "checkpoint": files["weights"],
+        "source_image": files["face.png"],
+        "in_file": files["voice.wav"],
+        "pose_file": files["pose.npy"],
+        "output": tmp_path / "out.mp4",
+        **changes,
+    }
+    words = [sys.executable, str(ROOT / "infer.py")]
+    for name, value in flags.items():
+        if value is not None:
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return words
+
+
+def described(path: Path) -> dict:
+    with av.open(str(path)) as container:
+        video, sound = container.streams.video[0], container.streams.audio[0]
+        return {
+            "rate": video.average_rate,
+            "size": (video.width, video.height),
+            "format": video.codec_context.pix_fmt,
+            "metadata": dict(container.metadata),
+            "sound": float(sound.duration * sound.time_base),
+            "frames": sum(1 for _ in container.decode(video=0)),
+        }
+
+
+def test_everything_at_once(infer, files, tmp_path):
+    done = infer(
+        driving_video=files["happy.mp4"],
+        emotion="happy",
+        pose_given=files["track.npy"],
+        layout="side_by_side",
+        neutral_output=tmp_path / "neutral.mp4",
+        frames=tmp_path / "frames",
+        relative=True,
+        adapt_scale=True,
+        augment_emotion=True,
+        chunk=5,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{FRAMES} frames in" in done.stdout
+    assert "real time" in done.stdout
+    video = described(tmp_path / "out.mp4")
+    assert video["rate"] == Fraction(FRAME_RATE)
+    assert video["size"] == (4 * 64, 64)
+    assert video["format"] == "yuv420p"
+    assert video["frames"] == FRAMES
+    assert abs(video["sound"] - FRAMES / FRAME_RATE) <= 1 / FRAME_RATE
+    assert "Synthetic" in video["metadata"]["comment"]
+    assert "eamm_jax" in video["metadata"]["comment"]
+    assert described(tmp_path / "neutral.mp4")["size"] == (64, 64)
+    assert len(list((tmp_path / "frames").iterdir())) == FRAMES
+
+
+def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp_path):
+    done = infer(emotion="sad")
+    assert done.returncode == 0, done.stderr
+    assert "stays neutral" in done.stderr
+    assert described(tmp_path / "out.mp4")["frames"] == FRAMES
+
+
+def test_quiet_says_nothing_and_the_published_audio_alias_works(infer, files):
+    done = infer(in_file=None, audio=files["voice.wav"], quiet=True, smoothing="off")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_output_has_a_name_by_default(infer, tmp_path):
+    done = infer(output=None, result_path=tmp_path / "results", dtype="bfloat16")
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in (tmp_path / "results").iterdir()] == ["face_voice_neutral.mp4"]
+
+
+def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, str]]:
+    """Flags and words of the answer, by what is wrong."""
+    text = folder / "text.png"
+    text.write_text("not a picture")
+    silent, short, nothing = folder / "silent.wav", folder / "short.wav", folder / "empty.wav"
+    write_wav(silent, np.zeros(SAMPLE_RATE))
+    write_wav(short, 0.1 * np.ones(SAMPLE_RATE // 10))
+    nothing.write_bytes(b"")
+    np.save(folder / "shape.npy", np.zeros((3, 5)))
+    np.save(folder / "nan.npy", np.full((1, 7), np.nan))
+    np.save(folder / "object.npy", np.array([{}], dtype=object))
+    torch_file = folder / "124_52000.pth.tar"
+    torch_file.write_bytes(b"PK")
+    return {
+        "no portrait": ({"source_image": folder / "no.png"}, "no.png"),
+        "a text for a portrait": ({"source_image": text}, "text.png"),
+        "no sound": ({"in_file": folder / "no.wav"}, "no.wav"),
+        "a picture for sound": ({"in_file": files["face.png"]}, "sound"),
+        "a video without sound": ({"in_file": files["happy.mp4"]}, "sound"),
+        "silence": ({"in_file": silent}, "silent"),
+        "a tenth of a second": ({"in_file": short}, "0.10 s"),
+        "an empty file": ({"in_file": nothing}, "empty.wav"),
+        "pose of a wrong shape": ({"pose_file": folder / "shape.npy"}, "(3, 5)"),
+        "pose that is not a number": ({"pose_file": folder / "nan.npy"}, "nan.npy"),
+        "pose that would run code": ({"pose_file": folder / "object.npy"}, "object.npy"),
+        "no pose": ({"pose_file": None}, "pose_file"),
+        "sound for a driving video": ({"driving_video": files["voice.wav"]}, "video"),
+        "unknown emotion": ({"emotion": "smug"}, "smug"),
+        "no checkpoint": ({"checkpoint": folder / "no"}, "no"),
+        "a folder that is none": ({"checkpoint": folder}, "not a checkpoint"),
+        "an unconverted checkpoint": ({"checkpoint": torch_file}, "convert_torch_weights.py"),
+        "output in no folder": ({"output": folder / "no" / "out.mp4"}, "no"),
+        "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
+        "scale without relative": ({"adapt_scale": True}, "--relative"),
+        "chunk of nothing": ({"chunk": 0}, "chunk"),
+        "two outputs in one": ({"neutral_output": folder / "out.mp4"}, "out.mp4"),
+    }
+
+
+def test_every_bad_input_is_answered_with_one_line(files, tmp_path, capsys, monkeypatch):
+    """In one process, as starting Python anew for each would take minutes."""
+    from eamm_jax.cli.infer import main
+
+    for what, (changes, words) in bad_inputs(files, tmp_path).items():
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.setattr(sys, "argv", command(files, tmp_path, {**changes, "quiet": True})[1:])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        err = capsys.readouterr().err
+        assert ended.value.code == 2, what
+        assert err.startswith("error: "), what
+        assert err.count("\n") == 1, (what, err)
+        assert words in err, (what, err)
+        assert sorted(tmp_path.rglob("*")) == before, what
+
+
+def test_a_pose_that_would_run_code_does_not(files, tmp_path, infer):
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (marker,))
+
+    np.save(tmp_path / "hostile.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
+    assert infer(pose_file=tmp_path / "hostile.npy").returncode == 2
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_half_written(files, tmp_path, cache, sent):
+    write_wav(tmp_path / "long.wav", 0.2 * np.random.default_rng(0).normal(size=120 * SAMPLE_RATE))
+    words = command(files, tmp_path, {"in_file": tmp_path / "long.wav"})
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"},
+    )
+    deadline = time.monotonic() + 120
+    while not any("out" in p.name for p in tmp_path.iterdir()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == (143 if sent == signal.SIGTERM else 130)
+    assert "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir()] == ["long.wav"]

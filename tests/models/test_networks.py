@@ -1,0 +1,196 @@
+"""What the networks promise beyond their numbers: shapes, sizes, dtypes, state, speed-ups."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eamm_jax.errors import UserError
+from eamm_jax.models import build
+from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, published, tiny
+from eamm_jax.models.layers import SpectralConv
+from eamm_jax.types import Keypoints
+from tests.tiny import tiny_variables
+
+
+@pytest.fixture(scope="module")
+def model():
+    config, variables = tiny_variables()
+    return config, build(config), variables
+
+
+def keypoints_near(rng, config, batch):
+    value = rng.uniform(-0.8, 0.8, size=(batch, config.num_keypoints, 2))
+    jacobian = np.eye(2) + 0.1 * rng.normal(size=(batch, config.num_keypoints, 2, 2))
+    return Keypoints(value.astype(np.float32), jacobian.astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_published_widths_work_at_other_resolutions(size):
+    config = dataclasses.replace(published(), image_size=size)
+    networks, feature = build(config), size // 4
+
+    def outputs(rng):
+        image = jnp.zeros((1, size, size, 3))
+        detector = networks.kp_detector
+        points = detector.apply(detector.init(rng, image), image)
+        maps, _ = networks.audio_feature.init_with_output(
+            rng, image, jnp.zeros((1, 2, 28, 12)), jnp.zeros((1, 2, 6))
+        )[0]
+        heard, _ = networks.kp_detector_a.init_with_output(rng, maps[:, 0])
+        felt, _ = networks.emo_detector.init_with_output(rng, image, heard)
+        drawn, _ = networks.generator.init_with_output(rng, image, points, heard)
+        return points, maps, felt, drawn
+
+    points, maps, felt, drawn = jax.eval_shape(outputs, jax.random.key(0))
+    assert points.heatmap.shape == (1, feature - 6, feature - 6, 10)
+    assert maps.shape == (1, 2, feature, feature, 35)
+    assert felt.displacement.jacobian.shape == (1, 4, 2, 2)
+    assert felt.logits.shape == (1, 8)
+    assert drawn.prediction.shape == (1, size, size, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image_size": 100}, "power of two"),
+        ({"keypoint_blocks": 7}, "halved only 6 times"),
+        ({"emotion_head": "linear_5"}, "linear_np_10"),
+        ({"emotion_keypoints": (1, 10)}, "0..9"),
+    ],
+)
+def test_impossible_configurations_are_refused_in_words(change, words):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(published(), **change)
+
+
+def test_configuration_survives_json_and_refuses_what_it_does_not_know():
+    config = tiny()
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
+    assert ModelConfig.from_dict(values) == config
+    with pytest.raises(UserError, match="colour"):
+        ModelConfig.from_dict({"colour": 1})
+    with pytest.raises(UserError, match="lstm_width"):
+        ModelConfig.from_dict({"lstm_width": "wide"})
+
+
+def test_heatmaps_sum_to_one_and_values_lie_inside(model, rng):
+    config, networks, variables = model
+    image = rng.uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    points = jax.jit(networks.kp_detector.apply)(variables["kp_detector"], image)
+    np.testing.assert_allclose(points.heatmap.sum((1, 2)), 1, rtol=1e-5)
+    assert np.abs(points.value).max() <= 1
+    assert points.jacobian.shape == (2, config.num_keypoints, 2, 2)
+
+
+def test_sound_in_pieces_equals_sound_at_once(model, rng):
+    _, networks, variables = model
+    net = networks.audio_feature
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    audio = rng.normal(size=(1, 6, 28, 12)).astype(np.float32)
+    pose = rng.normal(size=(1, 6, 6)).astype(np.float32)
+    run = jax.jit(lambda *inputs: net.apply(variables["audio_feature"], *inputs))
+    whole, end = run(image, audio, pose, net.initial_state(1))
+    head, state = run(image, audio[:, :3], pose[:, :3], net.initial_state(1))
+    tail, last = run(image, audio[:, 3:], pose[:, 3:], state)
+    np.testing.assert_allclose(np.concatenate([head, tail], axis=1), whole, atol=1e-5)
+    np.testing.assert_allclose(last.cell, end.cell, atol=1e-5)
+
+
+def test_portrait_encoded_once_serves_many_frames(model, rng):
+    config, networks, variables = model
+    net, v = networks.generator, variables["generator"]
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    portrait, driving = keypoints_near(rng, config, 1), keypoints_near(rng, config, 2)
+
+    @jax.jit
+    def both():
+        together = net.apply(v, image.repeat(2, 0), portrait, driving).prediction
+        code = net.apply(v, image, method="encode")
+        moved, _ = net.apply(v, code, portrait, driving, method="move")
+        return together, net.apply(v, moved, method="draw")
+
+    together, reused = both()
+    assert together.min() >= 0
+    assert together.max() <= 1
+    np.testing.assert_allclose(reused, together, atol=1e-5)
+
+
+def test_fast_generator_equals_the_plain_one(model, rng):
+    config, networks, variables = model
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    points = keypoints_near(rng, config, 1), keypoints_near(rng, config, 1)
+    plain = jax.jit(networks.generator.apply)(variables["generator"], image, *points)
+    fast_net = build(config, fast=True).generator
+    fast, prepared = jax.jit(lambda v: fast_net.apply(v, image, *points, mutable=["prepared"]))(
+        variables["generator"]
+    )
+    assert len(jax.tree.leaves(prepared)) > 0
+    np.testing.assert_allclose(fast.prediction, plain.prediction, atol=1e-4)
+    again = jax.jit(fast_net.apply)({**variables["generator"], **prepared}, image, *points)
+    np.testing.assert_allclose(again.prediction, fast.prediction, atol=1e-6)
+
+
+def test_bfloat16_computes_near_float32_and_keeps_parameters(model, rng):
+    config, networks, variables = model
+    half = build(config, jnp.bfloat16)
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    exact = jax.jit(networks.kp_detector.apply)(variables["kp_detector"], image)
+    rough = jax.jit(half.kp_detector.apply)(variables["kp_detector"], image)
+    assert rough.value.dtype == jnp.float32
+    np.testing.assert_allclose(rough.value, exact.value, atol=0.05)
+    params = half.kp_detector.init(jax.random.key(0), image)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("head", EMOTION_HEADS)
+def test_every_head_moves_the_keypoints_it_says(model, rng, head):
+    config, _, variables = model
+    config = dataclasses.replace(config, emotion_head=head)
+    net = build(config).emo_detector
+    code = rng.normal(size=(2, config.emotion_stage_widths[-1])).astype(np.float32)
+    moved = net.apply(
+        variables["emo_detector"], code, keypoints_near(rng, config, 2), method="displace"
+    )
+    assert moved.value.shape == (2, len(config.moved_keypoints), 2)
+    assert moved.jacobian.shape == (2, len(config.moved_keypoints), 2, 2)
+
+
+def test_training_updates_statistics_and_inference_does_not(model, rng):
+    _, networks, variables = model
+    image = rng.uniform(size=(4, 64, 64, 3)).astype(np.float32)
+    net, v = networks.kp_detector, variables["kp_detector"]
+    _, updated = jax.jit(lambda x: net.apply(v, x, train=True, mutable=["batch_stats"]))(image)
+    changes = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()), updated["batch_stats"], v["batch_stats"]
+    )
+    assert min(jax.tree.leaves(changes)) > 0
+
+
+def test_spectral_norm_finds_the_largest_singular_value(rng):
+    layer = SpectralConv(features=5, kernel=2)
+    x = rng.normal(size=(1, 6, 6, 3)).astype(np.float32)
+    variables = layer.init(jax.random.key(0), x)
+    step = jax.jit(lambda v: layer.apply(v, x, train=True, mutable=["spectral_stats"])[1])
+    for _ in range(100):
+        variables = {**variables, **step(variables)}
+    kernel = np.asarray(variables["params"]["kernel"])
+    sigma = np.linalg.svd(kernel.reshape(-1, 5), compute_uv=False)[0]
+    scaled = {**variables, "params": {**variables["params"], "kernel": kernel / sigma}}
+    plain = jax.lax.conv_general_dilated(
+        x, scaled["params"]["kernel"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(layer.apply(variables, x), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_discriminator_takes_keypoints_where_it_was_trained_with_them(rng):
+    config = dataclasses.replace(tiny(), discriminator_use_keypoints=True)
+    net = build(config).discriminator
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    points = rng.uniform(-1, 1, size=(1, config.num_keypoints, 2)).astype(np.float32)
+    (judged,), variables = net.init_with_output(jax.random.key(0), [image], points)
+    kernel = variables["params"]["scale_0"]["conv_0"]["kernel"]
+    assert kernel.shape[2] == 3 + config.num_keypoints
+    assert judged.score.shape[-1] == 1
