@@ -59,6 +59,7 @@ class PackedFolder:
             UserError: it was packed by something else, or as another kind, or without motion.
         """
         self.root = root
+        self._with_motion = with_motion
         metadata = self._builder.info.metadata or {}
         if "clips" not in metadata:
             raise UserError(f"{root} was not packed by the builders in data/: pack it anew")
@@ -95,7 +96,7 @@ class PackedFolder:
             BadClip: the record is damaged.
         """
         first = self._first_record[index]
-        motion = self._read(first)
+        motion = self._read(first) if self._with_motion else {}
         pieces: dict[int, list[bytes]] = {}
 
         def encoded_frame(n: int) -> bytes:
@@ -104,7 +105,7 @@ class PackedFolder:
                 pieces[piece] = self._read(first + 1 + piece)["frames"]
             return pieces[piece][place]
 
-        return Clip(self._num_frames[index], encoded_frame, motion["pose"], motion["mfcc"])
+        return Clip(self._num_frames[index], encoded_frame, motion.get("pose"), motion.get("mfcc"))
 
     def _read(self, record: int) -> dict[str, Any]:
         try:
