@@ -63,7 +63,7 @@ def state_dict(network: str, config: ModelConfig | None = None, seed: int = 0) -
     rng = np.random.default_rng([seed, tables.NETWORKS.index(network)])
     entries = tables.table(network, config or tiny()).entries
     tensors = {e.name: rng.normal(size=e.published_shape).astype(np.float32) for e in entries}
-    return tensors | UNUSED[network]
+    return tensors | {name: array.copy() for name, array in UNUSED[network].items()}
 
 
 def write_file(

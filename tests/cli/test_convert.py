@@ -1,0 +1,259 @@
+"""The command `eamm-convert`: its flags, what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eamm_jax
+from eamm_jax.cli.convert import main
+from eamm_jax.conversion import published
+from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.models.config import tiny
+from tests.conversion import torch_files
+from tests.conversion.stand_ins import write_all, write_file
+from tests.conversion.torch_files import Call, Name
+
+ROOT = Path(eamm_jax.__file__).parents[1]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs the command; returns its exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments):
+        before = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        signal.signal(signal.SIGTERM, before)
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def tiny_models(monkeypatch):
+    """Lets the command expect tiny networks instead of the published ones."""
+    monkeypatch.setattr(published, "published", tiny)
+
+
+def test_a_conversion(run, tmp_path, tiny_models):
+    paths = write_all(tmp_path)
+    code, out, err = run(
+        *("--checkpoint", paths["checkpoint"]),
+        *("--audio_checkpoint", paths["audio"]),
+        *("--emotion_checkpoint", paths["emotion"]),
+        *("--output", tmp_path / "model"),
+    )
+    assert code == 0, err
+    config, loaded = load_checkpoint(tmp_path / "model")
+    assert config == tiny()
+    for network, variables in loaded.items():
+        assert network in out
+        assert variables["params"]
+    report = json.loads((tmp_path / "model" / "report.json").read_text())
+    for source in report["sources"]:
+        assert source["sha256"] in out
+    assert "skipped optimizer_x (1 tensors)" in out
+    assert "the copy in 5-3000.pth.tar was left (identical)" in out
+    assert "discriminator: scales 1; with spectral norm; sees image" in out
+    assert f"Wrote {tmp_path / 'model'} in " in out
+
+
+def test_quiet_prints_nothing(run, tmp_path, tiny_models):
+    path = write_file(tmp_path, "audio")
+    ended = run("--audio_checkpoint", path, "--output", tmp_path / "model", "--quiet")
+    assert ended == (0, "", "")
+    assert (tmp_path / "model").is_dir()
+
+
+def test_overwriting(run, tmp_path, tiny_models):
+    arguments = ("--audio_checkpoint", write_file(tmp_path, "audio"), "--output", tmp_path / "m")
+    assert run(*arguments)[0] == 0
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "--overwrite" in err
+    assert run(*arguments, "--overwrite")[0] == 0
+
+
+def test_inspection(run, tmp_path):
+    path = write_file(tmp_path, "audio", prefix="module.")
+    code, out, err = run("--inspect", path)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{path}: ")
+    assert "zip format; it looks like the audio checkpoint" in lines[0]
+    assert "epoch = 3" in lines
+    assert "  lstm.bias_hh_l1  128  float32" in lines
+    assert "  down_blocks.0.norm.num_batches_tracked  a scalar  int64" in lines
+    assert "optimizer_x: 1 tensors, not converted" in lines
+
+
+def test_inspection_of_an_unknown_file(run, tmp_path):
+    content = {"net\x1b[2J": {"weight": np.ones(3)}}
+    code, out, _ = run("--inspect", torch_files.save(content, tmp_path / "x.pth"))
+    assert code == 0
+    assert out.splitlines()[1] == r"'net\x1b[2J': not a known network"
+
+
+# --- bad input: one line, exit code 2 -----------------------------------------------------
+
+
+def assert_refused(ended, words: str) -> None:
+    code, out, err = ended
+    assert code == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+def test_flags_that_are_missing_or_too_many(run, tmp_path):
+    assert_refused(run(), "--output is missing")
+    assert_refused(run("--output", tmp_path / "m"), "Nothing to convert: give at least one of")
+    assert_refused(run("--inspect", "a", "--vgg", "b"), "--inspect stands alone")
+    assert_refused(run("--inspect", "a", "--output", "b"), "--inspect stands alone")
+
+
+def test_unknown_flags(run):
+    code, _, err = run("--audio", "x")
+    assert code == 2
+    assert "unrecognized arguments: --audio x" in err
+
+
+def bad_files(folder: Path) -> dict[str, tuple[bytes, str]]:
+    """What a file may hold, and what is said of it."""
+    sound = write_file(folder, "checkpoint").read_bytes()
+    hostile = {"generator": Call(Name("os", "system"), ("touch canary",))}
+    return {
+        "truncated": (sound[: len(sound) // 2], "truncated or damaged"),
+        "text": (b"not weights at all\n", "is not a PyTorch checkpoint"),
+        "empty": (b"", "the file is empty"),
+        "web page": (b"<!DOCTYPE html><html></html>", "is a web page"),
+        "hostile": (torch_files.zip_bytes(hostile), "refused: it asks for 'os.system'"),
+        "hostile stream": (torch_files.stream_bytes(hostile), "refused: it asks for 'os.system'"),
+    }
+
+
+@pytest.mark.parametrize("flag", ["--checkpoint", "--inspect"])
+def test_bad_files(run, tmp_path, flag, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = () if flag == "--inspect" else ("--output", tmp_path / "model")
+    for name, (data, words) in bad_files(tmp_path).items():
+        path = tmp_path / f"{name}.pth.tar"
+        path.write_bytes(data)
+        assert_refused(run(flag, path, *output), words)
+    assert_refused(run(flag, tmp_path / "absent", *output), "No such")
+    assert_refused(run(flag, tmp_path, *output), "folder")
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_file_in_anothers_place(run, tmp_path):
+    path = write_file(tmp_path, "audio")
+    ended = run("--checkpoint", path, "--output", tmp_path / "model")
+    assert_refused(ended, "it looks like the audio checkpoint (1-6000.pth.tar), to be given as")
+
+
+def test_networks_of_another_size(run, tmp_path):
+    path = write_file(tmp_path, "audio")
+    ended = run("--audio_checkpoint", path, "--output", tmp_path / "model")
+    assert_refused(ended, "misshapen: ")
+    assert not (tmp_path / "model").exists()
+
+
+# --- the process --------------------------------------------------------------------------
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "convert_torch_weights.py"), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_help_needs_no_heavy_imports():
+    code = (
+        "import sys\n"
+        "from eamm_jax.cli.convert import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit:\n"
+        "    heavy = {'jax', 'flax', 'orbax', 'numpy', 'rich'} & set(sys.modules)\n"
+        "    sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--emotion_checkpoint" in done.stdout
+
+
+def test_a_reader_that_has_seen_enough(tmp_path):
+    path = write_file(tmp_path, "emotion")
+    process = start("--inspect", path)
+    process.stdout.close()  # as `head` does
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def stand_ins(synthetic_weights, tmp_path_factory) -> dict[str, Path]:
+    """Full-size stand-ins of all published files."""
+    folder = tmp_path_factory.mktemp("stand_ins")
+    paths = {}
+    flags = ("--checkpoint", "--audio_checkpoint", "--emotion_checkpoint", "--vgg")
+    names = ("124_52000.pth.tar", "1-6000.pth.tar", "5-3000.pth.tar", "vgg19.pth")
+    for flag, name in zip(flags, names, strict=True):
+        state = synthetic_weights.build_state_dicts(0, [name])[name]
+        flat = state.pop("", None)
+        synthetic_weights.torch_save(dict(state) if flat is None else flat, folder / name)
+        paths[flag] = folder / name
+    return paths
+
+
+@pytest.mark.slow
+def test_the_full_set_in_time_and_memory(stand_ins, tmp_path):
+    flags = [part for pair in stand_ins.items() for part in pair]
+    started = time.monotonic()
+    process = start(*flags, "--output", tmp_path / "model")
+    out, err = process.communicate(timeout=600)
+    seconds = time.monotonic() - started
+    assert process.returncode == 0, err
+    # Of the largest child so far; no other of this module comes near it.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 2e9
+    # The limit is 60 s on an idle machine; a busy one must not fail the test.
+    assert seconds < 180
+    report = json.loads((tmp_path / "model" / "report.json").read_text())
+    assert sum(network["parameters"] for network in report["networks"].values()) == 138_754_591
+    assert "138,754,591" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_while_writing_leave_nothing(stand_ins, tmp_path, number):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    process = start("--checkpoint", stand_ins["--checkpoint"], "--output", folder / "model")
+    while process.poll() is None and not any(folder.rglob("weights*")):
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert "Traceback" not in err
+    assert not list(folder.iterdir())

@@ -1,0 +1,328 @@
+"""The published files as a set: which brings what, what is refused, what is reported."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from eamm_jax.conversion import tables
+from eamm_jax.conversion.checkpoint import REPORT_NAME, load_checkpoint
+from eamm_jax.conversion.networks import convert_network
+from eamm_jax.conversion.published import convert_files, describe
+from eamm_jax.errors import UserError
+from eamm_jax.models.config import tiny
+from tests.conversion import torch_files
+from tests.conversion.stand_ins import FILES, NAMES, state_dict, write_all, write_file
+
+BOTH = pytest.mark.parametrize("layout", ["zip", "stream"])
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """Converts files by role with the tiny configuration."""
+
+    def convert(**paths):
+        return convert_files(paths, tmp_path / "model", config=tiny())
+
+    return convert
+
+
+def assert_network(loaded: dict, network: str, config=None, seed: int = 0) -> None:
+    config = config or tiny()
+    expected = convert_network(network, state_dict(network, config, seed), config).variables
+    expected = dict(tables.flatten(expected))
+    found = dict(tables.flatten(loaded[network]))
+    assert found.keys() == expected.keys()
+    for path, array in expected.items():
+        np.testing.assert_array_equal(found[path], array)
+
+
+@BOTH
+def test_the_whole_set(convert, tmp_path, layout):
+    report = convert(**write_all(tmp_path, layout=layout, prefix="module."))
+    config, loaded = load_checkpoint(tmp_path / "model")
+    assert config == tiny()
+    assert set(loaded) == set(tables.NETWORKS) - {"vgg19"}
+    for network in loaded:
+        assert_network(loaded, network)
+    assert [source.role for source in report.sources] == ["checkpoint", "audio", "emotion"]
+    assert {source.layout for source in report.sources} == {layout}
+
+
+@pytest.mark.parametrize("role", FILES)
+def test_any_file_alone(convert, tmp_path, role):
+    convert(**{role: write_file(tmp_path, role)})
+    loaded = load_checkpoint(tmp_path / "model")[1]
+    assert set(loaded) == set(FILES[role])
+
+
+def test_progress_names_what_is_being_done(tmp_path):
+    told = []
+    paths = {"audio": write_file(tmp_path, "audio")}
+    convert_files(paths, tmp_path / "model", config=tiny(), progress=told.append)
+    assert told[:2] == ["converting audio_feature", "converting kp_detector_a"]
+    assert told[-1].startswith("writing")
+
+
+# --- copies -------------------------------------------------------------------------------
+
+
+def test_the_audio_checkpoint_wins_over_the_copies_of_the_emotion_checkpoint(convert, tmp_path):
+    audio = write_file(tmp_path, "audio", seed=1)
+    emotion = write_file(tmp_path, "emotion", seed=2)
+    report = convert(emotion=emotion, audio=audio)
+    loaded = load_checkpoint(tmp_path / "model")[1]
+    assert_network(loaded, "audio_feature", seed=1)
+    assert_network(loaded, "kp_detector_a", seed=1)
+    assert_network(loaded, "emo_detector", seed=2)
+    (copy,) = report.networks["kp_detector_a"].copies
+    assert copy.source == NAMES["emotion"]
+    assert copy.differing == ["kp.weight", "kp.bias", "jacobian.weight", "jacobian.bias"]
+
+
+def test_copies_that_are_the_same(convert, tmp_path):
+    report = convert(**write_all(tmp_path))
+    (copy,) = report.networks["audio_feature"].copies
+    assert copy.differing == []
+
+
+def test_copies_that_are_incomplete_or_misshapen(convert, tmp_path):
+    def change(content):
+        del content["kp_detector_a"]["kp.bias"]
+        content["kp_detector_a"]["kp.weight"] = np.zeros((1, 2), np.float32)
+
+    emotion = write_file(tmp_path, "emotion", change=change)
+    report = convert(audio=write_file(tmp_path, "audio"), emotion=emotion)
+    (copy,) = report.networks["kp_detector_a"].copies
+    assert copy.differing == ["kp.weight", "kp.bias"]
+
+
+# --- the report ---------------------------------------------------------------------------
+
+
+def test_the_report(convert, tmp_path):
+    paths = write_all(tmp_path)
+    report = convert(**paths)
+    saved = json.loads((tmp_path / "model" / REPORT_NAME).read_text())
+    assert saved | {"seconds": None} == report.to_dict() | {"seconds": None}
+    assert 0 < saved["seconds"] <= report.seconds
+    source = saved["sources"][0]
+    data = paths["checkpoint"].read_bytes()
+    assert source["sha256"] == hashlib.sha256(data).hexdigest()
+    assert source["bytes"] == len(data)
+    assert source["name"] == NAMES["checkpoint"]
+    assert source["values"] == {"epoch": 3}
+    assert source["skipped"] == {"optimizer_x": 1}
+    assert str(tmp_path) not in json.dumps(saved)
+    network = saved["networks"]["kp_detector"]
+    tensors = state_dict("kp_detector")
+    trained = [
+        name
+        for name in tensors
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        and name != "down.weight"
+    ]
+    assert network["parameters"] == sum(tensors[name].size for name in trained)
+    assert network["dtypes"] == {"float32": network["tensors"]}
+    assert sorted(name for names in network["unused"].values() for name in names) == [
+        "down.weight",
+        "predictor.encoder.down_blocks.0.norm.num_batches_tracked",
+    ]
+    assert saved["discriminator"] == "scales 1; with spectral norm; sees image"
+
+
+def test_values_beside_the_networks_fit_a_report(convert, tmp_path):
+    def change(content):
+        content |= {
+            "best": float("nan"),
+            "huge": 10**400,
+            "note": "\x1b[2J" + "x" * 1000,
+            "arguments": {"lr": 1},
+            "\x1bname": 1,
+        }
+
+    report = convert(audio=write_file(tmp_path, "audio", change=change))
+    values = report.sources[0].values
+    assert values["best"] == values["huge"] == "not a usual number"
+    assert values["note"].isprintable()
+    assert len(values["note"]) < 200
+    assert "arguments" not in values
+    assert all(name.isprintable() for name in values)
+    text = (tmp_path / "model" / REPORT_NAME).read_text()
+    json.loads(text, parse_constant=pytest.fail)
+
+
+# --- the parent's checkpoints -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "scales 1; with spectral norm; sees image"),
+        (
+            {"discriminator_spectral_norm": False, "discriminator_use_keypoints": True},
+            "scales 1; without spectral norm; sees image and keypoints",
+        ),
+    ],
+    ids=["vox-cpk", "vox-adv-cpk"],
+)
+def test_the_parents_checkpoints(convert, tmp_path, fields, words):
+    config = dataclasses.replace(tiny(), **fields)
+    path = write_file(tmp_path, "checkpoint", config=config, name="vox.pth.tar")
+    report = convert(checkpoint=path)
+    assert report.discriminator == words
+    found, loaded = load_checkpoint(tmp_path / "model")
+    assert found == config
+    assert_network(loaded, "discriminator", config)
+
+
+def test_checkpoints_without_discriminator(convert, tmp_path):
+    path = write_file(tmp_path, "checkpoint", change=lambda c: c.pop("discriminator"))
+    report = convert(checkpoint=path)
+    assert report.discriminator is None
+    assert set(load_checkpoint(tmp_path / "model")[1]) == {"kp_detector", "generator"}
+
+
+# --- what is refused ----------------------------------------------------------------------
+
+
+def nothing_made(tmp_path) -> bool:
+    return not (tmp_path / "model").exists() and not list(tmp_path.glob(".model*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "role", "words"),
+    [
+        ("audio", "checkpoint", "holds no kp_detector and no generator; it looks like the audio"),
+        ("emotion", "checkpoint", "it looks like the emotion checkpoint"),
+        ("emotion", "audio", None),  # it has what is needed
+        ("checkpoint", "audio", "it looks like the appearance and motion checkpoint"),
+        ("audio", "emotion", "holds no emo_detector; it looks like the audio checkpoint"),
+        ("checkpoint", "vgg", "holds no vgg19; it looks like the appearance and motion"),
+    ],
+)
+def test_files_given_in_anothers_place(convert, tmp_path, given, role, words):
+    path = write_file(tmp_path, given)
+    if words is None:
+        convert(**{role: path})
+        return
+    with pytest.raises(UserError, match=words):
+        convert(**{role: path})
+    assert nothing_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([1, 2], "holds no networks by name"),
+        ({3: 4}, "holds no networks by name"),
+        ({"epoch": 3}, "it holds no tensors"),
+        ({"net_g": {"weight": np.ones(3)}}, "it holds net_g"),
+        ({"generator": [1], "kp_detector": {}}, "generator in it is not a state dict"),
+        (
+            {"generator": {"a": 1}, "kp_detector": {}},
+            "generator in it has entries that are not tensors: a",
+        ),
+        (
+            {"generator": {"a": np.ones(3), "module.a": np.ones(3)}, "kp_detector": {}},
+            "with and without",
+        ),
+    ],
+)
+def test_files_of_another_kind(convert, tmp_path, content, words):
+    path = torch_files.save(content, tmp_path / "x.pth.tar")
+    with pytest.raises(UserError, match=words):
+        convert(checkpoint=path)
+    assert nothing_made(tmp_path)
+
+
+def test_tensors_of_no_known_network(convert, tmp_path):
+    def change(content):
+        content["soul"] = {"weight": np.ones(3)}
+
+    path = write_file(tmp_path, "audio", change=change)
+    with pytest.raises(UserError, match="belong to no known network: soul"):
+        convert(audio=path)
+    assert nothing_made(tmp_path)
+
+
+def test_wrong_tensors_are_named_with_their_file(convert, tmp_path):
+    def change(content):
+        del content["audio_feature"]["lstm.bias_hh_l1"]
+        content["audio_feature"]["lstm.bias_hh_l7"] = np.zeros(3, np.float32)
+
+    path = write_file(tmp_path, "audio", change=change)
+    with pytest.raises(
+        UserError,
+        match=r"1-6000\.pth\.tar: audio_feature: tensors are wrong: "
+        r"1 missing: lstm\.bias_hh_l1; 1 left over: lstm\.bias_hh_l7$",
+    ):
+        convert(audio=path)
+    assert nothing_made(tmp_path)
+
+
+def test_wrong_values_are_named_with_their_file(convert, tmp_path):
+    def change(content):
+        content["emo_detector"]["down.weight"][0, 0, 0, 0] += 0.1
+
+    path = write_file(tmp_path, "emotion", change=change)
+    with pytest.raises(UserError, match=r"5-3000\.pth\.tar: emo_detector: .* not the gaussian"):
+        convert(emotion=path)
+    assert nothing_made(tmp_path)
+
+
+def test_published_sizes_are_expected_by_default(tmp_path):
+    path = write_file(tmp_path, "audio")
+    with pytest.raises(UserError, match="misshapen"):
+        convert_files({"audio": path}, tmp_path / "model")
+
+
+def test_nothing_given(convert):
+    with pytest.raises(UserError, match="give at least one of --checkpoint, --audio_checkpoint"):
+        convert()
+
+
+def test_files_that_are_not_there(convert, tmp_path):
+    with pytest.raises(UserError, match=r"No such file for --checkpoint: .*absent"):
+        convert(checkpoint=tmp_path / "absent.pth.tar")
+
+
+def test_the_output_is_checked_before_anything_is_read(tmp_path, monkeypatch):
+    path = write_file(tmp_path, "audio")
+    monkeypatch.setattr("eamm_jax.conversion.published.open_torch_file", pytest.fail)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "file").write_text("")
+    with pytest.raises(UserError, match="not empty"):
+        convert_files({"audio": path}, tmp_path / "model", config=tiny())
+
+
+# --- looking into a file ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("checkpoint", "it looks like the appearance and motion checkpoint"),
+        ("audio", "it looks like the audio checkpoint"),
+        ("emotion", "it looks like the emotion checkpoint"),
+    ],
+)
+def test_describing_files(tmp_path, role, words):
+    _, contents, guess = describe(write_file(tmp_path, role))
+    assert guess.startswith(words)
+    assert set(contents.networks) == set(FILES[role])
+
+
+def test_describing_vgg_and_others(tmp_path):
+    vgg = {"module.features.0.weight": np.zeros((64, 3, 3, 3), np.float32)}
+    path = torch_files.save(vgg, tmp_path / "vgg.pth")
+    assert describe(path)[2].startswith("it looks like the VGG-19 weights")
+    path = torch_files.save({"net_g": {"weight": np.ones(3)}}, tmp_path / "x.pth")
+    assert describe(path)[2] == "it holds net_g"
+    path = torch_files.save([1], tmp_path / "y.pth")
+    with pytest.raises(UserError, match=r"y\.pth: it holds no networks"):
+        describe(path)
