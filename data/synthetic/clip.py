@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -59,17 +59,19 @@ class Clip:
         """The poses, as the published data sets store them."""
         return movement.pose_rows(self.acting.poses).astype(np.float32)
 
-    def face(self, n: int) -> Face:
-        """The geometry of frame `n`."""
-        return build(self.person.identity, self.acting.performance[n])
+    @cached_property
+    def faces(self) -> list[Face]:
+        """The geometry of each frame."""
+        return [build(self.person.identity, row) for row in self.acting.performance]
 
-    def camera(self, n: int) -> Camera:
-        """The camera of frame `n`."""
-        return Camera(self.acting.poses[n])
+    @cached_property
+    def cameras(self) -> list[Camera]:
+        """The camera of each frame."""
+        return [Camera(pose) for pose in self.acting.poses]
 
     def frame(self, n: int, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """Draws frame `n` with `size` rows and columns."""
-        return _portrait(self.person.identity, size).draw_face(self.camera(n), self.face(n))
+        return _portrait(self.person.identity, size).draw_face(self.cameras[n], self.faces[n])
 
     def frames(self, size: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Draws all frames."""
@@ -79,12 +81,12 @@ class Clip:
     def landmarks(self) -> Float32[np.ndarray, "t 68 2"]:
         """The 68 landmarks of each frame, (x, y) in [-1, 1]."""
         return np.stack(
-            [landmarks.landmarks(self.face(n), self.camera(n)) for n in range(self.num_frames)]
+            [landmarks.landmarks(*pair) for pair in zip(self.faces, self.cameras, strict=True)]
         )
 
     def mouth_opening(self) -> Float32[np.ndarray, " t"]:
         """Gap between the lips in each frame, of the face seen frontally, in half frames."""
-        return np.array([self.face(n).mouth.opening for n in range(self.num_frames)], np.float32)
+        return np.array([face.mouth.opening for face in self.faces], np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -59,18 +59,22 @@ class Speech(NamedTuple):
     phonemes: tuple[Phoneme, ...]
 
 
-def is_available() -> bool:
-    """Whether the extra `speech` is installed."""
-    return importlib.util.find_spec("espeakng_loader") is not None
+def check_available() -> None:
+    """Makes sure that the extra `speech` is installed.
 
-
-def _engine_paths() -> tuple[str, str]:
-    """The engine's library and the folder that holds its `espeak-ng-data`."""
-    if not is_available():
+    Raises:
+        UserError: it is not.
+    """
+    if importlib.util.find_spec("espeakng_loader") is None:
         raise UserError(
             "speech from text needs the optional package espeakng-loader: "
             'install the extra, pip install "eamm_jax[speech]"'
         )
+
+
+def _engine_paths() -> tuple[str, str]:
+    """The engine's library and the folder that holds its `espeak-ng-data`."""
+    check_available()
     import espeakng_loader
 
     return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()

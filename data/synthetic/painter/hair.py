@@ -25,7 +25,6 @@ _WITH_BACK = (
     Hairstyle.WAVY,
     Hairstyle.BOB,
     Hairstyle.UPDO,
-    Hairstyle.SCARF,
 )
 _NYQUIST = 0.35  # waves per pixel above which a strand texture fades out
 
@@ -139,14 +138,15 @@ def cut(identity: Identity) -> _Cut:
         case Hairstyle.SCARF:
             outer = [
                 (0.0, -0.95),
-                (0.36, -0.88),
-                (0.62, -0.60),
-                (0.68, -0.20),
-                (0.66, 0.25),
-                (0.66, 0.62),
-                (0.86, 1.0),
-                (0.7, 1.35),
-                (0.0, 1.5),
+                (0.36, -0.885),
+                (0.60, -0.62),
+                (0.665, -0.20),
+                (0.665, 0.25),
+                (0.68, 0.60),
+                (0.80, 0.95),
+                (0.80, 1.30),
+                (0.40, 1.50),
+                (0.0, 1.55),
             ]
             opening = [
                 (0.0, line + 0.0),
@@ -290,9 +290,9 @@ class Mane:
             patch.over(patch.inside(distance - 0.24, 0.012), self._tone(light))
             return
         angle, radius = style.outer.polar(patch.x, patch.y)
-        tips = strands.edge(angle, 0.02)
+        tips = strands.edge(angle, 0.006)
         edge = style.outer.distance(style.outer.places(angle), radius)
-        mask = patch.inside(edge + 0.02 + tips, 0.012)
+        mask = patch.inside(edge + 0.015 + tips, 0.012)
         lines = strands(patch.x * 4, patch.y, patch.sharpness, 0.25)
         patch.over(mask, self._tone(0.36 + 0.10 * lines))
 

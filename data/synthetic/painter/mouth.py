@@ -124,9 +124,10 @@ def paint_beard(patch: Patch, face: Face) -> None:
     places = along(t)
     full = float(np.clip((beard.density - 0.3) / 0.3, 0, 1))
     whiskers = np.sin(x * 111 + 3 * np.sin(y * 37)) * np.sin(y * 83 + 3 * np.sin(x * 41))
-    # Upper edge: from the sideburns down over the cheek to below the corners of the mouth.
-    cheek = 0.44 - 0.22 * beard.cheeks - (0.27 + 0.45 * beard.cheeks) * np.clip(side - 0.30, 0, 1)
-    grown = smoothstep(-0.035, 0.035, y - cheek + 0.012 * whiskers)
+    # Upper edge: from the sideburns down along the cheek to below the corners of the mouth.
+    climb = np.clip(side - 0.24, 0, 1)
+    cheek = 0.50 - 0.10 * beard.cheeks - (0.5 + 0.9 * beard.cheeks) * climb - 1.2 * climb * climb
+    grown = smoothstep(-0.05, 0.05, y - cheek + 0.014 * whiskers)
     # Bare around the lips: a little beside them, more between lip and chin, but for a tuft.
     lip = mouth.lower_outer.at(0.0)
     around = norm(t, (y - mouth.seam.height(places) - 0.01) * (1 / 0.078))
@@ -139,7 +140,7 @@ def paint_beard(patch: Patch, face: Face) -> None:
     moustache *= smoothstep(1.32, 1.05, np.abs(t)) * (1 - 0.35 * ridge(x - mouth.x, 0.014))
     grown = np.maximum(grown, beard.moustache * moustache)
     strands = np.sin(x * 93 + 30 * y * np.sign(x) + 1.5 * np.sin(y * 23))
-    tone = 0.95 + full * (0.10 * whiskers + 0.13 * strands) + 0.20 * identity.light * x
+    tone = 0.95 + full * (0.06 * whiskers + 0.08 * strands) + 0.20 * identity.light * x
     grain = 1 - (0.35 - 0.2 * full) * (0.5 + 0.5 * whiskers)
     grown *= grain * (beard.density * (0.62 + 0.33 * full))
     part.over(saturate(grown), [c * tone for c in beard.colour])

@@ -102,15 +102,12 @@ def _paint_clothes(part: Patch, clothes: Clothes, identity: Identity, width: flo
             part.over(body * part.inside(-hole), colour)
             part.over(body * part.inside(np.abs(hole - 0.014) - 0.014), accent)
         case Neckline.SHIRT:
-            hole = ellipse(x, y - 0.80, width + 0.05, 0.17)
+            hole = (side - (1.16 - y)) * 0.7
             part.over(body * part.inside(-hole), colour)
-            # Two flaps around the neck, parted in front.
-            flap = np.maximum(
-                np.abs(hole - 0.035) - 0.035 - 0.10 * np.clip(y - 0.85, 0, 1), 0.05 - side
-            )
-            flap = np.maximum(flap, 0.78 - y)
-            part.over(part.inside(flap), accent)
-            part.darken(part.inside(np.abs(flap) - 0.004) * 0.18)
+            # Two flaps that lie on the shirt beside the opening, pointed in front.
+            flap = np.maximum(np.abs(hole - 0.05) - 0.05, 0.55 * (side - 0.10) + y - 1.04)
+            part.over(part.inside(flap) * body, accent)
+            part.darken(ridge(flap, 0.008) * part.inside(-hole) * body * 0.25)
         case Neckline.ROLL:
             part.over(body, colour)
             roll = np.maximum(side - width - 0.045, 0.80 + 0.10 * np.square(x / width) * -1 - y)

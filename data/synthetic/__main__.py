@@ -1,0 +1,84 @@
+"""`python -m data.synthetic --output ROOT --identities N --seed S`: draws the data set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from eamm_jax.cli._run import run
+from eamm_jax.errors import UserError
+
+SIZES = range(64, 513)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draws the data set as the flags say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.synthetic",
+        description=(
+            "Draws talking, emotional faces with ground truth and writes them in the published "
+            "folder layout. Run again after a stop, it goes on where it was; with more "
+            "identities it adds them."
+        ),
+    )
+    parser.add_argument("--output", required=True, help="folder to write to")
+    parser.add_argument("--identities", type=int, required=True, help="how many people")
+    parser.add_argument("--seed", type=int, required=True, help="same seed, same data set")
+    parser.add_argument(
+        "--first_identity", type=int, default=0, help="number of the first person (default 0)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=128, help="rows and columns of the frames (default 128)"
+    )
+    parser.add_argument(
+        "--takes",
+        type=int,
+        default=1,
+        help="recordings of each of the 7 emotions at each of its 3 levels (default 1); "
+        "neutral, which has one level, has three times as many",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once"
+    )
+    flags = parser.parse_args(argv)
+    run(lambda: _draw(flags))
+
+
+def _draw(flags: argparse.Namespace) -> None:
+    for name, low in (
+        ("identities", 1),
+        ("seed", 0),
+        ("first_identity", 0),
+        ("takes", 1),
+        ("workers", 1),
+    ):
+        if getattr(flags, name) < low:
+            raise UserError(f"--{name} is {getattr(flags, name)}; it must be at least {low}")
+    if flags.size not in SIZES:
+        raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
+    from eamm_jax.io import speech
+
+    speech.check_available()
+    # Here and not above: they take seconds to load, and flags may be wrong.
+    from data.parallel import progress_bar, run_parallel
+    from data.synthetic import writer
+
+    root = Path(flags.output)
+    recipe = writer.Recipe(flags.seed, flags.size, flags.takes)
+    writer.begin(root, recipe)
+    numbers = range(flags.first_identity, flags.first_identity + flags.identities)
+    jobs = writer.plan(root, recipe, numbers)
+    missing = [job for job in jobs if not job.frames.is_dir()]
+    frames = 0
+    with progress_bar("drawing") as progress:
+        task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
+        for _, count in run_parallel(writer.write_clip, missing, flags.workers):
+            frames += count
+            progress.advance(task)
+    print(f"{root}: {len(jobs)} clips of {flags.identities} people, {frames} frames drawn now")
+
+
+if __name__ == "__main__":
+    main()

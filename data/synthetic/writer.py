@@ -1,0 +1,200 @@
+"""Writes clips in the published folder layout, and beside it what only a drawn clip knows.
+
+<root>/fomm_crop/<identity>/<clip>/0.png ...     frames
+<root>/fomm_pose_crop/<identity>/<clip>.npy      poses, (t, 7)
+<root>/MFCC/<identity>/<clip>.npy                what each frame hears, (t, 28, 13)
+<root>/landmarks/<identity>/<clip>.npy           68 landmarks, (t, 68, 2), within [-1, 1]
+<root>/mouth/<identity>/<clip>.npy               gap between the lips, (t,), half frames
+<root>/controls/<identity>/<clip>.npy            the face's controls, (t, controls)
+<root>/sound/<identity>/<clip>.wav               16 kHz, mono
+<root>/facts/<identity>/<clip>.json              emotion, level, strength, text, phonemes, ...
+<root>/synthetic.json                            what the whole was made from
+
+The folder of frames appears last, by renaming, so that a clip with frames has everything.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import wave
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.synthetic import cast
+from data.synthetic.clip import Clip, record_clip
+from data.synthetic.controls import Control
+from data.synthetic.folder import encode_png
+from data.synthetic.script import Take, takes_of
+from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.published import FRAMES_FOLDER, POSE_FOLDER, SOUND_FOLDER
+from eamm_jax.io.files import cannot_write
+
+FORMAT = 1
+"""Changes when the same seed no longer gives the same clips."""
+
+LANDMARKS_FOLDER, MOUTH_FOLDER, CONTROLS_FOLDER = "landmarks", "mouth", "controls"
+WAV_FOLDER, FACTS_FOLDER = "sound", "facts"
+RECIPE_FILE = "synthetic.json"
+
+_UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a data set is made from.
+
+    Attributes:
+        seed: of everything.
+        size: rows and columns of the frames.
+        takes: recordings of each emotion at each level.
+    """
+
+    seed: int
+    size: int
+    takes: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip to be written: all that a worker needs to know."""
+
+    root: str
+    seed: int
+    size: int
+    take: Take
+
+    @property
+    def frames(self) -> Path:
+        """Where the clip's frames are when it is complete."""
+        return Path(self.root, FRAMES_FOLDER, cast.name_of(self.take.number), self.take.clip_name)
+
+
+def plan(root: str | os.PathLike[str], recipe: Recipe, numbers: Iterable[int]) -> list[Job]:
+    """Lists the clips of some people, written or not."""
+    return [
+        Job(str(root), recipe.seed, recipe.size, take)
+        for number in numbers
+        for take in takes_of(number, recipe.takes)
+    ]
+
+
+def begin(root: Path, recipe: Recipe) -> None:
+    """Makes the folder, or makes sure that an existing one was made from the same recipe.
+
+    Raises:
+        UserError: it was made from another one, or cannot be made.
+    """
+    facts = {"format": FORMAT, **asdict(recipe), "controls": [c.name.lower() for c in Control]}
+    path = root / RECIPE_FILE
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _write_whole(path, json.dumps(facts, indent=2).encode())
+        found = json.loads(path.read_text())
+    except OSError as error:
+        raise cannot_write(root, error) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: remove it, or write to another folder") from error
+    if found != facts:
+        was = {k: found.get(k) if isinstance(found, dict) else None for k in asdict(recipe)}
+        raise UserError(
+            f"{root} holds a synthetic data set made from {_words(was)}, not from "
+            f"{_words(asdict(recipe))}: give the same flags to go on, or another folder"
+        )
+    shutil.rmtree(root / _UNFINISHED, ignore_errors=True)
+
+
+def _words(recipe: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in recipe.items())
+
+
+def write_clip(job: Job) -> int:
+    """Records, draws and writes a clip.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        UserError: the extra `speech` is not installed, or the disk is full.
+    """
+    clip = record_clip(job.seed, job.take)
+    try:
+        _write(job, clip)
+    except OSError as error:
+        raise cannot_write(job.frames, error) from error
+    return clip.num_frames
+
+
+def _write(job: Job, clip: Clip) -> None:
+    name, clip_name = clip.person.name, job.take.clip_name
+    root = Path(job.root)
+    for folder, array in {
+        POSE_FOLDER: clip.pose(),
+        SOUND_FOLDER: clip.mfcc(),
+        LANDMARKS_FOLDER: clip.landmarks(),
+        MOUTH_FOLDER: clip.mouth_opening(),
+        CONTROLS_FOLDER: clip.acting.performance,
+    }.items():
+        path = _parent(root / folder / name / f"{clip_name}.npy")
+        with open(f"{path}{_UNFINISHED}", "wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(f"{path}{_UNFINISHED}", path)
+    _write_whole(_parent(root / WAV_FOLDER / name / f"{clip_name}.wav"), _wav(clip.sound))
+    facts = json.dumps(facts_of(clip), ensure_ascii=False, indent=1).encode()
+    _write_whole(_parent(root / FACTS_FOLDER / name / f"{clip_name}.json"), facts)
+    unfinished = root / _UNFINISHED / name / clip_name
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for n, frame in enumerate(clip.frames(job.size)):
+        (unfinished / f"{n}.png").write_bytes(encode_png(frame))
+    os.replace(unfinished, _parent(job.frames))
+
+
+def facts_of(clip: Clip) -> dict[str, Any]:
+    """What is known about a clip beyond its arrays."""
+    return {
+        "emotion": clip.take.emotion,
+        "label": EMOTIONS.index(clip.take.emotion),
+        "level": clip.take.level,
+        "strength": [round(float(s), 4) for s in clip.acting.strength],
+        "text": clip.script.text,
+        "voice": clip.script.voice,
+        "rate": clip.script.rate,
+        "pitch": clip.script.pitch,
+        "pitch_range": clip.script.pitch_range,
+        "feminine": clip.person.identity.feminine,
+        "held_out": clip.person.held_out,
+        "phonemes": [
+            [p.symbol, round(p.start, 4), round(p.end, 4), p.stressed] for p in clip.phonemes
+        ],
+    }
+
+
+def _parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((samples * 32767).round().astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that it is never seen half-written."""
+    unfinished = path.with_name(path.name + _UNFINISHED)
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
