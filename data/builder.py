@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -41,6 +42,9 @@ from eamm_jax.input_pipeline.packed import FRAMES_A_RECORD, SPLIT
 from eamm_jax.input_pipeline.published import PublishedFolder
 
 FILE_FORMAT = "array_record"
+
+PLAN_FILE = "plan"
+"""Tells, in an unfinished packing, of which clips it is."""
 
 
 def features() -> tfds.features.FeaturesDict:
@@ -169,6 +173,8 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         self._finish(packing, shards, spool)
         spool.rename(target)
         self.info.update_data_dir(str(target))
+        for leftover in [*target.glob(f"*.{FILE_FORMAT}-*.json"), target / PLAN_FILE]:
+            leftover.unlink()
 
     def _plan(self, packing: Packing, spool: Path) -> list[Shard]:
         """Cuts the folder into shards, the same way as any packing before this one."""
@@ -187,11 +193,14 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             )
             for n, names in enumerate(pieces)
         ]
-        plan = hashlib.sha256(repr([shard[:-1] for shard in shards]).encode()).hexdigest()
+        # Not of the plan: what to do about bad clips. There are none in a finished shard that
+        # was packed to stop at them, so that one may go on by skipping them.
+        planned = [shard._replace(on_bad_clip="", path="") for shard in shards]
+        plan = hashlib.sha256(repr(planned).encode()).hexdigest()
         if packing.restart:
             shutil.rmtree(spool, ignore_errors=True)
         spool.mkdir(parents=True, exist_ok=True)
-        plan_file = spool / "plan"
+        plan_file = spool / PLAN_FILE
         if plan_file.is_file() and plan_file.read_text() != plan:
             raise UserError(
                 f"{spool} holds an unfinished packing of other clips or with other settings: "
@@ -201,7 +210,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         return shards
 
     def _finish(self, packing: Packing, shards: list[Shard], spool: Path) -> None:
-        """Describes the whole data set in its folder and removes the receipts."""
+        """Describes the whole data set in its folder."""
         receipts = [json.loads(shard.receipt.read_text()) for shard in shards]
         clips = [clip for receipt in receipts for clip in receipt["clips"]]
         if not clips:
@@ -220,16 +229,13 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         )
         self.info.set_splits(tfds.core.splits.SplitDict([split]))
         self.info.write_to_directory(spool)
-        for shard in shards:
-            shard.receipt.unlink()
-        (spool / "plan").unlink()
 
 
 def pack_shard(shard: Shard) -> None:
     """Writes a shard and its receipt; every frame is decoded once, so that none is bad.
 
     Raises:
-        UserError: a clip is bad and bad clips are errors.
+        UserError: a clip is bad and bad clips are errors, or the disk is full.
     """
     folder = PublishedFolder(shard.root, with_motion=not shard.frames_only, names=shard.names)
     serialize = features().serialize_example
@@ -237,8 +243,9 @@ def pack_shard(shard: Shard) -> None:
     num_records = 0
     skipped: list[tuple[str, str]] = []
     unfinished = Path(f"{shard.path}.unfinished")
-    # One record a group: a reader fetches single clips, in any order.
-    writer = ArrayRecordWriter(str(unfinished), "group_size:1")
+    with _writing(shard):
+        # One record a group: a reader fetches single ones, in any order.
+        writer = ArrayRecordWriter(str(unfinished), "group_size:1")
     for index, name in enumerate(shard.names):
         try:
             if not shard.frames_only:
@@ -247,22 +254,34 @@ def pack_shard(shard: Shard) -> None:
             records = [serialize(record) for record in _records(name, clip)]
         except BadClip as fault:
             if shard.on_bad_clip == "error":
-                writer.close()
                 raise UserError(
                     f"bad clip {name} in {shard.root}: {fault} (repair or remove it, or pack "
                     "with --on_bad_clip skip)"
                 ) from fault
             skipped.append((str(name), str(fault)))
         else:
-            for record in records:
-                writer.write(record)
+            with _writing(shard):
+                for record in records:
+                    writer.write(record)
             num_records += len(records)
             clips.append((*name, clip.num_frames))
-    writer.close()
-    size = unfinished.stat().st_size
-    unfinished.rename(shard.path)
-    receipt = {"clips": clips, "records": num_records, "bytes": size, "skipped": skipped}
-    _write_whole(shard.receipt, json.dumps(receipt))
+    with _writing(shard):
+        writer.close()
+        size = unfinished.stat().st_size
+        unfinished.rename(shard.path)
+        receipt = {"clips": clips, "records": num_records, "bytes": size, "skipped": skipped}
+        _write_whole(shard.receipt, json.dumps(receipt))
+
+
+@contextmanager
+def _writing(shard: Shard) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the writer's C++ part raises the latter
+        raise UserError(
+            f"cannot write {shard.path}: {error} (what is finished is kept: make room or see to "
+            "the folder, and run again)"
+        ) from error
 
 
 def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:

@@ -91,11 +91,14 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
                 "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
             ) from error
         options = PipelineOptions(flags.beam_options)
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(
-            beam_runner=flags.beam_runner, beam_options=options
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(
+                beam_runner=flags.beam_runner, beam_options=options
+            )
         )
-    )
+    except OSError as error:
+        raise UserError(f"cannot write {builder.data_dir}: {error.strerror or error}") from error
     metadata = builder.info.metadata
     for name, fault in metadata["skipped"]:
         print(f"skipped {name}: {fault}", file=sys.stderr)

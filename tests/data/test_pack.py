@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from data import builder as builder_module
 from data.builder import ClipsBuilder, Packing, pack_shard
@@ -177,6 +178,13 @@ def test_bad_clips_are_left_out_and_listed(damaged, tmp_path):
     assert [names for _, names in batches] == [("lrw:WORLD/WORLD_00001", "lrw:WORLD/WORLD_00003")]
 
 
+def test_packing_that_stopped_at_a_bad_clip_may_go_on_without_it(damaged, tmp_path):
+    with pytest.raises(UserError, match="bad clip"):
+        pack(Lrw, damaged, tmp_path / "packed")
+    packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
+    assert len(packed.info.metadata["clips"]) == 2
+
+
 def test_nothing_but_bad_clips(tmp_path):
     root = write_lrw(tmp_path / "root", clips=2, frames=5, size=SIZE)
     with pytest.raises(UserError, match=r"every clip .* is bad"):
@@ -222,6 +230,25 @@ def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_
         pack(Lrw, lrw, tmp_path)
     packed = pack(Lrw, lrw, tmp_path, restart=True)
     assert len(packed.info.metadata["clips"]) == 7
+
+
+def test_a_full_disk_is_said_and_finished_shards_are_kept(lrw, tmp_path, monkeypatch):
+    opened = []
+
+    def writer_on_a_full_disk(path, options):
+        opened.append(path)
+        return ArrayRecordWriter(path if len(opened) < 3 else "/dev/full", options)
+
+    monkeypatch.setattr(builder_module, "ArrayRecordWriter", writer_on_a_full_disk)
+    with pytest.raises(UserError, match=r"cannot write .*-00002-of-00003: .*No space left"):
+        pack(Lrw, lrw, tmp_path)
+    assert len(list(tmp_path.glob("lrw/1.0.0.packing/*.json"))) == 2
+
+
+def test_a_folder_that_cannot_be_written(lrw, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run_main("--root", str(lrw), "--data_dir", str(tmp_path / "file" / "packed")) == 2
+    assert "error: cannot write" in capsys.readouterr().err
 
 
 def test_without_a_folder_to_pack(tmp_path):
