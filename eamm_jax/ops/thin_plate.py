@@ -45,9 +45,9 @@ def random_warp(
         spline_noise: standard deviation of the control points' weights (published: 0.005).
         points: control points along each axis (published: 5).
     """
-    affine_rng, spline_rng = jax.random.split(rng)
-    affine = jnp.eye(2, 3) + affine_noise * jax.random.normal(affine_rng, (batch, 2, 3))
-    return Warp(affine, spline_noise * jax.random.normal(spline_rng, (batch, points**2)))
+    noise = jax.random.normal(rng, (batch, 6 + points**2))
+    affine = jnp.eye(2, 3) + affine_noise * noise[:, :6].reshape(batch, 2, 3)
+    return Warp(affine, spline_noise * noise[:, 6:])
 
 
 def warp_points(warp: Warp, points: Float[Array, "b n 2"]) -> Float[Array, "b n 2"]:

@@ -88,6 +88,8 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
 
     def init(rng: Array, given: dict[str, PyTree]) -> TrainState:
         check_given(objective, given)
+        # Drawing many small arrays from the default generator takes XLA minutes to compile.
+        rng = jax.random.wrap_key_data(jax.random.bits(rng, (4,)), impl="rbg")
         variables = {}
         for name in (*learned, *objective.frozen):
             fresh_rng = jax.random.fold_in(rng, Networks._fields.index(name))
@@ -141,7 +143,8 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
         params, opt_state = optimizers.descend(
             optimizer, gradients, state.opt_state, state.params, rate
         )
-        finite = _all_finite((metrics, gradients))
+        # A gradient that is not finite anywhere has no finite norm.
+        finite = jnp.isfinite(jnp.stack(jax.tree.leaves(metrics))).all()
         updated = (params, {**state.stats, **stats}, opt_state)
         kept = (state.params, state.stats, state.opt_state)
         params, stats, opt_state = jax.tree.map(
@@ -237,10 +240,6 @@ def _variables(state: TrainState, params: PyTree) -> dict[str, PyTree]:
 
 def _total(terms: Terms) -> Array:
     return sum(terms.values(), start=jnp.zeros(()))
-
-
-def _all_finite(tree: PyTree) -> Array:
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
 
 
 def _initial_variables(
