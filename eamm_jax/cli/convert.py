@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from eamm_jax.cli._run import run
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from eamm_jax.conversion.report import Report
+    from eamm_jax.conversion.torch_reader import TorchTensor
 
 MEGABYTE = 1e6
 
@@ -161,11 +163,20 @@ def _notes(report: Report) -> list[str]:
     return lines
 
 
+def _lines(tensors: Mapping[str, TorchTensor]) -> list[str]:
+    from eamm_jax.conversion.wording import printable, shape_text
+
+    return [
+        f"  {printable(name)}  {shape_text(tensor.shape)}  {tensor.dtype}"
+        for name, tensor in tensors.items()
+    ]
+
+
 def _inspect(path: str) -> None:
     # Lines and not a table: they are searched and piped, and names are long.
-    from eamm_jax.conversion.networks import printable, shape_text
-    from eamm_jax.conversion.published import describe
+    from eamm_jax.conversion.contents import describe, list_tensors
     from eamm_jax.conversion.torch_reader import walk_tensors
+    from eamm_jax.conversion.wording import printable
 
     file, contents, guess = describe(path)
     size = file.path.stat().st_size / MEGABYTE
@@ -174,13 +185,12 @@ def _inspect(path: str) -> None:
     for network, tensors in contents.networks.items():
         total = sum(tensor.size for tensor in tensors.values())
         lines.append(f"{network}: {len(tensors)} tensors, {total:,} values")
-        lines += [
-            f"  {printable(name)}  {shape_text(tensor.shape)}  {tensor.dtype}"
-            for name, tensor in tensors.items()
-        ]
+        lines += _lines(tensors)
     for name, state in contents.optimizers.items():
         lines.append(f"{printable(name)}: {len(list(walk_tensors(state)))} tensors, not converted")
-    lines += [f"{printable(name)}: not a known network" for name in contents.unknown]
+    for name, value in contents.unknown.items():
+        lines.append(f"{printable(name)}: not a known network")
+        lines += _lines(list_tensors(name, value))
     try:
         print("\n".join(lines), flush=True)
     except BrokenPipeError:

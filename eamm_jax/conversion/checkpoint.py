@@ -31,7 +31,8 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.networks import named, printable, shape_text
+from eamm_jax.conversion.contents import NETWORKS
+from eamm_jax.conversion.wording import named, printable, shape_text
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output_dir, check_writable
 from eamm_jax.models.config import ModelConfig
@@ -80,7 +81,7 @@ def save_checkpoint(
     Args:
         folder: to be made.
         config: of the networks.
-        networks: variables by network (`tables.NETWORKS`; any of them), from the collections
+        networks: variables by network (`contents.NETWORKS`; any of them), from the collections
             ("params", ...) down; float32.
         report: JSON beside it.
         overwrite: replace a checkpoint that is there.
@@ -340,7 +341,7 @@ def _stored_shapes(folder: Path) -> dict[str, Any]:
             stored = ocp.checkpointables_metadata((folder / WEIGHTS_NAME).absolute()).metadata
     except Exception as error:  # Orbax does not say which it raises
         raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read") from error
-    return {network: stored[network] for network in tables.NETWORKS if network in stored}
+    return {network: stored[network] for network in NETWORKS if network in stored}
 
 
 def _differences(network: str, variables: Mapping[str, Any], config: ModelConfig) -> list[str]:

@@ -17,17 +17,10 @@ import ml_dtypes
 import numpy as np
 
 from eamm_jax.conversion import tables
+from eamm_jax.conversion.contents import strip_wrapper
+from eamm_jax.conversion.wording import named, shape_text
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
-
-WRAPPER_PREFIX = "module."
-"""What `DataParallel` puts before every name."""
-
-MAX_NAMES = 5
-"""How many tensors a message names before it counts the rest."""
-
-MAX_NAME_LENGTH = 100
-"""Longer names than any published one are cut."""
 
 _FLOATS = {np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
 
@@ -64,43 +57,13 @@ class Converted:
     unused: dict[str, list[str]] = field(default_factory=dict)
 
 
-def strip_wrapper(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors with `module.` removed from the front of their names.
-
-    Raises:
-        UserError: two names become one.
-    """
-    stripped: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        short = name.removeprefix(WRAPPER_PREFIX)
-        if short in stripped:
-            raise UserError(
-                f"tensors are wrong: {printable(short)} is there with and without "
-                f"'{WRAPPER_PREFIX}' before it"
-            )
-        stripped[short] = tensor
-    return stripped
-
-
-def printable(name: str) -> str:
-    """A name from a file, fit for a terminal."""
-    short = name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}..."
-    return short if short.isprintable() else repr(short)
-
-
-def named(names: list[str]) -> str:
-    """Names for a message: the first few, and how many more."""
-    shown = ", ".join(map(printable, names[:MAX_NAMES]))
-    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
-
-
 def find_problems(
     network: str, tensors: Mapping[str, TensorLike], config: ModelConfig
 ) -> list[str]:
     """What is wrong with a network's tensors, as far as names, shapes and types tell.
 
     Args:
-        network: one of `tables.NETWORKS`.
+        network: one of `contents.NETWORKS`.
         tensors: by their published names, without wrapper.
         config: the hyperparameters they should have.
 
@@ -130,18 +93,13 @@ def find_problems(
     return [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
 
 
-def shape_text(shape: tuple[int, ...]) -> str:
-    """(64, 3, 7, 7) as "64x3x7x7"."""
-    return "x".join(str(n) for n in shape) or "a scalar"
-
-
 def convert_network(
     network: str, tensors: Mapping[str, TensorLike], config: ModelConfig
 ) -> Converted:
     """Converts a network.
 
     Args:
-        network: one of `tables.NETWORKS`.
+        network: one of `contents.NETWORKS`.
         tensors: by their published names, perhaps with `module.` before them; read one by
             one, so they may lie in a file.
         config: its hyperparameters.

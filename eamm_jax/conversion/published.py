@@ -1,13 +1,7 @@
-"""The published checkpoint files: which networks each brings, and their conversion as a set.
+"""Converts the published files as a set (`contents` says what each brings).
 
-    checkpoint   124_52000.pth.tar  generator, discriminator, kp_detector; also the parent's
-                                    vox-cpk.pth.tar and vox-adv-cpk.pth.tar
-    audio        1-6000.pth.tar     audio_feature, kp_detector_a
-    emotion      5-3000.pth.tar     emo_detector, and copies of the two above
-    vgg          vgg19.pth          the features of torchvision's VGG-19, names at top level
-
-(ARCHITECTURE.md section 3.) Files are opened, told apart and checked by names and shapes
-first; values are read when all is known to fit, and written in one go.
+Files are opened, told apart and checked by names and shapes first; values are read when all
+is known to fit, and written in one go.
 """
 
 from __future__ import annotations
@@ -24,132 +18,20 @@ from typing import Any
 import numpy as np
 
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.checkpoint import (
-    check_output_folder,
-    parameter_count,
-    save_checkpoint,
-)
+from eamm_jax.conversion.checkpoint import check_output_folder, parameter_count, save_checkpoint
+from eamm_jax.conversion.contents import NETWORKS, ROLES, Contents, guess, sort_content
 from eamm_jax.conversion.networks import (
     Converted,
     convert_network,
     find_problems,
-    named,
-    printable,
-    strip_wrapper,
     with_discriminator_of,
 )
 from eamm_jax.conversion.report import Copy, NetworkReport, Report, SourceReport
-from eamm_jax.conversion.torch_reader import TorchFile, TorchTensor, open_torch_file, walk_tensors
+from eamm_jax.conversion.torch_reader import TorchFile, open_torch_file, walk_tensors
+from eamm_jax.conversion.wording import named, printable
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import check_readable
 from eamm_jax.models.config import ModelConfig, published
-
-Tensors = dict[str, TorchTensor]
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a file is given as.
-
-    Attributes:
-        flag: of convert_torch_weights.py.
-        title: in messages.
-        required: networks that make the file what it is.
-    """
-
-    flag: str
-    title: str
-    required: tuple[str, ...]
-
-
-ROLES = {
-    "checkpoint": Role(
-        "--checkpoint",
-        "appearance and motion checkpoint (124_52000.pth.tar)",
-        ("kp_detector", "generator"),
-    ),
-    "audio": Role(
-        "--audio_checkpoint",
-        "audio checkpoint (1-6000.pth.tar)",
-        ("audio_feature", "kp_detector_a"),
-    ),
-    "emotion": Role(
-        "--emotion_checkpoint",
-        "emotion checkpoint (5-3000.pth.tar)",
-        ("emo_detector",),
-    ),
-    "vgg": Role("--vgg", "VGG-19 weights (vgg19.pth)", ("vgg19",)),
-}
-"""Of two copies of a network that is taken which is in the file that requires it, so that the
-audio checkpoint's win over those of the emotion checkpoint, as in the published demo."""
-
-OPTIMIZER_PREFIX = "optimizer"
-"""Top-level entries that hold optimizer states; never read."""
-
-MAX_VALUE = 2**63
-"""Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
-
-_VGG_MARK = "features.0.weight"
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a file holds, by names alone.
-
-    Attributes:
-        networks: tensors by network, names without wrapper.
-        optimizers: states by name, which are skipped.
-        values: numbers and text beside them (epoch, step).
-        unknown: other entries that hold tensors.
-    """
-
-    networks: dict[str, Tensors]
-    optimizers: dict[str, Any]
-    values: dict[str, int | float | str]
-    unknown: list[str]
-
-
-def contents(content: Any) -> Contents:
-    """Sorts a file's content into networks, optimizer states and the rest.
-
-    Raises:
-        UserError: it is no dictionary by name, or a network's entry holds other things.
-    """
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise UserError("it holds no networks by name")
-    if _VGG_MARK in strip_wrapper(content):
-        return Contents({"vgg19": _tensors("vgg19", content)}, {}, {}, [])
-    result = Contents({}, {}, {}, [])
-    for name, value in content.items():
-        if name in tables.NETWORKS:
-            result.networks[name] = _tensors(name, value)
-        elif name.startswith(OPTIMIZER_PREFIX):
-            result.optimizers[name] = value
-        elif next(walk_tensors(value), None) is not None:
-            result.unknown.append(name)
-        elif isinstance(value, int | float | str):
-            result.values[printable(name)] = _plain(value)
-    return result
-
-
-def _plain(value: float | str) -> int | float | str:
-    """A value from a file, fit for a report: short, and a number that JSON has."""
-    if isinstance(value, str):
-        return printable(value)
-    return value if abs(value) < MAX_VALUE else "not a usual number"
-
-
-def _tensors(network: str, entry: Any) -> Tensors:
-    if not isinstance(entry, dict):
-        raise UserError(f"{network} in it is not a state dict")
-    other = [
-        str(name)
-        for name, value in entry.items()
-        if not (isinstance(name, str) and isinstance(value, TorchTensor))
-    ]
-    if other:
-        raise UserError(f"{network} in it has entries that are not tensors: {named(other)}")
-    return strip_wrapper(entry)
 
 
 @dataclass
@@ -245,7 +127,7 @@ def convert_files(
 
 def _examine(role: str, file: TorchFile) -> _Source:
     try:
-        found = contents(file.content)
+        found = sort_content(file.content)
     except UserError as error:
         raise UserError(f"{file.path}: {error}") from error
     wanted = ROLES[role]
@@ -253,12 +135,11 @@ def _examine(role: str, file: TorchFile) -> _Source:
     if missing:
         raise UserError(
             f"{file.path}: is not the {wanted.title}: it holds no {' and no '.join(missing)}; "
-            f"{_guess(found)}"
+            f"{guess(found)}"
         )
     if found.unknown:
-        raise UserError(
-            f"{file.path}: holds tensors that belong to no known network: {named(found.unknown)}"
-        )
+        names = named(list(found.unknown))
+        raise UserError(f"{file.path}: holds tensors that belong to no known network: {names}")
     report = SourceReport(
         role=role,
         name=file.path.name,
@@ -273,19 +154,10 @@ def _examine(role: str, file: TorchFile) -> _Source:
     return _Source(role, file, found, report)
 
 
-def _guess(found: Contents) -> str:
-    """What a file given in another role's place may be."""
-    for role in reversed(ROLES.values()):  # the emotion checkpoint has the audio's networks, too
-        if all(network in found.networks for network in role.required):
-            return f"it looks like the {role.title}, to be given as {role.flag}"
-    names = [*found.networks, *found.unknown, *found.optimizers]
-    return f"it holds {named(names)}" if names else "it holds no tensors"
-
-
 def _choose(sources: list[_Source]) -> dict[str, _Source]:
     """The source of each network: the file that requires it, or else the first that has it."""
     chosen: dict[str, _Source] = {}
-    for network in tables.NETWORKS:
+    for network in NETWORKS:
         holders = [source for source in sources if network in source.contents.networks]
         own = [s for s in holders if network in ROLES[s.role].required]
         if holders:
@@ -336,18 +208,3 @@ def _bytes(variables: Mapping[str, Any]) -> int:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def describe(path: str | os.PathLike[str]) -> tuple[TorchFile, Contents, str]:
-    """What a file holds, without reading any values.
-
-    Returns:
-        The file (closed), its contents and what it looks like, in words.
-    """
-    check_readable(path, "checkpoint")
-    with open_torch_file(path) as file:
-        try:
-            found = contents(file.content)
-        except UserError as error:
-            raise UserError(f"{file.path}: {error}") from error
-        return file, found, printable(_guess(found))

@@ -14,6 +14,7 @@ is there, and nothing here recurses.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Protocol, cast, runtime_checkable
@@ -254,7 +255,10 @@ def load(
         CorruptError: not a well-formed pickle.
     """
     try:
-        return _Machine(functions, persistent_load, names).run(stream)
+        with warnings.catch_warnings():
+            # The decoder's, about escapes in text; what the file is worth is said by us.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _Machine(functions, persistent_load, names).run(stream)
     except PickleError:
         raise
     except (LookupError, TypeError, ValueError, OverflowError) as error:

@@ -422,15 +422,12 @@ _TABLES: dict[str, Callable[[ModelConfig], Table]] = {
     "vgg19": _vgg19,
 }
 
-NETWORKS = tuple(_TABLES)
-"""The networks, by their published names, which are also ours (`models.Networks`)."""
-
 
 def table(network: str, config: ModelConfig) -> Table:
     """The table of a network.
 
     Args:
-        network: one of `NETWORKS`.
+        network: one of `contents.NETWORKS`.
         config: its hyperparameters.
     """
     result = _TABLES[network](config)

@@ -104,7 +104,10 @@ def test_inspection_of_an_unknown_file(run, tmp_path):
     content = {"net\x1b[2J": {"weight": np.ones(3)}}
     code, out, _ = run("--inspect", torch_files.save(content, tmp_path / "x.pth"))
     assert code == 0
-    assert out.splitlines()[1] == r"'net\x1b[2J': not a known network"
+    assert out.splitlines()[1:] == [
+        r"'net\x1b[2J': not a known network",
+        r"  'net\x1b[2J.weight'  3  float64",
+    ]
 
 
 # --- bad input: one line, exit code 2 -----------------------------------------------------
@@ -245,15 +248,14 @@ def test_the_full_set_in_time_and_memory(stand_ins, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_while_writing_leave_nothing(stand_ins, tmp_path, number):
+def test_a_signal_while_writing_leaves_nothing(stand_ins, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     process = start("--checkpoint", stand_ins["--checkpoint"], "--output", folder / "model")
     while process.poll() is None and not any(folder.rglob("weights*")):
         time.sleep(0.01)
-    os.kill(process.pid, number)
+    os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert process.returncode == 128 + signal.SIGTERM
     assert "Traceback" not in err
     assert not list(folder.iterdir())

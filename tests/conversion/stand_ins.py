@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eamm_jax.conversion import tables
+from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.models.config import ModelConfig, tiny
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
 from tests.conversion import torch_files
@@ -60,7 +61,7 @@ UNUSED = {
 
 def state_dict(network: str, config: ModelConfig | None = None, seed: int = 0) -> dict[str, Any]:
     """Random tensors of a network by their published names, unused ones among them."""
-    rng = np.random.default_rng([seed, tables.NETWORKS.index(network)])
+    rng = np.random.default_rng([seed, NETWORKS.index(network)])
     entries = tables.table(network, config or tiny()).entries
     tensors = {e.name: rng.normal(size=e.published_shape).astype(np.float32) for e in entries}
     return tensors | {name: array.copy() for name, array in UNUSED[network].items()}
@@ -86,7 +87,7 @@ def write_file(
     change(content)
     pairs = {
         key: Call(ORDERED_DICT, ([[k, v] for k, v in value.items()],), {"_metadata": {}})
-        if key in tables.NETWORKS
+        if key in NETWORKS
         else value
         for key, value in content.items()
     }

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from eamm_jax.conversion import tables
+from eamm_jax.conversion.contents import NETWORKS as ALL_NETWORKS
+from eamm_jax.conversion.contents import strip_wrapper
 from eamm_jax.conversion.networks import (
     convert_network,
     find_problems,
-    named,
-    strip_wrapper,
     with_discriminator_of,
 )
+from eamm_jax.conversion.wording import named
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import published, tiny
 from tests.conversion.stand_ins import UNUSED, gaussian, state_dict
 
-NETWORKS = [network for network in tables.NETWORKS if network in UNUSED]
+NETWORKS = [network for network in ALL_NETWORKS if network in UNUSED]
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 
 from eamm_jax.conversion import tables
 from eamm_jax.conversion.checkpoint import REPORT_NAME, load_checkpoint
+from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.conversion.networks import convert_network
-from eamm_jax.conversion.published import convert_files, describe
+from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import tiny
 from tests.conversion import torch_files
@@ -46,7 +47,7 @@ def test_the_whole_set(convert, tmp_path, layout):
     report = convert(**write_all(tmp_path, layout=layout, prefix="module."))
     config, loaded = load_checkpoint(tmp_path / "model")
     assert config == tiny()
-    assert set(loaded) == set(tables.NETWORKS) - {"vgg19"}
+    assert set(loaded) == set(NETWORKS) - {"vgg19"}
     for network in loaded:
         assert_network(loaded, network)
     assert [source.role for source in report.sources] == ["checkpoint", "audio", "emotion"]
@@ -298,31 +299,3 @@ def test_the_output_is_checked_before_anything_is_read(tmp_path, monkeypatch):
     (tmp_path / "model" / "file").write_text("")
     with pytest.raises(UserError, match="not empty"):
         convert_files({"audio": path}, tmp_path / "model", config=tiny())
-
-
-# --- looking into a file ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("role", "words"),
-    [
-        ("checkpoint", "it looks like the appearance and motion checkpoint"),
-        ("audio", "it looks like the audio checkpoint"),
-        ("emotion", "it looks like the emotion checkpoint"),
-    ],
-)
-def test_describing_files(tmp_path, role, words):
-    _, contents, guess = describe(write_file(tmp_path, role))
-    assert guess.startswith(words)
-    assert set(contents.networks) == set(FILES[role])
-
-
-def test_describing_vgg_and_others(tmp_path):
-    vgg = {"module.features.0.weight": np.zeros((64, 3, 3, 3), np.float32)}
-    path = torch_files.save(vgg, tmp_path / "vgg.pth")
-    assert describe(path)[2].startswith("it looks like the VGG-19 weights")
-    path = torch_files.save({"net_g": {"weight": np.ones(3)}}, tmp_path / "x.pth")
-    assert describe(path)[2] == "it holds net_g"
-    path = torch_files.save([1], tmp_path / "y.pth")
-    with pytest.raises(UserError, match=r"y\.pth: it holds no networks"):
-        describe(path)

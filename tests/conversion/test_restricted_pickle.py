@@ -82,6 +82,10 @@ def test_text_of_python_2():
     assert run(b"(S'abc'\nI5\nt.") == ("abc", 5)
 
 
+def test_text_with_unknown_escapes_gives_no_warning():
+    assert run(b"S'\\d'\n.") == "\\d"
+
+
 def test_names_stay_names():
     names = frozenset({"torch.FloatStorage"})
     assert run(pickled(Name("torch", "FloatStorage")), names=names) == Global("torch.FloatStorage")

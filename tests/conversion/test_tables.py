@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.conversion import tables
+from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.models import Networks, build
 from eamm_jax.models.config import ModelConfig, published, tiny
 from eamm_jax.types import Keypoints
@@ -70,17 +71,17 @@ def test_tables_fill_the_networks_exactly(config):
 
 
 def test_networks_are_those_of_the_models():
-    assert set(tables.NETWORKS) == set(Networks._fields)
+    assert set(NETWORKS) == set(Networks._fields)
 
 
-@pytest.mark.parametrize("network", tables.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_every_published_name_and_place_stands_once(network):
     entries = tables.table(network, published()).entries
     assert len({entry.name for entry in entries}) == len(entries)
     assert len({entry.path for entry in entries}) == len(entries)
 
 
-@pytest.mark.parametrize("network", tables.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_published_names_and_shapes(shared, network):
     manifest = json.loads(zlib.decompress((shared / "reference" / "manifest.json.z").read_bytes()))
     stored = {name: tuple(rule["shape"]) for name, rule in manifest["models"][network].items()}
@@ -92,7 +93,7 @@ def test_published_names_and_shapes(shared, network):
 
 
 def test_unused_rules_leave_converted_tensors_alone():
-    for network in tables.NETWORKS:
+    for network in NETWORKS:
         table = tables.table(network, published())
         for entry in table.entries:
             assert not any(re.fullmatch(rule.pattern, entry.name) for rule in table.unused)

@@ -1,0 +1,205 @@
+"""What is in a published file, by names alone: networks, optimizer states and the rest.
+
+    checkpoint   124_52000.pth.tar  generator, discriminator, kp_detector; also the parent's
+                                    vox-cpk.pth.tar and vox-adv-cpk.pth.tar
+    audio        1-6000.pth.tar     audio_feature, kp_detector_a
+    emotion      5-3000.pth.tar     emo_detector, and copies of the two above
+    vgg          vgg19.pth          the features of torchvision's VGG-19, names at top level
+
+(ARCHITECTURE.md section 3.) Needs neither JAX nor the models, so that looking into a file is
+quick.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eamm_jax.conversion.torch_reader import TorchFile, TorchTensor, open_torch_file, walk_tensors
+from eamm_jax.conversion.wording import named, printable
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import check_readable
+
+NETWORKS = (
+    "kp_detector",
+    "generator",
+    "discriminator",
+    "audio_feature",
+    "kp_detector_a",
+    "emo_detector",
+    "vgg19",
+)
+"""The networks, by their published names, which are also ours (`models.Networks`)."""
+
+WRAPPER_PREFIX = "module."
+"""What `DataParallel` puts before every name."""
+
+Tensors = dict[str, TorchTensor]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a file is given as.
+
+    Attributes:
+        flag: of convert_torch_weights.py.
+        title: in messages.
+        required: networks that make the file what it is.
+    """
+
+    flag: str
+    title: str
+    required: tuple[str, ...]
+
+
+ROLES = {
+    "checkpoint": Role(
+        "--checkpoint",
+        "appearance and motion checkpoint (124_52000.pth.tar)",
+        ("kp_detector", "generator"),
+    ),
+    "audio": Role(
+        "--audio_checkpoint",
+        "audio checkpoint (1-6000.pth.tar)",
+        ("audio_feature", "kp_detector_a"),
+    ),
+    "emotion": Role(
+        "--emotion_checkpoint",
+        "emotion checkpoint (5-3000.pth.tar)",
+        ("emo_detector",),
+    ),
+    "vgg": Role("--vgg", "VGG-19 weights (vgg19.pth)", ("vgg19",)),
+}
+"""Of two copies of a network that is taken which is in the file that requires it, so that the
+audio checkpoint's win over those of the emotion checkpoint, as in the published demo."""
+
+OPTIMIZER_PREFIX = "optimizer"
+"""Top-level entries that hold optimizer states; never read."""
+
+MAX_VALUE = 2**63
+"""Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
+
+_VGG_MARK = "features.0.weight"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds, by names alone.
+
+    Attributes:
+        networks: tensors by network, names without wrapper.
+        optimizers: states by name, which are skipped.
+        values: numbers and text beside them (epoch, step).
+        unknown: other entries that hold tensors, by name.
+    """
+
+    networks: dict[str, Tensors]
+    optimizers: dict[str, Any]
+    values: dict[str, int | float | str]
+    unknown: dict[str, Any]
+
+
+def sort_content(content: Any) -> Contents:
+    """Sorts a file's content into networks, optimizer states and the rest.
+
+    Raises:
+        UserError: it is no dictionary by name, or a network's entry holds other things.
+    """
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise UserError("it holds no networks by name")
+    if _VGG_MARK in strip_wrapper(content):
+        return Contents({"vgg19": _tensors("vgg19", content)}, {}, {}, {})
+    result = Contents({}, {}, {}, {})
+    for name, value in content.items():
+        if name in NETWORKS:
+            result.networks[name] = _tensors(name, value)
+        elif name.startswith(OPTIMIZER_PREFIX):
+            result.optimizers[name] = value
+        elif next(walk_tensors(value), None) is not None:
+            result.unknown[name] = value
+        elif isinstance(value, int | float | str):
+            result.values[printable(name)] = _plain(value)
+    return result
+
+
+def _plain(value: float | str) -> int | float | str:
+    """A value from a file, fit for a report: short, and a number that JSON has."""
+    if isinstance(value, str):
+        return printable(value)
+    return value if abs(value) < MAX_VALUE else "not a usual number"
+
+
+def _tensors(network: str, entry: Any) -> Tensors:
+    if not isinstance(entry, dict):
+        raise UserError(f"{network} in it is not a state dict")
+    other = [
+        str(name)
+        for name, value in entry.items()
+        if not (isinstance(name, str) and isinstance(value, TorchTensor))
+    ]
+    if other:
+        raise UserError(f"{network} in it has entries that are not tensors: {named(other)}")
+    return strip_wrapper(entry)
+
+
+def strip_wrapper(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors with `module.` removed from the front of their names.
+
+    Raises:
+        UserError: two names become one.
+    """
+    stripped: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        short = name.removeprefix(WRAPPER_PREFIX)
+        if short in stripped:
+            raise UserError(
+                f"tensors are wrong: {printable(short)} is there with and without "
+                f"'{WRAPPER_PREFIX}' before it"
+            )
+        stripped[short] = tensor
+    return stripped
+
+
+def list_tensors(name: str, value: Any) -> dict[str, TorchTensor]:
+    """Tensors below an entry of any kind, by dotted names; each once, even if shared."""
+    tensors: dict[str, TorchTensor] = {}
+    seen: set[int] = set()
+    waiting = [(name, value)]
+    while waiting:
+        name, node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, TorchTensor):
+            tensors[name] = node
+        elif isinstance(node, dict | list | tuple):
+            pairs = node.items() if isinstance(node, dict) else enumerate(node)
+            # The last is taken first.
+            waiting.extend((f"{name}.{key}", child) for key, child in reversed(list(pairs)))
+    return tensors
+
+
+def guess(found: Contents) -> str:
+    """What a file given in another role's place may be."""
+    for role in reversed(ROLES.values()):  # the emotion checkpoint has the audio's networks, too
+        if all(network in found.networks for network in role.required):
+            return f"it looks like the {role.title}, to be given as {role.flag}"
+    names = [*found.networks, *found.unknown, *found.optimizers]
+    return f"it holds {named(names)}" if names else "it holds no tensors"
+
+
+def describe(path: str | os.PathLike[str]) -> tuple[TorchFile, Contents, str]:
+    """What a file holds, without reading any values.
+
+    Returns:
+        The file (closed), its contents and what it looks like, in words.
+    """
+    check_readable(path, "checkpoint")
+    with open_torch_file(path) as file:
+        try:
+            found = sort_content(file.content)
+        except UserError as error:
+            raise UserError(f"{file.path}: {error}") from error
+        return file, found, guess(found)
