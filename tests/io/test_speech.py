@@ -2,6 +2,7 @@
 
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_phonemes_cover_the_sound_without_gaps(spoken):
     phonemes = spoken.phonemes
     assert phonemes[0].start == 0
     assert phonemes[-1].end == pytest.approx(len(spoken.samples) / 16_000)
-    assert all(a.end == b.start for a, b in zip(phonemes, phonemes[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(phonemes))
     assert all(p.end > p.start for p in phonemes)
 
 

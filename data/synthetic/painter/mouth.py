@@ -106,7 +106,7 @@ def _paint_inside(part: Patch, face: Face, t: Plane, lines: _Lines, mask: Plane)
     part.over(lower * 0.9, (0.84 * tone, 0.81 * tone, 0.76 * tone))
     to_edge = y - mouth.upper_teeth + curve
     part.over(part.inside(to_edge) * bare, (0.975 * tone, 0.955 * tone, 0.915 * tone))
-    shade = ridge(y - lines.upper_inner, 0.016) * 0.42 + ridge(to_edge, 0.006) * 0.18
+    shade = ridge(y - lines.upper_inner, 0.013) * 0.32 + ridge(to_edge, 0.006) * 0.18
     part.darken(shade * mask, (0.85, 1.0, 1.0))
 
 
