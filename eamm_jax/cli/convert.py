@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli._run import run
+from eamm_jax.cli._run import OneLineParser, run
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Files are read without PyTorch, and nothing in them is run. See docs/conversion.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         description="Converts published PyTorch checkpoints to one checkpoint of eamm_jax.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
