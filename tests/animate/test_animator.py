@@ -33,7 +33,7 @@ def inputs():
     rng = np.random.default_rng(1)
     return {
         "portrait": rng.uniform(size=(SIZE, SIZE, 3)).astype(np.float32),
-        "speech": 0.1 * rng.normal(size=int(0.44 * SAMPLE_RATE)).astype(np.float32),
+        "speech": 0.1 * rng.normal(size=int(0.48 * SAMPLE_RATE)).astype(np.float32),
         "pose": np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]], np.float32),
     }
 
@@ -57,7 +57,7 @@ def test_there_are_as_many_frames_as_the_sound_has(animator, inputs):
     assert frames[0].neutral is None
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 16])
+@pytest.mark.parametrize("chunk", [1, pytest.param(16, marks=pytest.mark.slow)])
 def test_the_chunk_size_does_not_change_the_result(animator, inputs, emotion_frames, chunk):
     settings = dataclasses.replace(PLAIN, relative=True, adapt_scale=True, neutral=True)
     other = Animator(*tiny_variables(), chunk=chunk)
@@ -111,14 +111,14 @@ def test_a_short_emotional_video_is_repeated_and_read_once(animator, inputs, emo
 def test_emotion_shows_and_strength_zero_is_neutral(animator, inputs, emotion_frames):
     def strength(value):
         settings = dataclasses.replace(PLAIN, emotion_strength=value)
-        return images(
-            animator.animate(**inputs, emotion_frames=emotion_frames, settings=settings)
-        ).astype(int)
+        return images(animator.animate(**inputs, emotion_frames=emotion_frames, settings=settings))
 
-    neutral = images(animator.animate(**inputs)).astype(int)
+    neutral = images(animator.animate(**inputs))
     np.testing.assert_array_equal(strength(0.0), neutral)
-    weak, strong = np.abs(strength(0.5) - neutral).mean(), np.abs(strength(4.0) - neutral).mean()
-    assert 0 < weak < strong
+    assert (strength(1.0) != neutral).any()
+    assert (strength(1.0) != strength(2.0)).any()
+    np.testing.assert_allclose(animator._emotion_weights(1.0), [0.2, 1, 1, 0])
+    np.testing.assert_allclose(animator._emotion_weights(0.5), [0.1, 0.5, 0.5, 0])
 
 
 def test_the_neutral_frames_beside_an_emotion_are_those_without_it(
@@ -171,12 +171,13 @@ def test_smoothing_steadies_the_head(animator, inputs):
 
 
 def test_augmentation_is_random_by_seed_and_the_same_in_any_chunk(emotion_frames):
-    frames = np.stack(emotion_frames).astype(np.float32) / 255
+    frames = np.stack(emotion_frames[:4]).astype(np.float32) / 255
+    augment = jax.jit(augment_video)
     rng = jax.random.key(3)
-    whole = augment_video(rng, frames, 0)
-    pieces = np.concatenate([augment_video(rng, frames[:2], 0), augment_video(rng, frames[2:], 2)])
-    np.testing.assert_allclose(pieces, whole, atol=1e-5)
-    assert not np.allclose(whole, augment_video(jax.random.key(4), frames, 0), atol=1e-2)
+    whole = augment(rng, frames, 0)
+    pieces = [augment(rng, frames[i : i + 1], i) for i in range(4)]
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)
+    assert not np.allclose(whole, augment(jax.random.key(4), frames, 0), atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.tiny import tiny_variables
 
 SECONDS = 1.0
-FRAMES = 25
+FRAMES = 24  # what one second gives: the last window must lie within the sound
 
 
 @pytest.fixture(scope="module")
