@@ -81,9 +81,11 @@ def add_displacement(
     where = np.asarray(indices)
     weight = jnp.asarray(weights, jnp.float32)
     return Keypoints(
-        value=jnp.asarray(keypoints.value).at[..., where, :].add(weight[:, None] * displacement.value),
-        jacobian=jnp.asarray(keypoints.jacobian).at[..., where, :, :].add(
-            weight[:, None, None] * displacement.jacobian
-        ),
+        value=jnp.asarray(keypoints.value)
+        .at[..., where, :]
+        .add(weight[:, None] * displacement.value),
+        jacobian=jnp.asarray(keypoints.jacobian)
+        .at[..., where, :, :]
+        .add(weight[:, None, None] * displacement.jacobian),
         heatmap=keypoints.heatmap,
     )
