@@ -60,6 +60,15 @@ with torch.no_grad():
 """
 
 
+# What JAX spends between a Python function and a program: tracing, lowering, and the compiler
+# or the cache.
+COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+
+
 def median_seconds(job: Callable[[], Any], repeats: int) -> float:
     import jax
 
@@ -162,6 +171,7 @@ def gigaflops(animator: Any) -> dict[str, float]:
         name: jax.jit(job).lower().cost_analysis()["flops"] / 1e9 for name, job in jobs.items()
     }
     counted["generator"] -= counted["portrait"]
+    counted["total"] = sum(counted.values()) - counted["portrait"]
     return counted
 
 
@@ -189,8 +199,17 @@ def whole_run(animator: Any, seconds: float) -> dict[str, float]:
 def first_frame(arguments: argparse.Namespace) -> dict[str, float]:
     """In a process of its own: imports, loading, first frame, and peak memory after a run."""
     start = time.perf_counter()
+    import jax
+
     from eamm_jax.animate import Animator
 
+    compiling: list[float] = []
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if event in COMPILE_EVENTS:
+            compiling.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     imported = time.perf_counter()
     animator = Animator.from_checkpoint(arguments.checkpoint, chunk=arguments.chunk)
     loaded = time.perf_counter()
@@ -203,6 +222,7 @@ def first_frame(arguments: argparse.Namespace) -> dict[str, float]:
         "import": imported - start,
         "load": loaded - imported,
         "first_frame": drawn - loaded,
+        "compile": sum(compiling),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
@@ -273,6 +293,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds_per_frame": per_frame,
         "seconds_per_portrait": portrait,
         "gflop_per_frame": gigaflops(animator),
+        "compile_seconds": {"cold": cold["compile"], "warm": warm["compile"]},
+        "peak_memory_gb": max(cold["peak_memory_gb"], warm["peak_memory_gb"]),
         "cold": cold,
         "warm": warm,
         "chunk": arguments.chunk,
@@ -302,7 +324,8 @@ def print_table(result: dict[str, Any]) -> None:
         run = result[name]
         console.print(
             f"{name}: import {run['import']:.1f} s, load {run['load']:.1f} s, first frame "
-            f"{run['first_frame']:.1f} s, peak memory {run['peak_memory_gb']:.2f} GB"
+            f"{run['first_frame']:.1f} s (compiling {run['compile']:.1f} s), "
+            f"peak memory {run['peak_memory_gb']:.2f} GB"
         )
     if "against_published" in result:
         run = result["against_published"]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from eamm_jax.cli._run import OneLineParser, run
 from eamm_jax.constants import EMOTIONS
-from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from eamm_jax.animate.job import Job
@@ -222,10 +221,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 def _animate(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
-    if flags.pose_given and not flags.pose_file:
-        raise UserError("--pose_given adds motion to a still pose; give that with --pose_file")
-    if flags.adapt_scale and not flags.relative:
-        raise UserError("--adapt_scale works on relative motion; give --relative as well")
+    if flags.adapt_scale and not flags.relative and not flags.quiet:
+        print("note: --adapt_scale changes nothing without --relative", file=sys.stderr)
     if flags.cpu:
         import os
 

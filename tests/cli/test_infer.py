@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,7 +104,7 @@ def described(path: Path) -> dict:
         }
 
 
-def test_everything_at_once(infer, files, tmp_path):
+def test_everything_at_once(infer, files, tmp_path, cache):
     done = infer(
         driving_video=files["happy.mp4"],
         emotion="happy",
@@ -128,12 +130,14 @@ def test_everything_at_once(infer, files, tmp_path):
     assert "eamm_jax" in video["metadata"]["comment"]
     assert described(tmp_path / "neutral.mp4")["size"] == (64, 64)
     assert len(list((tmp_path / "frames").iterdir())) == FRAMES
+    assert any((cache / "eamm_jax" / "compiled").iterdir())
 
 
 def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp_path):
-    done = infer(emotion="sad")
+    done = infer(emotion="sad", adapt_scale=True)
     assert done.returncode == 0, done.stderr
     assert "stays neutral" in done.stderr
+    assert "--relative" in done.stderr
     assert described(tmp_path / "out.mp4")["frames"] == FRAMES
 
 
@@ -159,6 +163,10 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
     np.save(folder / "shape.npy", np.zeros((3, 5)))
     np.save(folder / "nan.npy", np.full((1, 7), np.nan))
     np.save(folder / "object.npy", np.array([{}], dtype=object))
+    other = folder / "other"
+    shutil.copytree(files["weights"], other)
+    values = json.loads((other / "model_config.json").read_text())
+    (other / "model_config.json").write_text(json.dumps({**values, "lstm_width": 16}))
     torch_file = folder / "124_52000.pth.tar"
     torch_file.write_bytes(b"PK")
     return {
@@ -181,7 +189,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "an unconverted checkpoint": ({"checkpoint": torch_file}, "convert_torch_weights.py"),
         "output in no folder": ({"output": folder / "no" / "out.mp4"}, "no"),
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
-        "scale without relative": ({"adapt_scale": True}, "--relative"),
+        "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
         "two outputs in one": ({"neutral_output": folder / "out.mp4"}, "out.mp4"),
     }
@@ -214,6 +222,22 @@ def test_a_pose_that_would_run_code_does_not(files, tmp_path, infer):
     np.save(tmp_path / "hostile.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
     assert infer(pose_file=tmp_path / "hostile.npy").returncode == 2
     assert not marker.exists()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(files, tmp_path):
+    """A limit on the size of files stands for the disk: the write fails in the same way."""
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 4; exec "$@"', "", *command(files, tmp_path, {"quiet": True})],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "out.mp4" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
