@@ -89,7 +89,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     def init(rng: Array, given: dict[str, PyTree]) -> TrainState:
         check_given(objective, given)
         # Drawing many small arrays from the default generator takes XLA minutes to compile.
-        rng = jax.random.wrap_key_data(jax.random.bits(rng, (4,)), impl="rbg")
+        rng = jax.random.wrap_key_data(jax.random.bits(rng, (4,), "uint32"), impl="rbg")
         variables = {}
         for name in (*learned, *objective.frozen):
             fresh_rng = jax.random.fold_in(rng, Networks._fields.index(name))
@@ -124,7 +124,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
 
         gradients, (terms, figures, outputs, stats) = jax.grad(main_loss, has_aux=True)(main)
         loss = _total(terms)
-        metrics = {**terms, **figures, "loss": loss, "grad_norm": optax.global_norm(gradients)}
+        metrics = {**terms, **figures, "loss": loss, "grad_norm": optax.tree.norm(gradients)}
         if opponents:
             outputs = jax.lax.stop_gradient(outputs)
 
@@ -137,7 +137,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
             # update, both are applied at once.
             theirs, (terms, their_stats) = jax.grad(adversary_loss, has_aux=True)(adversary)
             gradients, stats = {**gradients, **theirs}, {**stats, **their_stats}
-            metrics |= {**terms, "adversary_grad_norm": optax.global_norm(theirs)}
+            metrics |= {**terms, "adversary_grad_norm": optax.tree.norm(theirs)}
 
         rate = schedule(state.step)
         params, opt_state = optimizers.descend(
