@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -195,6 +196,16 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
     }
 
 
+@pytest.fixture
+def notices_as_before():
+    """`--quiet` silences the package's notices for the process it runs in."""
+    logger = logging.getLogger("eamm_jax")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("notices_as_before")
 def test_every_bad_input_is_answered_with_one_line(files, tmp_path, capsys, monkeypatch):
     """In one process, as starting Python anew for each would take minutes."""
     from eamm_jax.cli.infer import main
