@@ -13,7 +13,9 @@ from data.synthetic.decal import Decal
 from data.synthetic.face import Face, build
 from data.synthetic.identity import Identity
 from data.synthetic.painter import eyes, hair, mouth, scene, skin
-from data.synthetic.raster import Patch
+from data.synthetic.raster import Patch, Plane
+
+_AROUND = np.linspace(-np.pi, np.pi, 24, endpoint=False)
 
 _DEPTH_VARIES = 0.12
 """How much the depth of a layer changes across one feature of a face."""
@@ -57,18 +59,29 @@ class Portrait:
         """One frame of a face already built."""
         rgb = self._background.copy()
         front = self._layer(rgb, camera, face.depth)
-        edge = self._layer(rgb, camera, face.outline_depth)
         hair_sheet = self._front_hair.look_up(front.x, front.y) if self._front_hair else None
         if self._back_hair:
             self._back_hair.lay_on(self._layer(rgb, camera, hair.BACK_DEPTH))
         self._draw_body(rgb, camera, face)
         self._ears.lay_on(self._layer(rgb, camera, 0.0))
-        self._draw_skin(front, edge, face, camera, hair_sheet)
+        window = self._face_window(face, camera)
+        shadow = None if hair_sheet is None else hair_sheet[hair.SHADOW_PLANE][window]
+        self._draw_skin(front.cut(window), window, face, camera, shadow)
         if hair_sheet is not None:
             front.overlay(hair_sheet)
         if self.identity.glasses:
-            scene.paint_glasses(self._layer(rgb, camera, scene.GLASSES_DEPTH), face)
+            lenses = self._layer(rgb, camera, scene.GLASSES_DEPTH)
+            scene.paint_glasses(lenses, face, self.identity.glasses)
         return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
+
+    def _face_window(self, face: Face, camera: Camera) -> tuple[slice, slice]:
+        """Rows and columns that show all of the face."""
+        x, y = face.outline.points(_AROUND).T
+        u, v = camera.project(x, y, face.outline_depth(x, y))
+        columns, rows = ((np.array([p.min(), p.max()]) + 1) * self.size / 2 for p in (u, v))
+        first = np.clip(np.floor([rows[0], columns[0]]) - 3, 0, self.size).astype(int)
+        last = np.clip(np.ceil([rows[1], columns[1]]) + 3, 0, self.size).astype(int)
+        return slice(int(first[0]), int(last[0])), slice(int(first[1]), int(last[1]))
 
     def _draw_body(self, rgb: np.ndarray, camera: Camera, face: Face) -> None:
         """Neck and shoulders, which follow the head half way and do not turn."""
@@ -86,19 +99,19 @@ class Portrait:
 
     def _draw_skin(
         self,
-        front: Patch,
-        edge: Patch,
+        part: Patch,
+        window: tuple[slice, slice],
         face: Face,
         camera: Camera,
-        hair_sheet: np.ndarray | None,
+        shadow: Plane | None,
     ) -> None:
         """Paints the face on a sheet of its own and cuts it out along its outline."""
-        sheet = replace(front, rgb=np.empty_like(front.rgb))
+        sheet = replace(part, rgb=np.empty_like(part.rgb))
         relief = self._relief.look_up(sheet.x, skin.rest_height(sheet, face))
         skin.paint_skin(sheet, face, relief, camera.turn)
         skin.paint_complexion(sheet, face)
-        if hair_sheet is not None:
-            sheet.darken(hair_sheet[4], (0.8, 1.0, 1.0))
+        if shadow is not None:
+            sheet.darken(shadow, (0.8, 1.0, 1.0))
         skin.paint_nose(sheet, face)
         for eye in face.eyes:
             eyes.paint_eye(sheet, face, eye)
@@ -106,12 +119,13 @@ class Portrait:
             eyes.paint_brow(sheet, face, brow)
         mouth.paint_beard(sheet, face)
         mouth.paint_mouth(sheet, face)
-        angle, radius = face.outline.polar(edge.x, edge.y)
         if self.identity.glasses:
-            scene.paint_temples(sheet, face)
+            scene.paint_temples(sheet, face, self.identity.glasses)
+        x, y = camera.unproject(self._u[window], self._v[window], face.outline_depth)
+        angle, radius = face.outline.polar(x, y)
         distance = face.outline.distance(face.outline.places(angle), radius)
         skin.shade_rim(sheet, distance)
-        front.over(edge.inside(distance), sheet.rgb)
+        part.over(part.inside(distance), sheet.rgb)
 
     def _layer(self, rgb: np.ndarray, camera: Camera, depth: Depth | float) -> Patch:
         x, y = camera.unproject(self._u, self._v, depth)

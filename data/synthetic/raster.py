@@ -112,15 +112,21 @@ class Patch:
         first_column, first_row = self.origin
         c0, c1 = _bounds(column, cx * half_x + cy * half_y + self.slack, first_column, width)
         r0, r1 = _bounds(row, rx * half_x + ry * half_y + self.slack, first_row, height)
+        return self.cut((slice(r0, r1), slice(c0, c1)))
+
+    def cut(self, window: tuple[slice, slice]) -> Patch:
+        """The patch of some rows and columns of this one."""
+        rows, columns = window
+        first_column, first_row = self.origin
         return Patch(
-            self.rgb[:, r0:r1, c0:c1],
-            self.x[r0:r1, c0:c1],
-            self.y[r0:r1, c0:c1],
+            self.rgb[:, rows, columns],
+            self.x[window],
+            self.y[window],
             self.sharpness,
             self.locate,
             self.spread,
             self.slack,
-            (first_column + c0, first_row + r0),
+            (first_column + columns.start, first_row + rows.start),
         )
 
     def inside(self, distance: Plane, softness: float = 0.0) -> Plane:

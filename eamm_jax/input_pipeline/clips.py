@@ -150,9 +150,13 @@ KINDS = {
         Kind("lrw", split_by_clip=True, starts_early=True),
         Kind("mead", emotional=True),
         Kind("voxceleb"),
+        Kind("synthetic", emotional=True),
     )
 }
-"""The data sets the published system was trained on; any other speech video is a `voxceleb`."""
+"""The data sets the published system was trained on, and drawn faces (`data.synthetic`).
+
+Any other speech video is a `voxceleb`.
+"""
 
 
 def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:

@@ -19,6 +19,9 @@ from data.synthetic.raster import Patch, Plane, norm, ridge, smoothstep
 BOUNDS = (-1.2, 1.2, -1.35, 1.35)
 BACK_DEPTH = -0.22
 
+SHADOW_PLANE = 4
+"""Of the sheet of the hair in front: how much it darkens the skin."""
+
 _CENTRE_Y = -0.10
 _WITH_BACK = (
     Hairstyle.LONG,
@@ -299,7 +302,7 @@ class Mane:
     def paint_front(self, patch: Patch) -> None:
         """Paints what is over forehead and temples and, when long, beside the face.
 
-        The fifth plane receives the shadow on the skin.
+        One more plane (`SHADOW_PLANE`) receives the shadow on the skin.
         """
         identity, hair, style = self._identity, self._hair, self._cut
         angle, radius = style.outer.polar(patch.x, patch.y)
@@ -319,7 +322,7 @@ class Mane:
         places = style.opening.places(angle)
         shadow = smoothstep(-0.075, 0.01, style.opening.distance(places, radius))
         shadow *= smoothstep(0.0, 0.05, style.outer.radius(places) - style.opening.radius(places))
-        patch.rgb[4] = shadow * (0.34 * style.opacity)
+        patch.rgb[SHADOW_PLANE] = shadow * (0.34 * style.opacity)
 
     def _mask(
         self, patch: Patch, angle: Plane, places: Places, radius: Plane

@@ -117,7 +117,7 @@ def paint_beard(patch: Patch, face: Face) -> None:
     if beard.density <= 0:
         return
     width = identity.head.width
-    part = patch.crop(-1.02 * width, 1.02 * width, 0.02, face.chin + 0.05)
+    part = patch.crop(-1.3 * width, 1.3 * width, 0.02, face.chin + 0.05)
     x, y = part.x, part.y
     side = np.abs(x)
     t = mouth.local(x)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.synthetic.face import Face
-from data.synthetic.identity import Clothes, Identity, Neckline
+from data.synthetic.identity import Clothes, Glasses, Identity, Neckline
 from data.synthetic.painter.skin import shadow_of
 from data.synthetic.raster import Patch, Plane, bump, ellipse, norm, ridge, smoothstep
 
@@ -39,6 +39,7 @@ EAR_BOUNDS = (-0.75, 0.75, -0.25, 0.35)
 NECK_Y = 0.55
 GLASSES_DEPTH = 0.40
 
+_LENS_DROP = 0.018  # of the middle of a lens below that of the eye
 _TEMPLE_HEIGHT = 0.45  # of the lens's half height, above its middle
 
 
@@ -152,45 +153,33 @@ def _paint_ear(patch: Patch, identity: Identity, side: int) -> None:
         part.over(part.inside(ring), [np.clip(c * glint, 0, 1) for c in identity.earrings])
 
 
-def paint_temples(patch: Patch, face: Face) -> None:
+def paint_temples(patch: Patch, face: Face, glasses: Glasses) -> None:
     """The arms of the spectacles, from the rims to the ears (cut off by the edge of the face)."""
-    glasses, eyes = face.identity.glasses, face.identity.eyes
-    if glasses is None:
-        return
-    height = eyes.y + 0.018 - _TEMPLE_HEIGHT * glasses.half_height
+    eyes = face.identity.eyes
+    height = eyes.y + _LENS_DROP - _TEMPLE_HEIGHT * glasses.half_height
     part = patch.crop(-0.75, 0.75, height - 0.04, height + 0.04)
     hinge = eyes.x + glasses.half_width
     arm = part.inside(np.abs(part.y - height) - 0.9 * glasses.thickness)
     part.over(arm * smoothstep(hinge - 0.03, hinge, np.abs(part.x)), glasses.colour)
 
 
-def paint_glasses(patch: Patch, face: Face) -> None:
-    """Spectacles in front of the eyes."""
-    identity = face.identity
-    glasses = identity.glasses
-    if glasses is None:
-        return
-    eyes = identity.eyes
-    w, h, n = glasses.half_width, glasses.half_height, glasses.corner
+def paint_glasses(patch: Patch, face: Face, glasses: Glasses) -> None:
+    """The lenses, their rims and the bridge between them, in front of the eyes."""
+    eyes = face.identity.eyes
+    w, h, power = glasses.half_width, glasses.half_height, glasses.corner
     part = patch.crop(-0.72, 0.72, eyes.y - h - 0.08, eyes.y + h + 0.10)
-    x, y = np.abs(part.x) - eyes.x - 0.006, part.y - eyes.y - 0.018
-    reach = (np.abs(x * (1 / w)) + 1e-4) ** n + (np.abs(y * (1 / h)) + 1e-4) ** n
-    rim = (reach ** (1 / n) - 1) * min(w, h)
+    side = np.abs(part.x)
+    x, y = side - eyes.x, part.y - eyes.y - _LENS_DROP
+    reach = (np.abs(x * (1 / w)) + 1e-4) ** power + (np.abs(y * (1 / h)) + 1e-4) ** power
+    rim = (reach ** (1 / power) - 1) * min(w, h)
     lens = part.inside(rim)
     part.lighten(lens * 0.035)
-    glare = smoothstep(0.03, 0.0, np.abs(x * 0.8 + y * 0.6 - 0.05)) * lens
-    part.lighten(glare * 0.10)
-    t = glasses.thickness
-    frame = part.inside(np.abs(rim) - t)
-    gap = eyes.x + 0.006 - w
-    arch = part.y - eyes.y + 0.035 - 0.022 * np.square(part.x * (1 / max(gap, 0.02)))
-    bridge = part.inside(np.abs(arch) - 0.9 * t)
-    bridge = bridge * smoothstep(gap + 0.012, gap - 0.004, np.abs(part.x))
-    temple = part.inside(np.abs(y + 0.45 * h) - 0.9 * t) * smoothstep(w - 0.02, w, x)
-    mask = np.maximum(
-        np.maximum(frame, bridge), temple * (np.abs(part.x) < identity.head.width + 0.02)
-    )
-    shadow = ridge(rim - 0.012, 0.020) * smoothstep(-0.02, 0.05, y)
-    part.darken(shadow * 0.12, (0.8, 1, 1))
+    part.lighten(smoothstep(0.03, 0.0, np.abs(x * 0.8 + y * 0.6 - 0.05)) * lens * 0.10)
+    part.darken(ridge(rim - 0.012, 0.020) * smoothstep(-0.02, 0.05, y) * 0.12, (0.8, 1, 1))
+    gap = max(eyes.x - w, 0.02)
+    arch = y + _LENS_DROP + 0.035 - 0.022 * np.square(part.x * (1 / gap))
+    bridge = part.inside(np.abs(arch) - 0.9 * glasses.thickness)
+    bridge *= smoothstep(gap + 0.012, gap - 0.004, side)
+    frame = np.maximum(part.inside(np.abs(rim) - glasses.thickness), bridge)
     shine = 1 + 0.9 * bump(x + 0.4 * w, y + h, 0.10, 0.02)
-    part.over(mask, [np.clip(c * shine, 0, 1) for c in glasses.colour])
+    part.over(frame, [np.clip(c * shine, 0, 1) for c in glasses.colour])

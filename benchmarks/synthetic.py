@@ -1,0 +1,66 @@
+"""How many frames a second the drawn faces take on one core.
+
+    python benchmarks/synthetic.py [--sizes 64 128 256] [--people 8] [--seconds 5]
+
+prints, for each size, the milliseconds a frame takes (median over people and expressions) and
+frames a second on one core; then what else a clip costs: recording, landmarks, MFCC and PNGs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data.synthetic.clip import record_clip
+from data.synthetic.folder import encode_png
+from data.synthetic.script import Take
+from eamm_jax.constants import EMOTIONS
+
+
+def milliseconds(job: Callable[[int], object], seconds: float) -> float:
+    """The median time of a job that is given 0, 1, 2, ... for some seconds."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 3:
+        start = time.perf_counter()
+        job(len(times))
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
+    flags = parser.parse_args()
+
+    takes = [Take(n, EMOTIONS[n % 8], 1, 1) for n in range(flags.people)]
+    clips = [record_clip(0, take) for take in takes]
+    share = flags.seconds / flags.people
+    for size in flags.sizes:
+        times = []
+        for clip in clips:
+            clip.frame(0, size)  # what is painted once
+            times.append(milliseconds(lambda n: clip.frame(n % clip.num_frames, size), share))  # noqa: B023
+        took = statistics.median(times)
+        print(f"draw {size}x{size}: {took:.1f} ms a frame, {1e3 / took:.0f} frames/s on a core")
+    clip = clips[0]
+    frame = clip.frame(0, 128)
+    per_frame = clip.num_frames
+    print(f"record: {milliseconds(lambda n: record_clip(0, takes[0]), 2):.0f} ms a clip")
+    print(f"MFCC: {milliseconds(lambda n: clip.mfcc(), 1) / per_frame:.2f} ms a frame")
+    print(f"landmarks: {milliseconds(lambda n: clip.landmarks(), 1) / per_frame:.2f} ms a frame")
+    print(f"PNG 128x128: {milliseconds(lambda n: encode_png(frame), 1):.1f} ms a frame")
+
+
+if __name__ == "__main__":
+    main()

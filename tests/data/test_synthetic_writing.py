@@ -1,0 +1,209 @@
+"""The synthetic data set on disk and on the fly: layout, truth, repeatability, resuming."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.parallel import run_parallel
+from data.synthetic import writer
+from data.synthetic.__main__ import main
+from data.synthetic.clip import record_clip
+from data.synthetic.controls import Control
+from data.synthetic.folder import SyntheticFolder
+from data.synthetic.script import Take, takes_of
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import KINDS, decode_frame
+from eamm_jax.input_pipeline.examples import ClipReader, PairReader
+from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.io.audio import read_audio
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra 'speech'"
+)
+
+SEED, SIZE = 4, 64
+TAKES = [Take(0, "neutral", 1, 1), Take(0, "sad", 2, 1)]
+NAMES = ["neutral_level_1_001", "sad_level_2_001"]
+
+
+def jobs_in(root: Path) -> list[writer.Job]:
+    return [writer.Job(str(root), SEED, SIZE, take) for take in TAKES]
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("synthetic")
+    writer.begin(folder, writer.Recipe(SEED, SIZE))
+    for job in jobs_in(folder):
+        writer.write_clip(job)
+    return folder
+
+
+def test_the_pipeline_reads_what_was_written(root):
+    folder = PublishedFolder(root, with_motion=True)
+    assert [n.clip for n in folder.names] == NAMES
+    assert {n.identity for n in folder.names} == {"s00000"}
+    for index in range(2):
+        clip = folder.open(index)
+        pose, windows, length = clip.motion()
+        assert length == clip.num_frames == len(pose) == len(windows)
+    reader = ClipReader(folder, KINDS["mead"], [[0], [1]], size=SIZE, on_bad_clip="error")
+    example = reader.read(1, seed=0)
+    assert example.data.frames.shape == (16, SIZE, SIZE, 3)
+    assert example.data.emotion == 6
+
+
+def test_the_truth_belongs_to_the_frames(root):
+    clip = record_clip(SEED, TAKES[1])
+    at = Path("s00000", NAMES[1])
+    frames = sorted((root / "fomm_crop" / at).iterdir(), key=lambda p: int(p.stem))
+    assert [p.name for p in frames] == [f"{n}.png" for n in range(clip.num_frames)]
+    np.testing.assert_array_equal(np.asarray(Image.open(frames[7])), clip.frame(7, SIZE))
+
+    def track(folder: str) -> np.ndarray:
+        return np.load(root / folder / f"{at}.npy", allow_pickle=False)
+
+    np.testing.assert_array_equal(track("landmarks"), clip.landmarks())
+    np.testing.assert_array_equal(track("mouth"), clip.mouth_opening())
+    np.testing.assert_array_equal(track("controls"), clip.acting.performance)
+    np.testing.assert_array_equal(track("fomm_pose_crop"), clip.pose())
+    np.testing.assert_array_equal(track("MFCC"), clip.mfcc())
+    sound = read_audio(root / "sound" / f"{at}.wav")
+    np.testing.assert_allclose(sound, clip.sound, atol=1 / 32000)
+    facts = json.loads((root / "facts" / f"{at}.json").read_text())
+    assert (facts["emotion"], facts["label"], facts["level"]) == ("sad", 6, 2)
+    assert facts["text"] == clip.script.text
+    assert len(facts["strength"]) == clip.num_frames
+    assert [p[0] for p in facts["phonemes"]] == [p.symbol for p in clip.phonemes]
+    recipe = json.loads((root / "synthetic.json").read_text())
+    assert recipe["controls"][Control.JAW_OPEN] == "jaw_open"
+
+
+def test_on_the_fly_is_what_was_written(root):
+    written = PublishedFolder(root, with_motion=True)
+    drawn = SyntheticFolder(2, SEED, size=SIZE)
+    assert len(drawn) == len(drawn.names) == 2 * len(takes_of(0, 1))
+    assert drawn.names == sorted(drawn.names)
+    for index, name in enumerate(written.names):
+        one, other = written.open(index), drawn.open(drawn.names.index(name))
+        assert one.num_frames == other.num_frames
+        np.testing.assert_array_equal(one.pose, other.pose)
+        np.testing.assert_array_equal(one.windows, other.windows)
+        frames = [decode_frame(clip.encoded_frame(11)) for clip in (one, other)]
+        np.testing.assert_array_equal(*frames)
+
+
+def test_examples_are_cut_from_clips_on_the_fly():
+    folder = SyntheticFolder(1, SEED, size=SIZE, first=3)
+    assert folder.names[0].identity == "s00003"
+    readers = [
+        kind(folder, KINDS["mead"], [[n] for n in range(3)], size=SIZE, on_bad_clip="error")
+        for kind in (PairReader, ClipReader)
+    ]
+    pair, example = (reader.read(2, seed=5).data for reader in readers)
+    assert pair.source.shape == (SIZE, SIZE, 3)
+    assert example.audio.shape == (16, 28, 12)
+    again = readers[1].read(2, seed=5).data
+    np.testing.assert_array_equal(again.frames, example.frames)
+    np.testing.assert_array_equal(again.portrait, example.portrait)
+
+
+def test_damaged_or_unfinished_clips_are_written_again(root, tmp_path):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    first, second = jobs_in(tmp_path)
+    assert first.frames.is_dir()
+    before = content(tmp_path)
+    # As after a stop in the middle of the second clip's frames.
+    unfinished = tmp_path / ".unfinished" / "s00000" / NAMES[1]
+    unfinished.mkdir(parents=True)
+    (unfinished / "0.png").write_bytes(b"half a pict")
+    shutil.rmtree(second.frames)
+    (tmp_path / "MFCC" / "s00000" / f"{NAMES[1]}.npy").unlink()
+    writer.begin(tmp_path, writer.Recipe(SEED, SIZE))
+    writer.write_clip(second)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_bytes_do_not_depend_on_workers(root, tmp_path):
+    done = list(run_parallel(writer.write_clip, jobs_in(tmp_path)[::-1], workers=2))
+    assert len(done) == 2
+    expected = content(root)
+    del expected["synthetic.json"]
+    assert content(tmp_path) == expected
+
+
+def test_another_recipe_is_refused(root):
+    with pytest.raises(UserError, match=r"seed 4, size 64, takes 1, not from seed 5, size 64"):
+        writer.begin(root, writer.Recipe(5, SIZE))
+    writer.begin(root, writer.Recipe(SEED, SIZE))
+
+
+def test_a_damaged_recipe_is_told(tmp_path):
+    (tmp_path / "synthetic.json").write_text("{")
+    with pytest.raises(UserError, match=r"synthetic\.json is damaged"):
+        writer.begin(tmp_path, writer.Recipe(SEED, SIZE))
+
+
+def test_more_identities_keep_those_there_are():
+    one, more = (writer.plan("x", writer.Recipe(0, 64, 2), range(n)) for n in (1, 3))
+    assert more[: len(one)] == one
+    assert len(more) == 3 * len(one) == 3 * 48
+
+
+def test_main_draws_what_is_missing(monkeypatch, root, tmp_path, capsys):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    drawn = []
+    monkeypatch.setattr(writer, "write_clip", lambda job: drawn.append(job) or 7)
+    with pytest.raises(SystemExit) as end:
+        main([f"--output={tmp_path}", "--identities=1", "--seed=4", "--size=64", "--workers=1"])
+    assert end.value.code == 0
+    assert len(drawn) == 24 - 2
+    assert "24 clips of 1 people, 154 frames drawn now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--identities=0"], "--identities is 0; it must be at least 1"),
+        (["--size=48"], "--size is 48; give 64 to 512"),
+        (["--workers=0"], "--workers is 0"),
+        (["--seed=-1"], "--seed is -1"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_line(flags, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([f"--output={tmp_path}", "--identities=1", "--seed=0", *flags])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_missing_speech_is_told_before_anything_is_made(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as end:
+        main([f"--output={tmp_path / 'new'}", "--identities=1", "--seed=0"])
+    assert end.value.code == 2
+    assert "eamm_jax[speech]" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_told_in_words(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "encode_png", full)
+    job = jobs_in(tmp_path)[0]
+    with pytest.raises(UserError, match="no space left on device"):
+        writer.write_clip(job)
+    assert not job.frames.exists()
