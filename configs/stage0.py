@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.num_epochs = 100
 
     # Losses.
-    add_perceptual_loss(config, weight=10.0, pyramid_weight=100.0)
+    add_perceptual_loss(config, weight=10.0, pyramid_weight=100.0, pyramid_sigma=0.0)
     config.equivariance_value_weight = 10.0
     config.equivariance_jacobian_weight = 10.0
     config.gan = False

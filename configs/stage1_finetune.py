@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.value_weight = 10.0
     config.heatmap_weight = 1000.0
     config.jacobian_weight = 10.0
-    add_perceptual_loss(config, weight=0.1, pyramid_weight=1.0)
+    add_perceptual_loss(config, weight=0.1, pyramid_weight=1.0, pyramid_sigma=1.5)
 
     apply_variant(config, variant)
     return config.lock()

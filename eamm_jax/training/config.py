@@ -66,20 +66,23 @@ def base_config(stage: str) -> ConfigDict:
     return config
 
 
-def add_perceptual_loss(config: ConfigDict, *, weight: float, pyramid_weight: float) -> None:
+def add_perceptual_loss(
+    config: ConfigDict, *, weight: float, pyramid_weight: float, pyramid_sigma: float
+) -> None:
     """Adds the fields of the perceptual loss.
 
     Args:
         config: gets them.
         weight: of each of the five VGG-19 layers at every scale.
         pyramid_weight: of the loss that stands in where there is no VGG-19.
+        pyramid_sigma: of the gaussian before an image is reduced, in pixels; 0 is the
+            parent's, (1/scale - 1) / 2.
     """
     config.perceptual = "vgg"  # or 'pyramid': images and their gradients, without VGG-19
     config.perceptual_weights = (weight,) * 5
     config.pyramid_weight = pyramid_weight
     config.scales = (1.0, 0.5, 0.25, 0.125)
-    # Blur before reducing, in pixels; 0 is the parent's (1/scale - 1) / 2.
-    config.pyramid_sigma = 1.5
+    config.pyramid_sigma = pyramid_sigma
 
 
 def apply_variant(config: ConfigDict, variant: str, allowed: tuple[str, ...] = ("tiny",)) -> set:

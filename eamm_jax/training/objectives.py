@@ -145,14 +145,8 @@ class Objective(ABC, Generic[BatchT, InputsT]):
     ) -> Array:
         """The weighted perceptual loss over a pyramid of scales, with VGG-19 or without."""
         config = self.config
-        sigma = config.pyramid_sigma
-        drawn_pyramid, real_pyramid = (
-            tuple(
-                antialias_downsample(image, scale, sigma=sigma or scale_sigma(scale))
-                for scale in config.scales
-            )
-            for image in (drawn, real)
-        )
+        drawn_pyramid = self._pyramid(drawn, config.scales)
+        real_pyramid = self._pyramid(real, config.scales)
         if config.perceptual == "pyramid":
             return config.pyramid_weight * losses.pyramid_distance(drawn_pyramid, real_pyramid)
         total = jnp.zeros(())
@@ -161,6 +155,16 @@ class Objective(ABC, Generic[BatchT, InputsT]):
                 forward("vgg19", ours), forward("vgg19", theirs), config.perceptual_weights
             )
         return total
+
+    def _pyramid(
+        self, image: Float[Array, "b h w 3"], scales: Sequence[float]
+    ) -> tuple[Float[Array, "b _ _ 3"], ...]:
+        """The image at each scale."""
+        sigma = self.config.pyramid_sigma
+        return tuple(
+            antialias_downsample(image, scale, sigma=sigma or scale_sigma(scale))
+            for scale in scales
+        )
 
     def _with_vgg(self, *names: str) -> tuple[str, ...]:
         return (*names, "vgg19") if self.config.perceptual == "vgg" else names
@@ -232,9 +236,10 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
         figures = {"psnr": losses.peak_signal_to_noise(rendering.prediction, inputs.driving)}
         if not config.gan:
             return terms, figures, None
+        scales = self.model_config.discriminator_scales
         judged = Judged(
-            real=self._discriminator_pyramid(inputs.driving),
-            drawn=self._discriminator_pyramid(rendering.prediction),
+            real=self._pyramid(inputs.driving, scales),
+            drawn=self._pyramid(rendering.prediction, scales),
             keypoints=jax.lax.stop_gradient(driving.value)
             if self.model_config.discriminator_use_keypoints
             else None,
@@ -288,10 +293,6 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
         seen = see(forward, images)
         source, driving, of_warped = (_frame(seen, index) for index in range(3))
         return source, driving, of_warped, forward("generator", inputs.source, source, driving)
-
-    def _discriminator_pyramid(self, image: Float[Array, "b h w 3"]) -> tuple[Array, ...]:
-        scales = self.model_config.discriminator_scales
-        return tuple(antialias_downsample(image, scale) for scale in scales)
 
 
 # Stages 1 and 1 fine-tune.

@@ -1,0 +1,141 @@
+"""Configurations: complete, typed, locked, and refused in words where they are wrong."""
+
+import importlib
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from eamm_jax.errors import UserError
+from eamm_jax.models.config import published, tiny
+from eamm_jax.training.config import model_config
+from eamm_jax.training.stages import OBJECTIVES, check_config, make_stage
+from tests.conftest import ROOT
+
+STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")
+
+
+def get_config(stage, variant=""):
+    return importlib.import_module(f"configs.{stage}").get_config(variant)
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """What the command line makes of arguments."""
+
+    def parse(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])  # ml_collections looks there
+        values = flags.FlagValues()
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        with warnings.catch_warnings():
+            # ml_collections loads the file in a way that Python deprecates.
+            warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
+            values(sys.argv)
+        return values.config
+
+    return parse
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_each_stage_has_a_published_and_a_tiny_configuration(stage):
+    config = get_config(stage)
+    assert config.stage == stage
+    check_config(config)
+    assert model_config(config) == published()
+    small = get_config(stage, "tiny")
+    check_config(small)
+    assert model_config(small) == tiny()
+    assert set(small) == set(config)
+
+
+def test_all_stages_are_configured():
+    assert set(STAGES) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_published_optimiser(stage):
+    config = get_config(stage)
+    assert (config.learning_rate, config.beta1, config.beta2) == (2e-4, 0.5, 0.999)
+    assert (config.milestones, config.learning_rate_factor) == ((60, 90), 0.1)
+    assert config.clip_norm == 0
+
+
+def test_batch_sizes_are_published():
+    assert [get_config(stage).batch_size for stage in STAGES] == [40, 8, 6, 16]
+
+
+def test_fields_can_be_set_on_the_command_line(parse):
+    config = parse(
+        f"--config={ROOT}/configs/stage2.py:tiny",
+        "--config.batch_size=3",
+        "--config.learning_rate=0.1",
+        "--config.remat=('emo_detector',)",
+        "--config.emotion_head=linear_10",
+    )
+    assert (config.batch_size, config.learning_rate) == (3, 0.1)
+    assert config.remat == ("emo_detector",)
+    assert model_config(config).moved_keypoints == tuple(range(10))
+
+
+def test_unknown_fields_and_wrong_types_are_refused(parse):
+    with pytest.raises(AttributeError, match="batchsize"):
+        parse(f"--config={ROOT}/configs/stage1.py", "--config.batchsize=3")
+    with pytest.raises(flags.IllegalFlagValueError, match="batch_size"):
+        parse(f"--config={ROOT}/configs/stage1.py", "--config.batch_size=many")
+    with pytest.raises(AttributeError, match="locked"):
+        get_config("stage1").new_field = 1
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(UserError, match=r"stage1 has no variant 'small'; allowed are tiny"):
+        get_config("stage1", "small")
+
+
+def test_variants_are_joined_by_commas():
+    config = get_config("stage0", "tiny,gan")
+    assert config.gan
+    assert config.model == "tiny"
+    assert not get_config("stage0", "tiny").gan
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("dtype", "float16", "float32, bfloat16"),
+        ("perceptual", "lpips", "vgg, pyramid"),
+        ("remat", ("vgg16",), "vgg19"),
+        ("accumulate", 0, "at least 1"),
+        ("learning_rate", 0.0, "above 0"),
+        ("model", "huge", "published, tiny"),
+    ],
+)
+def test_wrong_values_are_answered_with_what_is_allowed(field, value, words):
+    config = get_config("stage0", "tiny")
+    config[field] = value
+    with pytest.raises(UserError, match=words) as caught:
+        make_stage(config, model_config(config))
+    assert "\n" not in str(caught.value)
+
+
+def test_loading_a_configuration_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from configs import stage0, stage1, stage1_finetune, stage2\n"
+        "for module in (stage0, stage1, stage1_finetune, stage2): module.get_config('tiny')\n"
+        "print([name for name in ('jax', 'flax', 'orbax', 'optax') if name in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_docstring_holds_the_command(stage):
+    text = importlib.import_module(f"configs.{stage}").__doc__
+    assert f"train.py --config=configs/{stage}.py" in text
+    assert Path(ROOT, "configs", f"{stage}.py").is_file()
