@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from eamm_jax.conversion import tables
@@ -49,6 +50,8 @@ _CHECK_BYTES = 1 << 20  # read at a time when a checksum is made
 
 WRITE_BYTES = 64 << 20
 """How much is copied at a time, beside the weights themselves."""
+
+_MAX_PATH_BYTES = 4096  # Linux's limit
 
 _DISK_MARK = "os_error_code"  # in the message of whatever TensorStore could not write
 
@@ -78,6 +81,9 @@ def save_checkpoint(
 ) -> None:
     """Writes a checkpoint; whole or, after any failure or interrupt, not at all.
 
+    In a run of many processes all must call this with the same arguments: Orbax has them
+    wait for each other, and the first writes the rest.
+
     Args:
         folder: to be made.
         config: of the networks.
@@ -95,10 +101,11 @@ def save_checkpoint(
         problems = _differences(network, variables, config)
         if problems:
             raise ValueError(f"{network} does not fit its configuration: {'; '.join(problems)}")
-    check_output_folder(folder, overwrite=overwrite)
-    with atomic_output_dir(folder, overwrite=overwrite) as temporary:
-        _write_json(temporary / CONFIG_NAME, config.to_dict())
-        _check_space(temporary, networks)
+    first = jax.process_index() == 0
+    with _output_dir(Path(folder), overwrite=overwrite) as temporary:
+        if first:
+            _write_json(temporary / CONFIG_NAME, config.to_dict())
+            _check_space(temporary, networks)
         try:
             _save_weights(temporary / WEIGHTS_NAME, networks)
         except Exception as error:  # Orbax and TensorStore do not say which they raise
@@ -107,9 +114,30 @@ def save_checkpoint(
                     f"Cannot write {folder}: the disk is full or failed; nothing was kept"
                 ) from error
             raise
-        _write_json(temporary / FILES_NAME, _checksums(temporary / WEIGHTS_NAME))
-        if report is not None:
-            _write_json(temporary / REPORT_NAME, report)
+        if first:
+            _write_json(temporary / FILES_NAME, _checksums(temporary / WEIGHTS_NAME))
+            if report is not None:
+                _write_json(temporary / REPORT_NAME, report)
+
+
+@contextlib.contextmanager
+def _output_dir(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """`atomic_output_dir`, made by the first process of a run and used by all of them."""
+    with contextlib.ExitStack() as stack:
+        name = ""
+        if jax.process_index() == 0:
+            check_output_folder(folder, overwrite=overwrite)
+            made = stack.enter_context(atomic_output_dir(folder, overwrite=overwrite))
+            name = str(made)
+        if jax.process_count() > 1:
+            encoded = np.zeros(_MAX_PATH_BYTES, np.uint8)
+            encoded[: len(name.encode())] = np.frombuffer(name.encode(), np.uint8)
+            encoded = np.asarray(multihost_utils.broadcast_one_to_all(encoded))
+            name = encoded.tobytes().rstrip(b"\0").decode()
+        yield Path(name)
+    if jax.process_count() > 1:
+        # Nobody goes on before the folder is there.
+        multihost_utils.sync_global_devices(f"complete: {folder}")
 
 
 def _save_weights(path: Path, networks: Mapping[str, Variables]) -> None:

@@ -138,8 +138,10 @@ class Checkpoints:
 
     def _check_structure(self, step: int, there: PyTree, here: PyTree) -> None:
         saved, wanted = _shapes(there), _shapes(here)
+        # Parameters before the optimiser's moments of them, which say the same less clearly.
         differing = sorted(
-            name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)
+            (name for name in saved.keys() | wanted.keys() if saved.get(name) != wanted.get(name)),
+            key=lambda name: (name.startswith("opt_state"), name),
         )
         if differing:
             name = differing[0]

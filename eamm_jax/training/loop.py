@@ -137,9 +137,9 @@ def train(
 
         def save(metrics: Mapping[str, float] | None = None) -> None:
             report = {"stage": stage.name, "step": step, "validation": metrics}
+            known = {**others, **networks.of_state(state)}
+            networks.save(workdir, model_config, known, report)
             if is_main_process():
-                known = {**others, **to_host(networks.of_state(state))}
-                networks.save(workdir, model_config, known, report)
                 _write_json(workdir / CONFIG_NAME, _as_json(config))
             saved = Saved(state, rng, batches.get_state())
             checkpoints.save(step, saved, _as_json(config), metrics)

@@ -52,12 +52,12 @@ class FileMetricWriter:
         from tensorboardX import SummaryWriter
 
         path = Path(workdir) / JSONL_NAME
-        _drop_lines_from(path, first_step)
         try:
+            _drop_lines_from(path, first_step)
             # One write a line: a killed run leaves whole lines.
             self._lines = path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
-            raise UserError(f"Cannot write {path}: {error.strerror}") from None
+            raise UserError(f"Cannot write {path}: {(error.strerror or '').lower()}") from None
         self._events = SummaryWriter(
             str(Path(workdir) / TENSORBOARD_FOLDER),
             purge_step=first_step,

@@ -125,7 +125,7 @@ def save(
     Args:
         workdir: of the run.
         config: of the networks.
-        networks: variables by name, as host arrays.
+        networks: variables by name, alike on all processes, which must all call this.
         report: where they come from, for people.
     """
     save_checkpoint(Path(workdir) / FOLDER, config, networks, report=report, overwrite=True)
