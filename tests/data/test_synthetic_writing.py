@@ -56,7 +56,7 @@ def test_the_pipeline_reads_what_was_written(root):
         clip = folder.open(index)
         pose, windows, length = clip.motion()
         assert length == clip.num_frames == len(pose) == len(windows)
-    reader = ClipReader(folder, KINDS["mead"], [[0], [1]], size=SIZE, on_bad_clip="error")
+    reader = ClipReader(folder, KINDS["synthetic"], [[0], [1]], size=SIZE, on_bad_clip="error")
     example = reader.read(1, seed=0)
     assert example.data.frames.shape == (16, SIZE, SIZE, 3)
     assert example.data.emotion == 6
@@ -106,7 +106,7 @@ def test_examples_are_cut_from_clips_on_the_fly():
     folder = SyntheticFolder(1, SEED, size=SIZE, first=3)
     assert folder.names[0].identity == "s00003"
     readers = [
-        kind(folder, KINDS["mead"], [[n] for n in range(3)], size=SIZE, on_bad_clip="error")
+        kind(folder, KINDS["synthetic"], [[n] for n in range(24)], size=SIZE, on_bad_clip="error")
         for kind in (PairReader, ClipReader)
     ]
     pair, example = (reader.read(2, seed=5).data for reader in readers)
@@ -207,3 +207,20 @@ def test_a_full_disk_is_told_in_words(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="no space left on device"):
         writer.write_clip(job)
     assert not job.frames.exists()
+
+
+def test_packed_is_what_was_written(root, tmp_path):
+    from data.builder import Packing
+    from data.synthetic.synthetic_dataset_builder import Builder
+    from eamm_jax.input_pipeline.sources import Source, open_folder
+
+    assert Builder.name == "synthetic"
+    packing = Packing(str(root), workers=1)
+    Builder(data_dir=str(tmp_path), packing=packing).download_and_prepare()
+    packed, plain = (
+        open_folder(Source("synthetic", str(path)), with_motion=True) for path in (tmp_path, root)
+    )
+    assert packed.names == plain.names
+    one, other = packed.open(1), plain.open(1)
+    assert one.encoded_frame(3) == other.encoded_frame(3)
+    np.testing.assert_array_equal(one.pose, other.pose)
