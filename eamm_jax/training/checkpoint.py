@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ FOLDER = "checkpoints"
 """Inside the work directory."""
 
 _STATE = "state"
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""What Orbax puts behind the name of a checkpoint until it is complete."""
 
 
 class Saved(NamedTuple):
@@ -54,9 +58,14 @@ class Checkpoints:
             keep_last: newest checkpoints to keep.
             keep_best: checkpoints with the lowest validation loss to keep besides.
         """
+        folder = (Path(workdir) / FOLDER).resolve()
+        if jax.process_index() == 0:
+            # Orbax can do this, but in a thread that outlives a run which ends at once.
+            for unfinished in folder.glob(f"*{_UNFINISHED}*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
-            (Path(workdir) / FOLDER).resolve(),
+            folder,
             save_decision_policy=_Always(),
             preservation_policy=policies.AnyPreservationPolicy(
                 [
@@ -69,7 +78,6 @@ class Checkpoints:
                     ),
                 ]
             ),
-            cleanup_tmp_directories=True,
         )
 
     @property
