@@ -47,6 +47,7 @@ def base_config(stage: str) -> ConfigDict:
     config.learning_rate_factor = 0.1
     config.beta1 = 0.5
     config.beta2 = 0.999
+    config.epsilon = 1e-8
     config.clip_norm = 0.0  # 0: gradients are not clipped
     config.accumulate = 1  # steps whose gradients are averaged for one update
     config.dtype = "float32"  # or 'bfloat16', of the networks' arithmetic

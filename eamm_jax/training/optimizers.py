@@ -37,6 +37,7 @@ def make_optimizer(
     beta1: float,
     beta2: float,
     *,
+    epsilon: float = 1e-8,
     clip_norm: float = 0.0,
     accumulate: int = 1,
     groups: Mapping[str, str] | None = None,
@@ -49,13 +50,14 @@ def make_optimizer(
     Args:
         beta1: decay of the mean of gradients (published: 0.5).
         beta2: decay of the mean of their squares (published: 0.999).
+        epsilon: gradients far below it are not scaled up to full steps.
         clip_norm: largest global norm of the gradient of a group; 0 does not clip.
         accumulate: training steps whose gradients are averaged for one update.
         groups: from top-level names of the parameters to the group whose gradients are
             clipped together; by default all are one group.
     """
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    optimizer = optax.chain(clip, optax.scale_by_adam(b1=beta1, b2=beta2), optax.scale(-1.0))
+    optimizer = optax.chain(clip, optax.scale_by_adam(beta1, beta2, epsilon), optax.scale(-1.0))
     if groups is not None:
         transforms = dict.fromkeys(groups.values(), optimizer)
         optimizer = optax.partition(transforms, dict(groups))

@@ -78,6 +78,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     optimizer = optimizers.make_optimizer(
         config.beta1,
         config.beta2,
+        epsilon=config.epsilon,
         clip_norm=config.clip_norm,
         accumulate=config.accumulate,
         # The two sides of a GAN have gradients of their own size.

@@ -1,0 +1,107 @@
+"""Runs of several processes: they end together, whatever ends one of them."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from contextlib import ExitStack
+
+import jax
+import numpy as np
+import pytest
+
+from eamm_jax.conversion.checkpoint import load_checkpoint
+from tests.published_layout import write_voxceleb
+from tests.training.processes import TOY_TRAIN, Training, peers, saved_steps
+
+pytestmark = pytest.mark.slow
+
+PEER_SECONDS = 15
+"""How long a process may outlive another of its run."""
+
+MANY_STEPS = 10**9
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts a run of the toy stage in one process or two, of two devices each."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_voxceleb(folder / "data", people=4, clips=4, frames=3)
+    with ExitStack() as stack:
+
+        def start_run(workdir, steps: int, processes: int = 2, **fields) -> list[Training]:
+            flags = [
+                "--config=tests/training/toy.py",
+                f"--config.data=voxceleb={data}",
+                "--config.batch_size=4",
+                f"--config.num_steps={steps}",
+                "--config.log_every=1000",
+                f"--workdir={workdir}",
+                *(f"--config.{name}={value}" for name, value in fields.items()),
+            ]
+            return [
+                stack.enter_context(
+                    Training(
+                        TOY_TRAIN,
+                        folder / f"{workdir.name}_{index}.log",
+                        *flags,
+                        *peer,
+                        devices=2,
+                        cache=folder / "cache",
+                    )
+                )
+                for index, peer in enumerate(peers(processes) if processes > 1 else [[]])
+            ]
+
+        yield start_run
+
+
+def networks_of(workdir) -> np.ndarray:
+    leaves = jax.tree.leaves(load_checkpoint(workdir / "model")[1])
+    return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+
+@pytest.fixture(scope="module")
+def whole_run(start, tmp_path_factory):
+    """Networks of a run of one process that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("whole")
+    (training,) = start(workdir, 40, processes=1)
+    assert training.finish() == 0
+    return networks_of(workdir)
+
+
+def test_one_is_told_to_end_and_all_save_and_end_well(start, whole_run, tmp_path):
+    first, second = start(tmp_path, MANY_STEPS, save_every=10, validation_fraction=0.3)
+    first.wait_until(lambda: bool(saved_steps(tmp_path)))
+    second.process.send_signal(signal.SIGTERM)
+    assert (first.finish(60), second.finish(60)) == (0, 0)
+    assert "told to end" in first.log.read_text()
+    assert "told to end" not in second.log.read_text()  # one of them speaks for all
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_is_killed_and_the_others_end_soon_then_a_restart_goes_on(
+    start, whole_run, tmp_path, victim
+):
+    trainings = start(tmp_path, MANY_STEPS, save_every=10, keep=10**6)
+    trainings[0].wait_until(lambda: 20 in saved_steps(tmp_path))
+    killed, survivor = trainings[victim], trainings[1 - victim]
+    killed.process.kill()
+    started = time.monotonic()
+    assert survivor.finish(60) != 0
+    assert time.monotonic() - started < PEER_SECONDS
+
+    # In one process instead of two, from a checkpoint before the killing.
+    for step in saved_steps(tmp_path):
+        if step > 20:
+            shutil.rmtree(tmp_path / "checkpoints" / str(step))
+    (restarted,) = start(tmp_path, 40, processes=1)
+    assert restarted.finish() == 0
+    assert "goes on after step 20" in restarted.log.read_text()
+    np.testing.assert_allclose(networks_of(tmp_path), whole_run, atol=1e-5)
+
+
+def test_bad_input_ends_all_with_its_code(start, tmp_path):
+    trainings = start(tmp_path, 10, validation_fraction=2.0)
+    assert [training.finish() for training in trainings] == [2, 2]
