@@ -98,6 +98,6 @@ def paint_brow(patch: Patch, face: Face, brow: Brow) -> None:
     off = brow.line.distance(places, part.y)
     hairs = np.sin(t * 46 - off * 190)
     distance = np.abs(off) - brow.thickness.height(places) * (0.98 + 0.10 * hairs)
-    mask = part.inside(distance, 0.010) * (0.50 + 0.40 * smoothstep(-1.15, -0.65, t))
+    mask = part.inside(distance, 0.010) * (0.60 + 0.37 * smoothstep(-1.15, -0.65, t))
     tone = 1.02 + 0.08 * hairs
     part.over(mask, [c * tone for c in shape.colour])

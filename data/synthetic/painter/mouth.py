@@ -101,7 +101,7 @@ def _paint_inside(part: Patch, face: Face, t: Plane, lines: _Lines, mask: Plane)
     tone = (1 - 0.07 * ridge(np.sin(x * (np.pi / _TOOTH)), 0.22)) * (
         1 - 0.42 * smoothstep(0.35, 1.0, np.abs(t))
     )
-    bare = mask * (1 - 0.5 * mouth.round)
+    bare = mask * (1 - 0.85 * mouth.round)
     lower = part.inside(mouth.lower_teeth - curve - y) * bare
     part.over(lower * 0.9, (0.84 * tone, 0.81 * tone, 0.76 * tone))
     to_edge = y - mouth.upper_teeth + curve
