@@ -237,8 +237,8 @@ def _animate(flags: argparse.Namespace) -> None:
     check(job)
     enable_compilation_cache()
     if not flags.quiet and job.emotion_video is None:
-        what = f"--emotion {flags.emotion} needs" if flags.emotion else "without"
-        print(f"note: {what} --driving_video; the face stays neutral", file=sys.stderr)
+        wanted = f"--emotion {flags.emotion}" if flags.emotion else "an emotion"
+        print(f"note: {wanted} needs a --driving_video; the face stays neutral", file=sys.stderr)
     animator = Animator.from_checkpoint(
         flags.checkpoint,
         emotion=job.emotion_video is not None,
