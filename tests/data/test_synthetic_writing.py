@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from data.builder import Packing
 from data.parallel import run_parallel
 from data.synthetic import writer
 from data.synthetic.__main__ import main
@@ -16,10 +16,12 @@ from data.synthetic.clip import record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import SyntheticFolder
 from data.synthetic.script import Take, takes_of
+from data.synthetic.synthetic_dataset_builder import Builder
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import KINDS, decode_frame
 from eamm_jax.input_pipeline.examples import ClipReader, PairReader
 from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_audio
 
 pytestmark = pytest.mark.skipif(
@@ -67,7 +69,8 @@ def test_the_truth_belongs_to_the_frames(root):
     at = Path("s00000", NAMES[1])
     frames = sorted((root / "fomm_crop" / at).iterdir(), key=lambda p: int(p.stem))
     assert [p.name for p in frames] == [f"{n}.png" for n in range(clip.num_frames)]
-    np.testing.assert_array_equal(np.asarray(Image.open(frames[7])), clip.frame(7, SIZE))
+    frame = decode_frame(frames[7].read_bytes())
+    np.testing.assert_array_equal(frame, clip.frame(7, SIZE))
 
     def track(folder: str) -> np.ndarray:
         return np.load(root / folder / f"{at}.npy", allow_pickle=False)
@@ -210,10 +213,6 @@ def test_a_full_disk_is_told_in_words(monkeypatch, tmp_path):
 
 
 def test_packed_is_what_was_written(root, tmp_path):
-    from data.builder import Packing
-    from data.synthetic.synthetic_dataset_builder import Builder
-    from eamm_jax.input_pipeline.sources import Source, open_folder
-
     assert Builder.name == "synthetic"
     packing = Packing(str(root), workers=1)
     Builder(data_dir=str(tmp_path), packing=packing).download_and_prepare()
