@@ -46,6 +46,9 @@ OBJECTIVES: dict[str, type[Objective[Any, Any]]] = {
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
+VGG_REDUCTION = 16
+"""How much smaller than the image VGG-19's last features are."""
+
 HOW_TO_GET_VGG = (
     "the perceptual loss needs VGG-19: fetch torchvision's vgg19-dcbb9e9d.pth from "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, convert it with "
@@ -64,7 +67,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     Raises:
         UserError: a field has a value that is not allowed.
     """
-    check_config(config)
+    check_config(config, model_config)
     networks = build(model_config, DTYPES[config.dtype])
     objective = OBJECTIVES[config.stage](config, model_config)
     opponents = (objective.adversary,) if objective.adversary else ()
@@ -183,8 +186,12 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     )
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
     """Refuses values of fields that would fail later, or quietly do something else.
+
+    Args:
+        config: one of `configs/`.
+        model_config: the networks.
 
     Raises:
         UserError: the first such field, what is allowed and what was given.
@@ -208,6 +215,19 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(f"--config.accumulate is {config.accumulate}; it must be at least 1")
     if not config.learning_rate > 0:
         raise UserError(f"--config.learning_rate is {config.learning_rate}; it must be above 0")
+    if config.get("perceptual") == "vgg":
+        smallest = int(model_config.image_size * min(config.scales))
+        if smallest < VGG_REDUCTION:
+            raise UserError(
+                f"--config.scales go down to {smallest}x{smallest} pixels; VGG-19 needs "
+                f"{VGG_REDUCTION}x{VGG_REDUCTION} (or set --config.perceptual=pyramid)"
+            )
+    blocks = model_config.discriminator_blocks
+    if config.get("gan") and len(config.feature_matching_weights) != blocks:
+        raise UserError(
+            f"--config.feature_matching_weights are {len(config.feature_matching_weights)}; the "
+            f"discriminator has {blocks} blocks"
+        )
 
 
 def check_given(objective: Objective[Any, Any], given: Mapping[str, PyTree]) -> None:
@@ -262,9 +282,6 @@ def _initial_variables(
 def check_shapes(name: str, given: PyTree, expected: PyTree) -> None:
     """Compares given variables with what a network expects.
 
-    A converted emotion network holds every published head; those that the configured one
-    does not use are left alone.
-
     Raises:
         UserError: the first array that is missing, left over or misshapen, by its path.
     """
@@ -277,8 +294,7 @@ def check_shapes(name: str, given: PyTree, expected: PyTree) -> None:
         }
 
     have, want = by_path(given), by_path(expected)
-    left_over = set() if name == "emo_detector" else have.keys() - want.keys()
-    for path in sorted(want.keys() | left_over):
+    for path in sorted(have.keys() | want.keys()):
         if have.get(path) != want.get(path):
             raise UserError(
                 f"the given {name} does not fit the configured networks: {path} has shape "

@@ -44,10 +44,10 @@ def parse(monkeypatch):
 def test_each_stage_has_a_published_and_a_tiny_configuration(stage):
     config = get_config(stage)
     assert config.stage == stage
-    check_config(config)
+    check_config(config, published())
     assert model_config(config) == published()
     small = get_config(stage, "tiny")
-    check_config(small)
+    check_config(small, tiny())
     assert model_config(small) == tiny()
     assert set(small) == set(config)
 
@@ -111,11 +111,14 @@ def test_variants_are_joined_by_commas():
         ("accumulate", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
         ("model", "huge", "published, tiny"),
+        ("perceptual", "vgg", "8x8 pixels; VGG-19 needs 16x16"),
+        ("feature_matching_weights", (1.0,), "the discriminator has 2 blocks"),
     ],
 )
 def test_wrong_values_are_answered_with_what_is_allowed(field, value, words):
-    config = get_config("stage0", "tiny")
-    config[field] = value
+    config = get_config("stage0", "tiny,gan")
+    with config.ignore_type():
+        config[field] = value
     with pytest.raises(UserError, match=words) as caught:
         make_stage(config, model_config(config))
     assert "\n" not in str(caught.value)
