@@ -108,7 +108,8 @@ class Meter:
         if self._waiting_for is None:
             return
         step, self._waiting_for = self._waiting_for, None
-        values = {name: float(value) for name, value in to_host(step.metrics).items()}
+        metrics = to_host(step.metrics)
+        values = {name: float(metrics[name]) for name in sorted(metrics, key=_loss_first)}
         if not values.pop("finite"):
             self._note_bad(step, values)
             return
@@ -142,7 +143,6 @@ class Meter:
             name: total if name in _NOT_AVERAGED else total / self._finite_steps
             for name, total in self._sums.items()
         }
-        values = {name: values[name] for name in sorted(values, key=_loss_first)}
         values |= {
             "examples_per_second": self._steps * self._batch_size / seconds,
             "frames_per_second": self._frames / seconds,
