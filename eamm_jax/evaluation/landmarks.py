@@ -1,0 +1,150 @@
+"""Metrics of landmarks: distances, the opening of the mouth, its timing, jitter; and regions.
+
+Landmarks are the 68 of dlib, (x, y) in [-1, 1] of the frame. Distances are given in pixels of
+a frame of 256x256, whatever the size of the frames, since that is the size the published
+tables were measured at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64
+
+Track = Float[np.ndarray, "t 68 2"]
+"""Landmarks of each frame."""
+
+PIXELS = 128.0
+"""Pixels of a frame of 256x256 to a unit of coordinates."""
+
+JAW, BROWS, NOSE = slice(0, 17), slice(17, 27), slice(27, 36)
+EYES, MOUTH, FACE = slice(36, 48), slice(48, 68), slice(0, 68)
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+"""Left and right in the picture."""
+
+_OUTER_CORNERS = (36, 45)
+_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+
+_MOUTH_MARGIN = 0.25
+_EYE_MARGIN = 0.40
+"""How far a region goes beyond its landmarks, as a share of their width."""
+
+
+def landmark_distance(
+    found: Track, truth: Track, points: slice = FACE
+) -> Float64[np.ndarray, " t"]:
+    """Landmark distance of each frame: M-LMD for `MOUTH`, F-LMD for `FACE`.
+
+    Both sets are centred on their mean, so that a face (or a mouth) that is somewhere else
+    but has the right shape is right; then the mean distance of corresponding points.
+
+    Returns:
+        Pixels of a 256x256 frame.
+    """
+    first, second = (track[:, points].astype(np.float64) for track in (found, truth))
+    centred = [track - track.mean(axis=1, keepdims=True) for track in (first, second)]
+    return PIXELS * np.linalg.norm(centred[0] - centred[1], axis=-1).mean(axis=-1)
+
+
+def mouth_opening(track: Track) -> Float64[np.ndarray, " t"]:
+    """Gap between the lips in each frame, in distances between the outer corners of the eyes.
+
+    The mean over the three pairs of landmarks that face each other inside the lips.
+    """
+    track = track.astype(np.float64)
+    upper, lower = np.array(_INNER_LIPS).T
+    gap = np.linalg.norm(track[:, upper] - track[:, lower], axis=-1).mean(axis=-1)
+    left, right = _OUTER_CORNERS
+    return gap / np.linalg.norm(track[:, left] - track[:, right], axis=-1)
+
+
+class Timing(NamedTuple):
+    """How the movement of a mouth follows the true one.
+
+    Attributes:
+        correlation: Pearson's, frame by frame.
+        best: the largest correlation within the allowed lags.
+        lag: frames by which the movement must be put earlier to reach it; positive is late.
+    """
+
+    correlation: float
+    best: float
+    lag: int
+
+
+def correlation(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"]) -> float:
+    """Pearson's correlation; 0 where one of the two does not change at all."""
+    a, b = (x.astype(np.float64) - x.mean(dtype=np.float64) for x in (found, truth))
+    scale = np.sqrt((a @ a) * (b @ b))
+    # Below this it is rounding that varies.
+    return float(a @ b / scale) if scale > 1e-12 * len(a) else 0.0
+
+
+def timing(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"], max_lag: int) -> Timing:
+    """Correlation of a track with the true one, at lag 0 and at the best lag.
+
+    Args:
+        found: one number a frame, such as `mouth_opening`.
+        truth: the same of the true frames.
+        max_lag: frames; of clips shorter than three times this, a third of the clip.
+
+    Raises:
+        ValueError: the tracks differ in length, or are shorter than three frames.
+    """
+    if found.shape != truth.shape or len(found) < 3:
+        raise ValueError(f"tracks of shapes {found.shape} and {truth.shape} have no correlation")
+    max_lag = min(max_lag, len(found) // 3)
+    at_lag = {
+        lag: correlation(found[max(lag, 0) : len(found) + min(lag, 0)], _shifted(truth, lag))
+        for lag in range(-max_lag, max_lag + 1)
+    }
+    # Of equals the one that is nearest to no lag at all.
+    best = max(at_lag, key=lambda lag: (at_lag[lag], -abs(lag)))
+    return Timing(at_lag[0], at_lag[best], best)
+
+
+def _shifted(truth: np.ndarray, lag: int) -> np.ndarray:
+    """What the frames from `lag` on should have shown, if they are late by `lag`."""
+    return truth[max(-lag, 0) : len(truth) - max(lag, 0)]
+
+
+def jitter(track: Track) -> float:
+    """Mean length of the landmarks' second difference in time.
+
+    A steady movement counts 0. Talking faces do not move steadily: compare with the value of
+    the true frames, seen by the same reader.
+
+    Returns:
+        Pixels of a 256x256 frame; 0 for fewer than three frames.
+    """
+    if len(track) < 3:
+        return 0.0
+    second = np.diff(track.astype(np.float64), 2, axis=0)
+    return float(PIXELS * np.linalg.norm(second, axis=-1).mean())
+
+
+def mouth_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h w"]:
+    """Pixels of the mouth and a quarter of its width around it."""
+    return _box(track[:, MOUTH], _MOUTH_MARGIN, height, width)
+
+
+def eyes_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h w"]:
+    """Pixels of the two eyes with lids, each with two fifths of its width around it."""
+    left, right = (_box(track[:, eye], _EYE_MARGIN, height, width) for eye in (LEFT_EYE, RIGHT_EYE))
+    return left | right
+
+
+def _box(
+    points: Float[np.ndarray, "t n 2"], margin: float, height: int, width: int
+) -> Bool[np.ndarray, "t h w"]:
+    """Pixels whose centres lie in the upright box around some points, enlarged."""
+    low, high = points.min(axis=1), points.max(axis=1)
+    around = margin * (high - low)[:, :1]
+    low, high = low - around, high + around
+    inside = []
+    for axis, size in ((1, height), (0, width)):
+        centres = (2 * np.arange(size) + 1) / size - 1
+        inside.append((centres >= low[:, axis, None]) & (centres <= high[:, axis, None]))
+    rows, columns = inside
+    return rows[:, :, None] & columns[:, None, :]

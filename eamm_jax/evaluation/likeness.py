@@ -1,0 +1,123 @@
+"""Identity drift: how far the looks of a frame are from those of the portrait.
+
+No network is asked who it is. The parts of a face that neither speech nor emotion moves much,
+the cheeks, the nose and what lies between and beside them, are laid over each other by a
+similarity transform of steady landmarks; then colours are compared, in CIELAB after a blur
+that leaves skin tone, shading, glasses and the shapes of features, but forgives a misfit of a
+pixel. The unit is CIE 1976's colour difference: 2.3 is just noticeable (Mahy et al. 1994).
+Turning heads change their shading, so the true frames do not score 0: compare with them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Shaped
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from eamm_jax.evaluation.landmarks import EYES, MOUTH, Track
+from eamm_jax.evaluation.pictures import as_floats
+
+STEADY = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
+"""Landmarks that follow the head: bridge and base of the nose, corners of the eyes."""
+
+_OUTLINE = (0, 1, 2, 3, 4, 12, 13, 14, 15, 16, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17)
+"""Around the part of the face that is compared: its sides down to the mouth, and the brows."""
+
+_BLUR = 1 / 64  # of the side of the frame, as the deviation of a gaussian
+_MOUTH_MARGIN, _EYE_MARGIN = 0.2, 0.15  # of the width of the box that is left out
+
+# sRGB to CIE XYZ relative to white D65 (IEC 61966-2-1), and CIELAB's constants.
+_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_WHITE = _TO_XYZ.sum(axis=1)
+_DELTA = 6 / 29
+
+
+def cielab(rgb: Float64[np.ndarray, "*shape 3"]) -> Float64[np.ndarray, "*shape 3"]:
+    """CIELAB (L*, a*, b*) of sRGB colours in [0, 1]."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ _TO_XYZ.T / _WHITE
+    x, y, z = np.moveaxis(
+        np.where(xyz > _DELTA**3, np.cbrt(xyz), xyz / (3 * _DELTA**2) + 4 / 29), -1, 0
+    )
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def similarity(
+    source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]
+) -> Float64[np.ndarray, "2 3"]:
+    """The rotation, scaling and shift that takes points nearest to others (least squares).
+
+    Returns:
+        The matrix that acts on (x, y, 1).
+    """
+    p, q = (points.astype(np.float64) @ np.array([1, 1j]) for points in (source, target))
+    centred = p - p.mean()
+    # In complex numbers it is q = a p + b.
+    a = np.vdot(centred, q) / np.vdot(centred, centred).real
+    b = q.mean() - a * p.mean()
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def compared_region(
+    landmarks: Float[np.ndarray, "68 2"], height: int, width: int
+) -> Bool[np.ndarray, "h w"]:
+    """The part of a portrait that is compared: its face without mouth, eyes and brows."""
+    pixels = (landmarks.astype(np.float64) + 1) * np.array([width, height]) / 2
+    canvas = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    draw.polygon([tuple(point) for point in pixels[list(_OUTLINE)] - 0.5], fill=1)
+    left_half, right_half = slice(17, 22), slice(22, 27)
+    for parts, margin in (
+        ((pixels[MOUTH],), _MOUTH_MARGIN),
+        ((pixels[left_half], pixels[EYES][:6]), _EYE_MARGIN),
+        ((pixels[right_half], pixels[EYES][6:]), _EYE_MARGIN),
+    ):
+        points = np.concatenate(parts)
+        low, high = points.min(axis=0), points.max(axis=0)
+        around = margin * (high - low)[0]
+        draw.rectangle([*(low - around - 0.5), *(high + around - 0.5)], fill=0)
+    return np.asarray(canvas)
+
+
+def identity_drift(
+    portrait: Shaped[np.ndarray, "h w 3"],
+    portrait_landmarks: Float[np.ndarray, "68 2"],
+    frames: Shaped[np.ndarray, "t h w 3"],
+    landmarks: Track,
+) -> Float64[np.ndarray, " t"]:
+    """Mean colour difference of each frame from the portrait (see the module).
+
+    Args:
+        portrait: uint8, or floats in [0, 1].
+        portrait_landmarks: of the portrait.
+        frames: like the portrait.
+        landmarks: of the frames.
+
+    Returns:
+        CIE 1976 colour differences; 0 where the portrait shows nothing to compare.
+    """
+    height, width = portrait.shape[:2]
+    region = compared_region(portrait_landmarks, height, width)
+    if not region.any():
+        return np.zeros(len(frames))
+    rows, columns = np.nonzero(region)
+    places = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1])
+    expected = cielab(_blurred(portrait)[region])
+    steady = list(STEADY)
+    drift = []
+    for frame, points in zip(frames, landmarks, strict=True):
+        matrix = similarity(portrait_landmarks[steady], points[steady])
+        x, y = matrix[:, :2] @ places + matrix[:, 2:]
+        at = np.stack([((y + 1) * height - 1) / 2, ((x + 1) * width - 1) / 2])
+        found = [
+            ndimage.map_coordinates(channel, at, order=1, mode="nearest")
+            for channel in np.moveaxis(_blurred(frame), -1, 0)
+        ]
+        drift.append(np.linalg.norm(cielab(np.stack(found, -1)) - expected, axis=-1).mean())
+    return np.array(drift)
+
+
+def _blurred(frame: Shaped[np.ndarray, "h w 3"]) -> Float64[np.ndarray, "h w 3"]:
+    sigma = _BLUR * frame.shape[0]
+    return ndimage.gaussian_filter(as_floats(frame), sigma, axes=(0, 1))

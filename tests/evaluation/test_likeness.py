@@ -1,0 +1,122 @@
+"""Identity drift: colours, alignment, and what it forgives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from eamm_jax.evaluation import likeness
+from eamm_jax.evaluation.landmarks import BROWS, EYES, JAW, MOUTH, NOSE
+
+SIZE = 96
+
+
+def template() -> np.ndarray:
+    """Landmarks of a plain face."""
+    points = np.zeros((68, 2))
+    angles = np.linspace(np.pi, 0, 17)
+    points[JAW] = np.stack([0.6 * np.cos(angles), 0.1 + 0.6 * np.sin(angles)], -1)
+    points[BROWS, 0] = [*np.linspace(-0.5, -0.1, 5), *np.linspace(0.1, 0.5, 5)]
+    points[BROWS, 1] = -0.35
+    points[NOSE] = [*((0, y) for y in (-0.2, -0.1, 0, 0.1)), *((x / 10, 0.2) for x in range(-2, 3))]
+    eye = np.array(
+        [(-0.1, 0), (-0.04, -0.04), (0.04, -0.04), (0.1, 0), (0.04, 0.04), (-0.04, 0.04)]
+    )
+    points[EYES] = np.concatenate([eye + [-0.3, -0.2], eye + [0.3, -0.2]])
+    around = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    points[MOUTH] = np.stack([0.25 * np.cos(around), 0.42 + 0.08 * np.sin(around)], -1)
+    return points
+
+
+@pytest.fixture
+def portrait(rng) -> np.ndarray:
+    """Smooth spots of colour on skin."""
+    spots = ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE, 3)), (8, 8, 0))
+    return np.clip([0.8, 0.6, 0.5] + 0.1 * spots / spots.std(), 0, 1)
+
+
+def moved(picture: np.ndarray, points: np.ndarray, matrix: np.ndarray):
+    """A picture and its landmarks after a similarity transform of coordinates."""
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    line = (2 * np.arange(SIZE) + 1) / SIZE - 1
+    x, y = np.tensordot(inverse, np.stack([*np.meshgrid(line, line), np.ones((SIZE, SIZE))]), 1)
+    at = [((y + 1) * SIZE - 1) / 2, ((x + 1) * SIZE - 1) / 2]
+    channels = [
+        ndimage.map_coordinates(picture[..., c], at, order=1, mode="nearest") for c in range(3)
+    ]
+    return np.stack(channels, -1), points @ matrix[:, :2].T + matrix[:, 2]
+
+
+TURN = np.array([[0.97, -0.12, 0.05], [0.12, 0.97, -0.03]])
+
+
+def test_cielab_is_that_of_scikit_image():
+    colours = np.array([[0.2, 0.5, 0.8], [1, 1, 1], [0, 0, 0], [0.02, 0.9, 0.1]])
+    # skimage.color.rgb2lab, version 0.26, whose white is rounded otherwise.
+    expected = [[52.2520606, 2.77602273, -46.2857139], [100, 0, 0], [0, 0, 0],
+                [79.8510308, -78.8777674, 74.0114416]]  # fmt: skip
+    np.testing.assert_allclose(likeness.cielab(colours), expected, atol=0.02)
+
+
+def test_similarity_is_found_and_is_the_best(rng):
+    points = rng.normal(size=(11, 2))
+    np.testing.assert_allclose(
+        likeness.similarity(points, points @ TURN[:, :2].T + TURN[:, 2]), TURN, atol=1e-12
+    )
+    target = rng.normal(size=(11, 2))
+    matrix = likeness.similarity(points, target)
+
+    def misfit(m):
+        return ((points @ m[:, :2].T + m[:, 2] - target) ** 2).sum()
+
+    for change in ([[1, 0, 0], [0, 1, 0]], [[0, -1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 0]]):
+        for step in (0.01, -0.01):
+            assert misfit(matrix + step * np.array(change)) > misfit(matrix)
+
+
+def test_a_moved_head_is_the_same_person(portrait):
+    points = template()
+    frame, frame_points = moved(portrait, points, TURN)
+    drift = likeness.identity_drift(
+        portrait, points, np.stack([portrait, frame]), np.stack([points, frame_points])
+    )
+    assert drift[0] == pytest.approx(0, abs=1e-9)
+    assert drift[1] < 0.5
+    unaligned = likeness.identity_drift(portrait, points, frame[None], points[None])
+    assert unaligned[0] > 4 * drift[1]
+
+
+def test_mouth_eyes_brows_and_surroundings_do_not_count(portrait):
+    points = template()
+    region = likeness.compared_region(points, SIZE, SIZE)
+    line = (2 * np.arange(SIZE) + 1) / SIZE - 1
+    x, y = np.meshgrid(line, line)
+
+    def at(px, py):
+        return region[np.abs(y - py).argmin(axis=0)[0], np.abs(x - px).argmin(axis=1)[0]]
+
+    assert at(-0.35, 0.1)  # a cheek
+    assert at(0.35, 0.1)
+    assert at(0.0, 0.0)  # the nose
+    assert not at(0.0, 0.42)
+    assert not at(-0.3, -0.2)
+    assert not at(0.3, -0.35)
+    assert not at(0.0, 0.65)  # the chin
+    assert not at(-0.9, 0.0)
+    # What happens well inside the mouth is not seen through the blur either.
+    talking = portrait.copy()
+    talking[(np.abs(x) < 0.25) & (np.abs(y - 0.42) < 0.06)] = 0
+    found = likeness.identity_drift(portrait, points, talking[None], points[None])
+    assert found[0] < 0.1
+
+
+def test_another_colour_of_skin_is_drift(portrait):
+    points = template()
+    even = np.full((SIZE, SIZE, 3), [0.8, 0.6, 0.5])
+    darker = np.full((SIZE, SIZE, 3), [0.5, 0.35, 0.3])
+    found = likeness.identity_drift(even, points, darker[None], points[None])
+    expected = np.linalg.norm(likeness.cielab(even[0, 0]) - likeness.cielab(darker[0, 0]))
+    assert found[0] == pytest.approx(expected)
+    nobody = likeness.identity_drift(even, points + 5, darker[None], points[None])
+    assert nobody[0] == 0
