@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -315,9 +315,10 @@ def _write_whole(path: Path, text: str) -> None:
 def _pack_with_processes(missing: list[Shard], shards: list[Shard], workers: int) -> None:
     total = sum(len(shard.names) for shard in shards)
     done = total - sum(len(shard.names) for shard in missing)
-    with progress_bar("packing") as progress:
+    packing = closing(run_parallel(pack_shard, missing, workers))
+    with progress_bar("packing") as progress, packing as packed:
         task = progress.add_task("packing", total=total, completed=done)
-        for shard, _ in run_parallel(pack_shard, missing, workers):
+        for shard, _ in packed:
             progress.advance(task, len(shard.names))
 
 

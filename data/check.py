@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -134,9 +135,10 @@ def audit(
     tasks = [names[n : n + CLIPS_A_TASK] for n in range(0, len(names), CLIPS_A_TASK)]
     good: list[ClipName] = []
     sizes: Counter[int] = Counter()
-    with progress_bar("checking") as progress:
+    checking = closing(run_parallel(job, tasks, workers))
+    with progress_bar("checking") as progress, checking as checked:
         bar = progress.add_task("checking", total=len(names))
-        for task, reports in run_parallel(job, tasks, workers):
+        for task, reports in checked:
             progress.advance(bar, len(task))
             for name, report in zip(task, reports, strict=True):
                 if report.fault is None:

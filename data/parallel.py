@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ def progress_bar(description: str) -> Progress:
 
 def run_parallel(
     job: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Does a job for each item in a pool of processes.
 
     Args:
@@ -45,8 +45,9 @@ def run_parallel(
         workers: processes; with 1 (or one item) the work is done in this one.
 
     Yields:
-        Item and result, as they are finished. After a failure, or when the caller stops,
-        what was not begun is dropped and what was begun is finished.
+        Item and result, as they are finished. After a failure, or when the caller closes
+        this (`contextlib.closing`), what was not begun is dropped and what was begun is
+        finished.
     """
     if min(workers, len(items)) <= 1:
         for item in items:
@@ -55,13 +56,14 @@ def run_parallel(
     # Not forked: libraries with threads are loaded already.
     spawn = multiprocessing.get_context("spawn")
     count = min(workers, len(items))
-    with ProcessPoolExecutor(count, mp_context=spawn, initializer=_leave_interrupts) as pool:
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_leave_interrupts)
+    try:
         futures = {pool.submit(job, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        # Said once: leaving the pool as a context would take the cancelling back.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_interrupts() -> None:

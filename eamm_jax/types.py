@@ -42,11 +42,20 @@ class Clips(NamedTuple):
     emotion: Array | np.ndarray  # (b,) int32 index into EMOTIONS; -1 where unlabelled
 
 
+class FaceTruth(NamedTuple):
+    """What is known of a drawn face, where keypoints are guided by it."""
+
+    points: Array | np.ndarray  # (b, 70, 2) dlib's 68 landmarks, then the pupils
+    pose: Array | np.ndarray  # (b, 6)
+
+
 class Pairs(NamedTuple):
     """A batch of two frames of one video each (stage 0); images as in `Clips`."""
 
     source: Array | np.ndarray  # (b, h, w, 3)
     driving: Array | np.ndarray  # (b, h, w, 3)
+    source_truth: FaceTruth | None = None
+    driving_truth: FaceTruth | None = None
 
 
 class Keypoints(NamedTuple):

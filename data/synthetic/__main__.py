@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from eamm_jax.cli._run import run
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 
 SIZES = range(64, 513)
@@ -40,6 +42,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         "neutral, which has one level, has three times as many",
     )
     parser.add_argument(
+        "--emotions",
+        default=",".join(EMOTIONS),
+        help="which are recorded, joined by commas (default: all)",
+    )
+    parser.add_argument(
+        "--stills",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw an album of N unrelated frames of each person instead of clips: for stage 0, "
+        "many people are worth more than much of each",
+    )
+    parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once"
     )
     flags = parser.parse_args(argv)
@@ -52,10 +67,17 @@ def _draw(flags: argparse.Namespace) -> None:
         ("seed", 0),
         ("first_identity", 0),
         ("takes", 1),
+        ("stills", 0),
         ("workers", 1),
     ):
         if getattr(flags, name) < low:
             raise UserError(f"--{name} is {getattr(flags, name)}; it must be at least {low}")
+    emotions = tuple(flags.emotions.split(","))
+    unknown = [emotion for emotion in emotions if emotion not in EMOTIONS]
+    if unknown:
+        raise UserError(
+            f"--emotions names {unknown[0]!r}; choose from {', '.join(EMOTIONS)}, joined by commas"
+        )
     if flags.size not in SIZES:
         raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
     from eamm_jax.io import speech
@@ -66,18 +88,20 @@ def _draw(flags: argparse.Namespace) -> None:
     from data.synthetic import writer
 
     root = Path(flags.output)
-    recipe = writer.Recipe(flags.seed, flags.size, flags.takes)
+    recipe = writer.Recipe(flags.seed, flags.size, flags.takes, emotions, flags.stills)
     writer.begin(root, recipe)
     numbers = range(flags.first_identity, flags.first_identity + flags.identities)
     jobs = writer.plan(root, recipe, numbers)
     missing = [job for job in jobs if not job.frames.is_dir()]
     frames = 0
-    with progress_bar("drawing") as progress:
+    drawing = closing(run_parallel(writer.write, missing, flags.workers))
+    with progress_bar("drawing") as progress, drawing as written:
         task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
-        for _, count in run_parallel(writer.write_clip, missing, flags.workers):
+        for _, count in written:
             frames += count
             progress.advance(task)
-    print(f"{root}: {len(jobs)} clips of {flags.identities} people, {frames} frames drawn now")
+    what = "albums" if flags.stills else "clips"
+    print(f"{root}: {len(jobs)} {what} of {flags.identities} people, {frames} frames drawn now")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,11 @@ class Clip:
 
     def frame(self, n: int, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """Draws frame `n` with `size` rows and columns."""
-        return _portrait(self.person.identity, size).draw_face(self.cameras[n], self.faces[n])
+        return self.draw(self.cameras[n], self.faces[n], size)
+
+    def draw(self, camera: Camera, face: Face, size: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Draws the person with a face and a camera."""
+        return _portrait(self.person.identity, size).draw_face(camera, face)
 
     def frames(self, size: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Draws all frames."""
@@ -82,6 +86,12 @@ class Clip:
         """The 68 landmarks of each frame, (x, y) in [-1, 1]."""
         return np.stack(
             [landmarks.landmarks(*pair) for pair in zip(self.faces, self.cameras, strict=True)]
+        )
+
+    def pupils(self) -> Float32[np.ndarray, "t 2 2"]:
+        """The pupils of each frame, in the units of the landmarks."""
+        return np.stack(
+            [landmarks.pupils(*pair) for pair in zip(self.faces, self.cameras, strict=True)]
         )
 
     def mouth_opening(self) -> Float32[np.ndarray, " t"]:

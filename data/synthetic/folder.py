@@ -72,7 +72,11 @@ class SyntheticFolder:
         """Clip number `index` as the input pipeline wants it; frames are drawn one by one."""
         clip = self[index]
         return clips.Clip(
-            clip.num_frames, partial(_encoded_frame, clip, self._size), clip.pose(), clip.mfcc()
+            clip.num_frames,
+            partial(_encoded_frame, clip, self._size),
+            clip.pose(),
+            clip.mfcc(),
+            np.concatenate([clip.landmarks(), clip.pupils()], axis=1),
         )
 
 

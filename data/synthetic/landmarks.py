@@ -100,3 +100,9 @@ def landmarks(face: Face, camera: Camera) -> Float32[np.ndarray, "68 2"]:
     """Landmarks in picture coordinates, (x, y) in [-1, 1]."""
     x, y, z = points(face).T
     return np.stack(camera.project(x, y, z), -1).astype(np.float32)
+
+
+def pupils(face: Face, camera: Camera) -> Float32[np.ndarray, "2 2"]:
+    """Where the pupils are in the picture, lids open or not, in the units of `landmarks`."""
+    x, y = np.array([eye.iris for eye in face.eyes]).T
+    return np.stack(camera.project(x, y, face.depth(x, y)), -1).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +35,13 @@ class Take:
         return self.number, EMOTIONS.index(self.emotion), self.level, self.take
 
 
-def takes_of(number: int, takes: int) -> list[Take]:
+def takes_of(number: int, takes: int, emotions: Sequence[str] = EMOTIONS) -> list[Take]:
     """All recordings of a person: each emotion at each level, `takes` times.
 
     Neutral has level 1 only, and three times as many takes.
     """
     result = []
-    for emotion in EMOTIONS:
+    for emotion in emotions:
         neutral = emotion == "neutral"
         for level in (1,) if neutral else tuple(LEVEL_STRENGTH):
             count = takes * len(LEVEL_STRENGTH) if neutral else takes

@@ -4,11 +4,14 @@
 <root>/fomm_pose_crop/<identity>/<clip>.npy      poses, (t, 7)
 <root>/MFCC/<identity>/<clip>.npy                what each frame hears, (t, 28, 13)
 <root>/landmarks/<identity>/<clip>.npy           68 landmarks, (t, 68, 2), within [-1, 1]
+<root>/pupils/<identity>/<clip>.npy              pupils, (t, 2, 2), in the same units
 <root>/mouth/<identity>/<clip>.npy               gap between the lips, (t,), half frames
 <root>/controls/<identity>/<clip>.npy            the face's controls, (t, controls)
 <root>/sound/<identity>/<clip>.wav               16 kHz, mono
 <root>/facts/<identity>/<clip>.json              emotion, level, strength, text, phonemes, ...
 <root>/synthetic.json                            what the whole was made from
+
+Of an album (`data.synthetic.album`) there is no sound; its rows belong to unrelated frames.
 
 The folder of frames appears last, by renaming, so that a clip with frames has everything.
 """
@@ -20,27 +23,34 @@ import json
 import os
 import shutil
 import wave
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.synthetic import cast
+from data.synthetic import album, cast
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import encode_png
 from data.synthetic.script import Take, takes_of
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.published import FRAMES_FOLDER, POSE_FOLDER, SOUND_FOLDER
+from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.input_pipeline.published import (
+    FRAMES_FOLDER,
+    LANDMARKS_FOLDER,
+    POSE_FOLDER,
+    PUPILS_FOLDER,
+    SOUND_FOLDER,
+)
 from eamm_jax.io.files import cannot_write
 
-FORMAT = 1
+FORMAT = 2
 """Changes when the same seed no longer gives the same clips."""
 
-LANDMARKS_FOLDER, MOUTH_FOLDER, CONTROLS_FOLDER = "landmarks", "mouth", "controls"
+MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
 WAV_FOLDER, FACTS_FOLDER = "sound", "facts"
 RECIPE_FILE = "synthetic.json"
 
@@ -55,34 +65,46 @@ class Recipe:
         seed: of everything.
         size: rows and columns of the frames.
         takes: recordings of each emotion at each level.
+        emotions: those that are recorded.
+        stills: frames of each person's album, written instead of recordings; 0: no album.
     """
 
     seed: int
     size: int
     takes: int = 1
+    emotions: tuple[str, ...] = EMOTIONS
+    stills: int = 0
 
 
 @dataclass(frozen=True)
 class Job:
-    """A clip to be written: all that a worker needs to know."""
+    """A clip or an album to be written: all that a worker needs to know."""
 
     root: str
-    seed: int
-    size: int
-    take: Take
+    recipe: Recipe
+    number: int
+    take: Take | None = None
+
+    @property
+    def name(self) -> ClipName:
+        """Of the person and the clip."""
+        clip = self.take.clip_name if self.take else album.CLIP_NAME
+        return ClipName(cast.name_of(self.number), clip)
 
     @property
     def frames(self) -> Path:
-        """Where the clip's frames are when it is complete."""
-        return Path(self.root, FRAMES_FOLDER, cast.name_of(self.take.number), self.take.clip_name)
+        """Where the frames are when it is complete."""
+        return Path(self.root, FRAMES_FOLDER, *self.name)
 
 
 def plan(root: str | os.PathLike[str], recipe: Recipe, numbers: Iterable[int]) -> list[Job]:
-    """Lists the clips of some people, written or not."""
+    """Lists the clips of some people, or their albums, written or not."""
+    if recipe.stills:
+        return [Job(str(root), recipe, number) for number in numbers]
     return [
-        Job(str(root), recipe.seed, recipe.size, take)
+        Job(str(root), recipe, number, take)
         for number in numbers
-        for take in takes_of(number, recipe.takes)
+        for take in takes_of(number, recipe.takes, recipe.emotions)
     ]
 
 
@@ -92,7 +114,8 @@ def begin(root: Path, recipe: Recipe) -> None:
     Raises:
         UserError: it was made from another one, or cannot be made.
     """
-    facts = {"format": FORMAT, **asdict(recipe), "controls": [c.name.lower() for c in Control]}
+    controls = [c.name.lower() for c in Control]
+    facts = json.loads(json.dumps({"format": FORMAT, **asdict(recipe), "controls": controls}))
     path = root / RECIPE_FILE
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -116,8 +139,8 @@ def _words(recipe: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in recipe.items())
 
 
-def write_clip(job: Job) -> int:
-    """Records, draws and writes a clip.
+def write(job: Job) -> int:
+    """Records, draws and writes a clip or an album.
 
     Returns:
         The number of frames.
@@ -125,35 +148,66 @@ def write_clip(job: Job) -> int:
     Raises:
         UserError: the extra `speech` is not installed, or the disk is full.
     """
-    clip = record_clip(job.seed, job.take)
     try:
-        _write(job, clip)
+        return _write_clip(job, job.take) if job.take else _write_album(job)
     except OSError as error:
         raise cannot_write(job.frames, error) from error
-    return clip.num_frames
 
 
-def _write(job: Job, clip: Clip) -> None:
-    name, clip_name = clip.person.name, job.take.clip_name
-    root = Path(job.root)
-    for folder, array in {
+def _write_clip(job: Job, take: Take) -> int:
+    clip = record_clip(job.recipe.seed, take)
+    tracks = {
         POSE_FOLDER: clip.pose(),
         SOUND_FOLDER: clip.mfcc(),
         LANDMARKS_FOLDER: clip.landmarks(),
+        PUPILS_FOLDER: clip.pupils(),
         MOUTH_FOLDER: clip.mouth_opening(),
         CONTROLS_FOLDER: clip.acting.performance,
-    }.items():
-        path = _parent(root / folder / name / f"{clip_name}.npy")
+    }
+    wav = _parent(Path(job.root, WAV_FOLDER, job.name.identity, f"{job.name.clip}.wav"))
+    _write_whole(wav, _wav(clip.sound))
+    _write_parts(job, tracks, facts_of(clip), clip.frames(job.recipe.size))
+    return clip.num_frames
+
+
+def _write_album(job: Job) -> int:
+    stills = album.stills(job.recipe.seed, job.number, job.recipe.stills)
+    tracks = {
+        POSE_FOLDER: [still.pose for still in stills],
+        SOUND_FOLDER: [still.window for still in stills],
+        LANDMARKS_FOLDER: [still.landmarks() for still in stills],
+        PUPILS_FOLDER: [still.pupils() for still in stills],
+        MOUTH_FOLDER: [still.face.mouth.opening for still in stills],
+        CONTROLS_FOLDER: [still.face.row for still in stills],
+    }
+    facts = {
+        "emotion": [still.clip.take.emotion for still in stills],
+        "level": [still.clip.take.level for still in stills],
+        "strength": [round(float(still.strength), 4) for still in stills],
+    }
+    frames = (still.draw(job.recipe.size) for still in stills)
+    _write_parts(job, {k: np.array(v, np.float32) for k, v in tracks.items()}, facts, frames)
+    return len(stills)
+
+
+def _write_parts(
+    job: Job,
+    tracks: Mapping[str, np.ndarray],
+    facts: dict[str, Any],
+    frames: Iterable[np.ndarray],
+) -> None:
+    root, name = Path(job.root), job.name
+    for folder, array in tracks.items():
+        path = _parent(root / folder / name.identity / f"{name.clip}.npy")
         with open(f"{path}{_UNFINISHED}", "wb") as file:
             np.save(file, array, allow_pickle=False)
         os.replace(f"{path}{_UNFINISHED}", path)
-    _write_whole(_parent(root / WAV_FOLDER / name / f"{clip_name}.wav"), _wav(clip.sound))
-    facts = json.dumps(facts_of(clip), ensure_ascii=False, indent=1).encode()
-    _write_whole(_parent(root / FACTS_FOLDER / name / f"{clip_name}.json"), facts)
-    unfinished = root / _UNFINISHED / name / clip_name
+    text = json.dumps(facts, ensure_ascii=False, indent=1).encode()
+    _write_whole(_parent(root / FACTS_FOLDER / name.identity / f"{name.clip}.json"), text)
+    unfinished = root / _UNFINISHED / name.identity / name.clip
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    for n, frame in enumerate(clip.frames(job.size)):
+    for n, frame in enumerate(frames):
         (unfinished / f"{n}.png").write_bytes(encode_png(frame))
     os.replace(unfinished, _parent(job.frames))
 

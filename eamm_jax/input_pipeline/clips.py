@@ -17,13 +17,15 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, OneEuro
-from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS
+from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS, FaceTruth
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
 """Consecutive frames an example needs: the portrait, then the clip."""
 
 STORED_POSE_NUMBERS = 7
 """Numbers a frame in a pose file: the six that are used, and tz."""
+
+LANDMARKS, PUPILS = 68, 2
 
 STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
 """MFCC rows and columns a frame in a sound file: column 0, the log energy, is not used."""
@@ -55,12 +57,34 @@ class Clip:
         encoded_frame: gives the bytes of frame n's PNG; raises `BadClip`.
         pose: 3DDFA_V2 head pose of each frame, or None if it was not asked for.
         windows: MFCC windows of each frame, or None if they were not asked for.
+        points: landmarks and pupils of each frame, or None if they were not asked for.
     """
 
     num_frames: int
     encoded_frame: Callable[[int], bytes]
     pose: Float32[np.ndarray, "t 7"] | None = None
     windows: Float32[np.ndarray, "t 28 13"] | None = None
+    points: Float32[np.ndarray, "t 70 2"] | None = None
+
+    def truth(self, n: int) -> FaceTruth:
+        """What is known of the face in frame `n`.
+
+        Raises:
+            BadClip: there is not a row of finite numbers for every frame.
+        """
+        if self.pose is None or self.points is None:
+            raise ValueError("the clip was opened without its landmarks")
+        for what, track, shape in (
+            ("poses", self.pose, (STORED_POSE_NUMBERS,)),
+            ("landmarks and pupils", self.points, (LANDMARKS + PUPILS, 2)),
+        ):
+            if track.shape != (self.num_frames, *shape):
+                raise BadClip(
+                    f"its {what} have shape {track.shape}, not {(self.num_frames, *shape)}"
+                )
+            if not np.isfinite(track[n]).all():
+                raise BadClip(f"the {what} of frame {n} are not finite")
+        return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS])
 
     def motion(
         self,

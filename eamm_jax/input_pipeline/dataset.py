@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import grain
+import jax
 import numpy as np
 
 from eamm_jax.errors import UserError
@@ -82,7 +83,7 @@ class _LoadRows:
 
 
 def _stack(examples: Sequence[Clips | Pairs]) -> Clips | Pairs:
-    return type(examples[0])(*(np.stack(leaves) for leaves in zip(*examples, strict=True)))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
 class Batches:
@@ -209,6 +210,7 @@ def make_dataset(
     seed: int = 0,
     single_pass: bool = False,
     per_identity: bool = False,
+    with_truth: bool = False,
     on_bad_clip: OnBadClip = "error",
     threads: int = 4,
     workers: int = 0,
@@ -230,6 +232,7 @@ def make_dataset(
         per_identity: an epoch has one example of each identity instead of each clip, from a
             random clip of theirs, so that prolific speakers do not dominate (the parent's
             `id_sampling`, stage 0).
+        with_truth: pairs come with landmarks and pose, which the folder must hold.
         on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` takes the next
             good one and notes it in `Batches.skipped`.
         threads: batches read at once, in every worker.
@@ -262,7 +265,7 @@ def make_dataset(
     streams, lengths = [], []
     for number, source in enumerate(sources):
         kind = KINDS[source.kind]
-        folder = open_folder(source, with_motion=batch_of == "clips")
+        folder = open_folder(source, with_motion=batch_of == "clips", with_truth=with_truth)
         groups = [
             group
             for group in _grouped(folder.names, per_identity=per_identity)

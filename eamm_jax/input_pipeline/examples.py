@@ -120,7 +120,8 @@ class ExampleReader(ABC):
 class PairReader(ExampleReader):
     """Two frames of a clip, the earlier as the source (stage 0).
 
-    The two may be one and the same frame, as in the parent's training.
+    The two may be one and the same frame, as in the parent's training. Where clips are opened
+    with landmarks, the example has them.
     """
 
     def _cut(self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]) -> Pairs:
@@ -129,6 +130,8 @@ class PairReader(ExampleReader):
         return Pairs(
             source=decode_frames(clip, first, 1, self._size)[0],
             driving=decode_frames(clip, second, 1, self._size)[0],
+            source_truth=None if clip.points is None else clip.truth(first),
+            driving_truth=None if clip.points is None else clip.truth(second),
         )
 
 

@@ -3,6 +3,11 @@
 <root>/fomm_crop/<identity>/<clip>/0.png, 1.png, ...    cropped frames
 <root>/fomm_pose_crop/<identity>/<clip>.npy             (frames, 7)
 <root>/MFCC/<identity>/<clip>.npy                       (frames, 28, 13)
+
+and, where faces were drawn (`data.synthetic`) or measured, their truth:
+
+<root>/landmarks/<identity>/<clip>.npy                  (frames, 68, 2)
+<root>/pupils/<identity>/<clip>.npy                     (frames, 2, 2)
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName
 FRAMES_FOLDER = "fomm_crop"
 POSE_FOLDER = "fomm_pose_crop"
 SOUND_FOLDER = "MFCC"
+LANDMARKS_FOLDER = "landmarks"
+PUPILS_FOLDER = "pupils"
 
 
 class PublishedFolder:
@@ -34,6 +41,7 @@ class PublishedFolder:
         root: str | os.PathLike[str],
         *,
         with_motion: bool,
+        with_truth: bool = False,
         names: Sequence[ClipName] | None = None,
     ):
         """Lists the clips; opens none.
@@ -41,6 +49,7 @@ class PublishedFolder:
         Args:
             root: the folder that holds `fomm_crop`.
             with_motion: sound and pose are wanted, and their folders must exist.
+            with_truth: landmarks, pupils and pose are wanted, and their folders must exist.
             names: the clips, where they are known already; None looks for them.
 
         Raises:
@@ -48,7 +57,14 @@ class PublishedFolder:
         """
         self.root = Path(root)
         self._with_motion = with_motion
-        wanted = [FRAMES_FOLDER, POSE_FOLDER, SOUND_FOLDER] if with_motion else [FRAMES_FOLDER]
+        self._with_truth = with_truth
+        wanted = [FRAMES_FOLDER]
+        if with_motion or with_truth:
+            wanted.append(POSE_FOLDER)
+        if with_motion:
+            wanted.append(SOUND_FOLDER)
+        if with_truth:
+            wanted += [LANDMARKS_FOLDER, PUPILS_FOLDER]
         missing = [folder for folder in wanted if not (self.root / folder).is_dir()]
         if missing:
             looked_for = " and ".join(str(self.root / folder) for folder in missing)
@@ -78,10 +94,18 @@ class PublishedFolder:
         """
         name = self.names[index]
         folder = self.root / FRAMES_FOLDER / name.identity / name.clip
-        pose = windows = None
-        if self._with_motion:
-            pose = _load_track(self.root / POSE_FOLDER / name.identity / f"{name.clip}.npy")
-            windows = _load_track(self.root / SOUND_FOLDER / name.identity / f"{name.clip}.npy")
+
+        def track(kind: str) -> np.ndarray:
+            return _load_track(self.root / kind / name.identity / f"{name.clip}.npy")
+
+        pose = track(POSE_FOLDER) if self._with_motion or self._with_truth else None
+        windows = track(SOUND_FOLDER) if self._with_motion else None
+        points = None
+        if self._with_truth:
+            found = track(LANDMARKS_FOLDER), track(PUPILS_FOLDER)
+            if found[0].ndim != 3 or found[0].shape[::2] != found[1].shape[::2]:
+                raise BadClip("its landmarks and pupils do not belong together")
+            points = np.concatenate(found, axis=1)
 
         def encoded_frame(n: int) -> bytes:
             path = folder / f"{n}.png"
@@ -90,7 +114,7 @@ class PublishedFolder:
             except OSError as error:
                 raise BadClip(f"frame {n} is unreadable ({path}: {error.strerror})") from error
 
-        return Clip(_count_frames(folder), encoded_frame, pose, windows)
+        return Clip(_count_frames(folder), encoded_frame, pose, windows, points)
 
 
 def _folders(path: Path) -> list[str]:

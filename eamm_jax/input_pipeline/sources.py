@@ -73,17 +73,23 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def open_folder(source: Source, *, with_motion: bool) -> ClipFolder:
+def open_folder(source: Source, *, with_motion: bool, with_truth: bool = False) -> ClipFolder:
     """Opens a source, packed or not.
 
     Args:
         source: what to open.
         with_motion: sound and pose are wanted besides frames.
+        with_truth: landmarks, pupils and pose are wanted besides frames.
 
     Raises:
         UserError: there are no clips of this kind; says what was looked for and where.
     """
     packed = find_packed(source.path, source.kind)
+    if packed and with_truth:
+        raise UserError(
+            f"{packed} is packed, and packed data sets hold no landmarks: give the folder it was "
+            "packed from"
+        )
     if packed:
         return PackedFolder(packed, source.kind, with_motion=with_motion)
-    return PublishedFolder(source.path, with_motion=with_motion)
+    return PublishedFolder(source.path, with_motion=with_motion, with_truth=with_truth)

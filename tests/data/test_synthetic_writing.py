@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import pytest
 
 from data.builder import Packing
 from data.parallel import run_parallel
-from data.synthetic import writer
+from data.synthetic import album, writer
 from data.synthetic.__main__ import main
 from data.synthetic.clip import record_clip
 from data.synthetic.controls import Control
@@ -18,11 +21,13 @@ from data.synthetic.folder import SyntheticFolder
 from data.synthetic.script import Take, takes_of
 from data.synthetic.synthetic_dataset_builder import Builder
 from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline import make_dataset
 from eamm_jax.input_pipeline.clips import KINDS, decode_frame
 from eamm_jax.input_pipeline.examples import ClipReader, PairReader
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_audio
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra 'speech'"
@@ -34,7 +39,7 @@ NAMES = ["neutral_level_1_001", "sad_level_2_001"]
 
 
 def jobs_in(root: Path) -> list[writer.Job]:
-    return [writer.Job(str(root), SEED, SIZE, take) for take in TAKES]
+    return [writer.Job(str(root), writer.Recipe(SEED, SIZE), take.number, take) for take in TAKES]
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -46,7 +51,7 @@ def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic")
     writer.begin(folder, writer.Recipe(SEED, SIZE))
     for job in jobs_in(folder):
-        writer.write_clip(job)
+        writer.write(job)
     return folder
 
 
@@ -132,13 +137,13 @@ def test_damaged_or_unfinished_clips_are_written_again(root, tmp_path):
     shutil.rmtree(second.frames)
     (tmp_path / "MFCC" / "s00000" / f"{NAMES[1]}.npy").unlink()
     writer.begin(tmp_path, writer.Recipe(SEED, SIZE))
-    writer.write_clip(second)
+    writer.write(second)
     assert content(tmp_path) == before
 
 
 @pytest.mark.slow
 def test_bytes_do_not_depend_on_workers(root, tmp_path):
-    done = list(run_parallel(writer.write_clip, jobs_in(tmp_path)[::-1], workers=2))
+    done = list(run_parallel(writer.write, jobs_in(tmp_path)[::-1], workers=2))
     assert len(done) == 2
     expected = content(root)
     del expected["synthetic.json"]
@@ -146,7 +151,7 @@ def test_bytes_do_not_depend_on_workers(root, tmp_path):
 
 
 def test_another_recipe_is_refused(root):
-    with pytest.raises(UserError, match=r"seed 4, size 64, takes 1, not from seed 5, size 64"):
+    with pytest.raises(UserError, match=r"seed 4, size 64, takes 1.*not from seed 5, size 64"):
         writer.begin(root, writer.Recipe(5, SIZE))
     writer.begin(root, writer.Recipe(SEED, SIZE))
 
@@ -166,7 +171,7 @@ def test_more_identities_keep_those_there_are():
 def test_main_draws_what_is_missing(monkeypatch, root, tmp_path, capsys):
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     drawn = []
-    monkeypatch.setattr(writer, "write_clip", lambda job: drawn.append(job) or 7)
+    monkeypatch.setattr(writer, "write", lambda job: drawn.append(job) or 7)
     with pytest.raises(SystemExit) as end:
         main([f"--output={tmp_path}", "--identities=1", "--seed=4", "--size=64", "--workers=1"])
     assert end.value.code == 0
@@ -208,7 +213,7 @@ def test_a_full_disk_is_told_in_words(monkeypatch, tmp_path):
     monkeypatch.setattr(writer, "encode_png", full)
     job = jobs_in(tmp_path)[0]
     with pytest.raises(UserError, match="no space left on device"):
-        writer.write_clip(job)
+        writer.write(job)
     assert not job.frames.exists()
 
 
@@ -223,3 +228,96 @@ def test_packed_is_what_was_written(root, tmp_path):
     one, other = packed.open(1), plain.open(1)
     assert one.encoded_frame(3) == other.encoded_frame(3)
     np.testing.assert_array_equal(one.pose, other.pose)
+
+
+# Albums.
+
+
+@pytest.fixture(scope="module")
+def album_root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("album")
+    recipe = writer.Recipe(SEED, SIZE, stills=7)
+    writer.begin(folder, recipe)
+    (job,) = writer.plan(folder, recipe, [3])
+    assert writer.write(job) == 7
+    return folder
+
+
+def test_an_album_has_stills_of_several_moods_neutral_first(album_root):
+    facts = json.loads((album_root / "facts" / "s00003" / "stills_001.json").read_text())
+    moods = facts["emotion"]
+    assert moods[:4] == ["neutral"] * 4
+    assert len(set(moods[4:])) > 1
+    assert "neutral" not in moods[4:]
+
+
+def test_an_albums_truth_is_that_of_the_recordings(album_root):
+    found = PublishedFolder(album_root, with_motion=True, with_truth=True).open(0)
+    assert found.num_frames == 7
+    for n, still in enumerate(album.stills(SEED, 3, 7)):
+        clip, frame = still.clip, still.frame
+        truth = found.truth(n)
+        np.testing.assert_array_equal(truth.points[:68], clip.landmarks()[frame])
+        np.testing.assert_array_equal(truth.points[68:], clip.pupils()[frame])
+        np.testing.assert_array_equal(truth.pose, clip.pose()[frame, :6])
+        np.testing.assert_array_equal(found.windows[n], clip.mfcc()[frame])
+        picture = decode_frame(found.encoded_frame(n))
+        np.testing.assert_array_equal(picture, clip.frame(frame, SIZE))
+
+
+def test_pupils_lie_between_the_lids_of_open_eyes(album_root):
+    clip = record_clip(SEED, takes_of(3, 1)[0])
+    points = clip.landmarks()
+    for eye, pupil in ((slice(36, 42), 0), (slice(42, 48), 1)):
+        corners = points[:, eye][:, [0, 3], 0]
+        assert (clip.pupils()[:, pupil, 0] > corners.min(axis=1)).all()
+        assert (clip.pupils()[:, pupil, 0] < corners.max(axis=1)).all()
+        apart = clip.pupils()[:, pupil] - points[:, eye].mean(axis=1)
+        assert np.abs(apart).max() < 0.1
+
+
+def test_pairs_come_with_the_truth_of_their_frames(album_root):
+    source = Source("synthetic", str(album_root))
+    batches = make_dataset(
+        [source],
+        batch_size=4,
+        size=SIZE,
+        batch_of="pairs",
+        validation_fraction=0.0,
+        per_identity=True,
+        with_truth=True,
+        threads=1,
+    )
+    pairs, _ = next(batches)
+    batches.close()
+    album_clip = PublishedFolder(album_root, with_motion=False, with_truth=True).open(0)
+    frames = {decode_frame(album_clip.encoded_frame(n)).tobytes(): n for n in range(7)}
+    for image, truth in (
+        (pairs.source, pairs.source_truth),
+        (pairs.driving, pairs.driving_truth),
+    ):
+        for row in range(4):
+            n = frames[image[row].tobytes()]
+            np.testing.assert_array_equal(truth.points[row], album_clip.points[n])
+            np.testing.assert_array_equal(truth.pose[row], album_clip.pose[n, :6])
+
+
+def test_truth_that_is_not_there_is_asked_for_in_words(root, tmp_path):
+    shutil.copytree(root, tmp_path / "set", ignore=shutil.ignore_patterns("pupils"))
+    with pytest.raises(UserError, match=r"looked for .*pupils"):
+        PublishedFolder(tmp_path / "set", with_motion=False, with_truth=True)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_drawing_soon(tmp_path):
+    flags = "--identities", "500", "--seed", "0", "--size", "64", "--workers", "2"
+    command = [sys.executable, "-m", "data.synthetic", "--output", str(tmp_path), *flags]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        frames = tmp_path / "fomm_crop"
+        deadline = time.monotonic() + 120
+        while not frames.is_dir():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.terminate()
+        assert process.wait(timeout=60) == 143
+    assert len(list(frames.glob("*/*"))) < 40
