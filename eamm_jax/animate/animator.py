@@ -27,7 +27,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.models import build
 from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import PortraitCode
+from eamm_jax.models.generator import Moved, PortraitCode
 from eamm_jax.ops import augmentation
 from eamm_jax.ops.keypoints import add_displacement, movement_scale, relative_keypoints
 from eamm_jax.ops.smoothing import (
@@ -493,17 +493,17 @@ class Animator:
             generator = variables["generator"]
             moved, _ = networks.generator.apply(generator, code, portrait, driving, method="move")
 
-            def finished(features: Array) -> Array:
-                frames = networks.generator.apply(generator, features, method="draw")
+            def finished(moved: Moved) -> Array:
+                frames = networks.generator.apply(generator, moved, method="draw")
                 return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
 
             if not self._one_by_one:
                 return finished(moved)
-            shape = (len(moved), config.image_size, config.image_size, config.num_channels)
+            shape = (len(moved.features), config.image_size, config.image_size, config.num_channels)
             blank = jnp.zeros(shape, jnp.uint8 if as_uint8 else jnp.float32)
 
             def draw_one(index: Array, frames: Array) -> Array:
-                one = jax.lax.dynamic_slice_in_dim(moved, index, 1)
+                one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1), moved)
                 return jax.lax.dynamic_update_slice_in_dim(frames, finished(one), index, 0)
 
             return jax.lax.fori_loop(0, count, draw_one, blank)

@@ -29,7 +29,7 @@ from eamm_jax.conversion.layouts import (
     LinearOnMap,
     Shape,
 )
-from eamm_jax.models import dense_motion, discriminator, generator, keypoint_detector, vgg19
+from eamm_jax.models import discriminator, vgg19
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.emotion import JOINT_WIDTH, NUMBERS_PER_KEYPOINT
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
@@ -193,7 +193,7 @@ def _kp_detector_a(config: ModelConfig) -> Table:
 
 
 def _keypoint_head(table: Table, path: Path, features: int, config: ModelConfig) -> None:
-    kernel, k = keypoint_detector.HEAD_KERNEL, config.num_keypoints
+    kernel, k = config.keypoint_kernel, config.num_keypoints
     table.conv("kp", (*path, "heatmap"), features, k, kernel)
     table.conv("jacobian", (*path, "jacobian"), features, 4 * k, kernel)
 
@@ -211,13 +211,14 @@ def _generator(config: ModelConfig) -> Table:
         config.motion_max_width,
     )
     for head, n_out in (("mask", motions), ("occlusion", 1)):
-        table.conv(f"{name}.{head}", (*path, head), features, n_out, dense_motion.HEAD_KERNEL)
+        table.conv(f"{name}.{head}", (*path, head), features, n_out, config.motion_kernel)
 
-    end, downs = generator.END_KERNEL, config.generator_downs
+    end, downs = config.generator_kernel, config.generator_downs
     widths = [
         min(config.generator_max_width, config.generator_width * 2**i) for i in range(downs + 1)
     ]
-    table.block("first", ("first",), config.num_channels, widths[0], end)
+    pixels = config.generator_pixel_block**2
+    table.block("first", ("first",), config.num_channels * pixels, widths[0], end)
     for i in range(downs):
         table.block(f"down_blocks.{i}", (f"down_{i}",), widths[i], widths[i + 1])
         n_in, n_out = widths[downs - i], widths[downs - i - 1]
@@ -227,7 +228,11 @@ def _generator(config: ModelConfig) -> Table:
             name, path = f"bottleneck.r{i}", (f"res_{i}",)
             table.conv(f"{name}.conv{part}", (*path, f"conv{part}"), widths[-1], widths[-1], 3)
             table.norm(f"{name}.norm{part}", (*path, f"norm{part}"), widths[-1])
-    table.conv("final", ("final",), widths[0], config.num_channels, end)
+    if config.generator_sees_motion:
+        # No published file has this: it is listed for our own checkpoints.
+        table.block("join", ("join",), widths[0] + features, widths[0])
+    drawn = (config.num_channels + config.generator_blends) * pixels
+    table.conv("final", ("final",), widths[0], drawn, end)
     return table
 
 

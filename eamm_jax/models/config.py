@@ -17,7 +17,23 @@ class ModelConfig:
     """Hyperparameters of all networks; the defaults are the published model.
 
     Sources: ARCHITECTURE.md section 2, and the published configuration files. Widths are
-    channels; "blocks" are the levels of an hourglass.
+    channels; "blocks" are the levels of an hourglass; kernels are those of first and last
+    convolutions.
+
+    What the published model does not have, and smaller ones gain by:
+
+    Attributes:
+        half_pixel_grids: pixels of the dense motion stand at their centres, as bilinear
+            sampling takes them, so that what does not move is not blurred.
+        mask_radius: distance, in half images, over which a keypoint's motion is preferred
+            before anything is learned (the nearest keypoint's wins, beyond three radii of all
+            of them the background's); 0 prefers none.
+        generator_pixel_block: side of the blocks of pixels that the generator treats as one,
+            in its input and its output.
+        generator_sees_motion: its last layers see the features of the dense motion network,
+            and so where the keypoints are.
+        generator_blends: what it draws is mixed with the portrait itself, moved, by a mask
+            that it draws too.
     """
 
     image_size: int = 256
@@ -29,6 +45,7 @@ class ModelConfig:
     keypoint_max_width: int = 1024
     keypoint_blocks: int = 5
     keypoint_scale: float = 0.25
+    keypoint_kernel: int = 7
     heatmap_temperature: float = 0.1
 
     # Dense motion.
@@ -36,13 +53,20 @@ class ModelConfig:
     motion_max_width: int = 1024
     motion_blocks: int = 5
     motion_scale: float = 0.25
+    motion_kernel: int = 7
     gaussian_variance: float = 0.01
+    half_pixel_grids: bool = False
+    mask_radius: float = 0.0
 
     # Generator.
     generator_width: int = 64
     generator_max_width: int = 512
     generator_downs: int = 2
     generator_res_blocks: int = 6
+    generator_kernel: int = 7
+    generator_pixel_block: int = 1
+    generator_sees_motion: bool = False
+    generator_blends: bool = False
 
     # Audio-to-motion network.
     audio_image_width: int = 4
@@ -94,6 +118,12 @@ class ModelConfig:
                     f"{name}_blocks is {blocks}, but a {size}x{size} map can be halved only "
                     f"{int(math.log2(size))} times"
                 )
+        drawn = self.image_size // self.generator_pixel_block
+        if self.generator_sees_motion and drawn != int(self.image_size * self.motion_scale):
+            raise UserError(
+                f"generator_sees_motion needs a dense motion map of the size that is drawn, "
+                f"{drawn}x{drawn}, but motion_scale is {self.motion_scale}"
+            )
         if any(not 0 <= index < self.num_keypoints for index in self.emotion_keypoints):
             raise UserError(
                 f"emotion_keypoints are {self.emotion_keypoints}; "
@@ -146,6 +176,58 @@ class ModelConfig:
 def published() -> ModelConfig:
     """The model of the paper, 256 x 256."""
     return ModelConfig()
+
+
+def demo() -> ModelConfig:
+    """The bundled model: small enough to be trained on a CPU, 128 x 128.
+
+    Its keypoints are points of a face (`configs/demo.py` says which).
+    """
+    return ModelConfig(
+        image_size=128,
+        num_keypoints=20,
+        keypoint_width=16,
+        keypoint_max_width=128,
+        keypoint_blocks=4,
+        keypoint_scale=0.5,
+        keypoint_kernel=3,
+        motion_width=24,
+        motion_max_width=128,
+        motion_blocks=4,
+        motion_scale=0.5,
+        motion_kernel=3,
+        gaussian_variance=0.004,
+        half_pixel_grids=True,
+        mask_radius=0.12,
+        generator_width=48,
+        generator_max_width=112,
+        generator_downs=1,
+        generator_res_blocks=3,
+        generator_kernel=3,
+        generator_pixel_block=2,
+        generator_sees_motion=True,
+        generator_blends=True,
+        audio_image_width=8,
+        audio_image_max_width=128,
+        audio_pose_widths=(64, 64),
+        audio_conv_widths=(32, 32, 64, 64, 128),
+        audio_dense_widths=(512, 256),
+        lstm_width=256,
+        lstm_layers=2,
+        deconv_widths=(128, 48),
+        emotion_width=16,
+        emotion_max_width=128,
+        emotion_blocks=3,
+        emotion_scale=0.5,
+        emotion_stage_widths=(32, 48, 64, 128),
+        emotion_code_widths=(512, 256),
+        emotion_raw_widths=(128, 256),
+        emotion_joint_widths=(256, 256),
+        emotion_keypoints=tuple(range(20)),
+        discriminator_width=16,
+        discriminator_max_width=64,
+        discriminator_blocks=3,
+    )
 
 
 def tiny() -> ModelConfig:

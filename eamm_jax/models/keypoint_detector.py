@@ -11,12 +11,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from eamm_jax.models.layers import Dtype, Hourglass, conv
+from eamm_jax.models.layers import Dtype, Hourglass
+from eamm_jax.ops.convolution import conv_unfolded, pooled_conv, unfold_rows
 from eamm_jax.ops.keypoints import heatmap_to_value
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
 
-HEAD_KERNEL = 7
+
+class _ConvParameters(nn.Module):
+    """The parameters of a convolution, for the head to apply them in its own way."""
+
+    features: int
+    kernel: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[Float[Array, "s s c o"], Float[Array, " o"]]:
+        """Kernel and bias, for maps of so many channels."""
+        shape = (self.kernel, self.kernel, channels, self.features)
+        return (
+            self.param("kernel", self.kernel_init, shape),
+            self.param("bias", self.bias_init, (self.features,)),
+        )
 
 
 class KeypointHead(nn.Module):
@@ -24,35 +41,41 @@ class KeypointHead(nn.Module):
 
     Attributes:
         num_keypoints: k.
+        kernel: of both convolutions.
         temperature: of the heatmap's softmax.
     """
 
     num_keypoints: int
+    kernel: int
     temperature: float
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "b h w c"]) -> Keypoints:
-        """The heatmap is (b, h - 6, w - 6, k): the convolutions do not pad."""
+        """The heatmap is smaller than the map by `kernel - 1`: the convolutions do not pad."""
         k = self.num_keypoints
-        scores = conv(k, HEAD_KERNEL, self.dtype, padding=0, name="heatmap")(features)
-        b, h, w, _ = scores.shape
-        scores = scores.astype(jnp.float32).reshape(b, h * w, k)
-        heatmap = jax.nn.softmax(scores / self.temperature, axis=1)
+        channels = features.shape[-1]
+        kernel, bias = _ConvParameters(k, self.kernel, name="heatmap")(channels)
         # Every Jacobian starts as the identity.
-        maps = conv(
+        jacobian_kernel, jacobian_bias = _ConvParameters(
             4 * k,
-            HEAD_KERNEL,
-            self.dtype,
-            padding=0,
+            self.kernel,
             kernel_init=nn.initializers.zeros_init(),
             bias_init=lambda _, shape, dtype=jnp.float32: jnp.tile(
                 jnp.array([1, 0, 0, 1], dtype), shape[0] // 4
             ),
             name="jacobian",
-        )(features)
-        maps = maps.astype(jnp.float32).reshape(b, h * w, k, 4)
-        jacobian = jnp.einsum("bnk,bnkj->bkj", heatmap, maps)
+        )(channels)
+        features, kernel, bias = nn.dtypes.promote_dtype(features, kernel, bias, dtype=self.dtype)
+        rows = unfold_rows(features, self.kernel)
+        scores = conv_unfolded(rows, kernel) + bias
+        b, h, w, _ = scores.shape
+        scores = scores.astype(jnp.float32).reshape(b, h * w, k)
+        heatmap = jax.nn.softmax(scores / self.temperature, axis=1)
+        # Each Jacobian is the mean of a convolution under its keypoint's heatmap.
+        jacobian_kernel = jacobian_kernel.reshape(*jacobian_kernel.shape[:3], k, 4)
+        jacobian = pooled_conv(rows, heatmap.reshape(b, h, w, k), jacobian_kernel)
+        jacobian = jacobian + jacobian_bias.reshape(k, 4)
         heatmap = heatmap.reshape(b, h, w, k)
         return Keypoints(heatmap_to_value(heatmap), jacobian.reshape(b, k, 2, 2), heatmap)
 
@@ -64,6 +87,7 @@ class KeypointDetector(nn.Module):
         num_keypoints: k.
         width, blocks, max_width: of the hourglass.
         scale: the image is reduced to this before.
+        kernel: of the head.
         temperature: of the heatmap's softmax.
     """
 
@@ -72,6 +96,7 @@ class KeypointDetector(nn.Module):
     blocks: int
     max_width: int
     scale: float
+    kernel: int
     temperature: float
     dtype: Dtype = jnp.float32
 
@@ -80,5 +105,7 @@ class KeypointDetector(nn.Module):
         """Image in [0, 1] to keypoints."""
         small = antialias_downsample(image, self.scale)
         hourglass = Hourglass(self.width, self.blocks, self.max_width, self.dtype, name="hourglass")
-        head = KeypointHead(self.num_keypoints, self.temperature, self.dtype, name="head")
+        head = KeypointHead(
+            self.num_keypoints, self.kernel, self.temperature, self.dtype, name="head"
+        )
         return head(hourglass(small, train=train))

@@ -15,11 +15,23 @@ from eamm_jax.types import Array
 PADDINGS = ("zeros", "border", "reflection")
 
 
-def coordinate_grid(height: int, width: int) -> Float[Array, "h w 2"]:
-    """The (x, y) of every pixel, corner-aligned: 2 i / (n - 1) - 1."""
-    # Parity: corner-aligned although `grid_sample` is half-pixel aligned.
-    x = 2.0 * jnp.arange(width, dtype=jnp.float32) / (width - 1) - 1.0
-    y = 2.0 * jnp.arange(height, dtype=jnp.float32) / (height - 1) - 1.0
+def coordinate_grid(height: int, width: int, *, half_pixel: bool = False) -> Float[Array, "h w 2"]:
+    """The (x, y) of every pixel, corner-aligned: 2 i / (n - 1) - 1.
+
+    Args:
+        height: rows.
+        width: columns.
+        half_pixel: half-pixel aligned instead, as `grid_sample` is: (2 i + 1) / n - 1.
+    """
+
+    def centres(size: int) -> Array:
+        index = jnp.arange(size, dtype=jnp.float32)
+        if half_pixel:
+            return (2.0 * index + 1.0) / size - 1.0
+        # Parity: corner-aligned although `grid_sample` is half-pixel aligned.
+        return 2.0 * index / (size - 1) - 1.0
+
+    x, y = centres(width), centres(height)
     return jnp.stack(jnp.meshgrid(x, y, indexing="xy"), axis=-1)
 
 

@@ -28,11 +28,25 @@ def heatmap_to_value(heatmap: Float[Array, "*b h w k"]) -> Float[Array, "*b k 2"
 
 
 def keypoint_gaussians(
-    value: Float[Array, "b k 2"], height: int, width: int, variance: float
+    value: Float[Array, "b k 2"],
+    height: int,
+    width: int,
+    variance: float,
+    *,
+    half_pixel: bool = False,
 ) -> Float[Array, "b h w k"]:
     """exp(-|z - value|^2 / (2 variance)) at every pixel z (Siarohin et al. 2019, eq. 6)."""
-    offset = coordinate_grid(height, width)[:, :, None, :] - value[:, None, None, :, :]
-    return jnp.exp(-0.5 * jnp.sum(offset**2, axis=-1) / variance)
+    distance = keypoint_distances(value, height, width, half_pixel=half_pixel)
+    return jnp.exp(-0.5 * distance / variance)
+
+
+def keypoint_distances(
+    value: Float[Array, "b k 2"], height: int, width: int, *, half_pixel: bool = False
+) -> Float[Array, "b h w k"]:
+    """|z - value|^2 at every pixel z of a `coordinate_grid`."""
+    grid = coordinate_grid(height, width, half_pixel=half_pixel)
+    offset = grid[:, :, None, :] - value[:, None, None, :, :]
+    return jnp.sum(offset**2, axis=-1)
 
 
 def relative_keypoints(

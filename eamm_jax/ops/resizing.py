@@ -80,3 +80,17 @@ def resize_bilinear(image: Float[Array, "b h w c"], height: int, width: int) -> 
 def upsample_nearest(image: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
     """Twice the size, each pixel repeated."""
     return jnp.repeat(jnp.repeat(image, 2, axis=1), 2, axis=2)
+
+
+def pixels_to_blocks(image: Float[Array, "b h w c"], side: int) -> Float[Array, "b h/s w/s ssc"]:
+    """Square blocks of pixels as single ones with more channels; nothing is lost."""
+    b, h, w, c = image.shape
+    blocks = image.reshape(b, h // side, side, w // side, side, c).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(b, h // side, w // side, side * side * c)
+
+
+def blocks_to_pixels(blocks: Float[Array, "b h w ssc"], side: int) -> Float[Array, "b hs ws c"]:
+    """The inverse of `pixels_to_blocks`."""
+    b, h, w, c = blocks.shape
+    image = blocks.reshape(b, h, w, side, side, c // side**2).transpose(0, 1, 3, 2, 4, 5)
+    return image.reshape(b, h * side, w * side, c // side**2)

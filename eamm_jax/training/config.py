@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eamm_jax.models.config import ModelConfig
 
 TINY_SIZE = 64
+DEMO_SIZE = 128
 
 
 def base_config(stage: str) -> ConfigDict:
@@ -24,11 +25,11 @@ def base_config(stage: str) -> ConfigDict:
     config = ConfigDict()
     config.stage = stage
 
-    # Networks: 'published' or 'tiny', and the side of the square images.
+    # Networks: 'published', 'demo' or 'tiny', and the side of the square images.
     config.model = "published"
     config.size = 256
 
-    # Data: kind=path[@weight],... with kind one of lrw, mead, voxceleb.
+    # Data: kind=path[@weight],... with kind one of lrw, mead, voxceleb, synthetic.
     config.data = ""
     config.batch_size = 8
     config.validation_fraction = 0.05
@@ -45,6 +46,8 @@ def base_config(stage: str) -> ConfigDict:
     config.learning_rate = 2e-4
     config.milestones = (60, 90)
     config.learning_rate_factor = 0.1
+    config.schedule = "steps"  # or 'cosine': down to nothing at the last step, no milestones
+    config.warmup_steps = 0  # over which a cosine's rate first rises from nothing
     config.beta1 = 0.5
     config.beta2 = 0.999
     config.epsilon = 1e-8
@@ -104,6 +107,16 @@ def apply_variant(config: ConfigDict, variant: str, allowed: tuple[str, ...] = (
         raise UserError(
             f"{config.stage} has no variant {unknown[0]!r}; allowed are {', '.join(allowed)}"
         )
+    if wanted & {"demo", "demo_keypoints"}:
+        config.model = "demo"
+        config.size = DEMO_SIZE
+        config.workers = 0
+        config.threads = 1
+        config.num_epochs = 1
+        config.milestones = ()
+        config.schedule = "cosine"
+        if "perceptual" in config:
+            config.perceptual = "pyramid"
     if "tiny" in wanted:
         config.model = "tiny"
         config.size = TINY_SIZE
@@ -126,9 +139,9 @@ def model_config(config: ConfigDict) -> ModelConfig:
     Raises:
         UserError: a value that is not allowed.
     """
-    from eamm_jax.models.config import published, tiny
+    from eamm_jax.models.config import demo, published, tiny
 
-    presets = {"published": published, "tiny": tiny}
+    presets = {"published": published, "demo": demo, "tiny": tiny}
     if config.model not in presets:
         raise UserError(f"--config.model is {config.model!r}; allowed are {', '.join(presets)}")
     preset = presets[config.model]()

@@ -106,7 +106,7 @@ def train(
         # Networks and state, made where they stay: on all devices.
         given = networks.Given(init_from)
         model_config = given.adapt(configured_networks(config), config)
-        stage = make_stage(config, model_config)
+        stage = make_stage(_with(config, num_steps=total), model_config)
         variables = given.load(model_config, placement.replicated)
         rng = jax.jit(lambda: jax.random.key(config.seed), out_shardings=placement.replicated)()
         if resumed is None:
@@ -202,6 +202,13 @@ def _make_workdir(workdir: Path) -> None:
         raise UserError(f"Cannot write to the work directory {workdir}: permission denied")
 
 
+def _with(config: ConfigDict, **fields: Any) -> ConfigDict:
+    """A copy with some fields changed."""
+    copy = ConfigDict(config)
+    copy.update(fields)
+    return copy
+
+
 def _as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
@@ -246,6 +253,7 @@ def _open_data(config: ConfigDict, split: str) -> Batches:
         seed=config.seed,
         single_pass=split == "validation",
         per_identity=config.get("per_identity", False),
+        with_truth=config.get("landmark_weight", 0.0) > 0,
         on_bad_clip=config.on_bad_clip,
         threads=config.threads,
         workers=config.workers if split == "train" else 0,

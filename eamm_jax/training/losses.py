@@ -22,10 +22,16 @@ Scalar = Float[Array, ""]
 FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
 
 
-def l1(prediction: Float[Array, "*n"], target: Float[Array, "*n"]) -> Scalar:
-    """Mean absolute difference: mean |prediction - target|."""
-    difference = prediction.astype(jnp.float32) - target.astype(jnp.float32)
-    return jnp.mean(jnp.abs(difference))
+def l1(
+    prediction: Float[Array, "*n"],
+    target: Float[Array, "*n"],
+    weight: Float[Array, "*n"] | None = None,
+) -> Scalar:
+    """Mean absolute difference: mean |prediction - target|, weighted if a weight is given."""
+    difference = jnp.abs(prediction.astype(jnp.float32) - target.astype(jnp.float32))
+    if weight is None:
+        return jnp.mean(difference)
+    return jnp.mean(difference * weight) / jnp.mean(weight)
 
 
 def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | float) -> Scalar:
@@ -34,16 +40,27 @@ def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | f
 
 
 def peak_signal_to_noise(
-    prediction: Float[Array, "*n"], target: Float[Array, "*n"], *, floor: float = 1e-10
+    prediction: Float[Array, "*n"],
+    target: Float[Array, "*n"],
+    weight: Float[Array, "*n"] | None = None,
+    *,
+    floor: float = 1e-10,
 ) -> Scalar:
     """PSNR in decibels of signals in [0, 1]: -10 log10 mean (prediction - target)^2.
 
     Args:
         prediction: what was drawn.
         target: what was to be drawn.
+        weight: how much each place counts.
         floor: least squared error that is told apart from none.
     """
-    return -10.0 * jnp.log10(jnp.maximum(squared_error(prediction, target), floor))
+    squares = (prediction.astype(jnp.float32) - target) ** 2
+    error = (
+        jnp.mean(squares)
+        if weight is None
+        else jnp.mean(squares * weight) / jnp.mean(jnp.broadcast_to(weight, squares.shape))
+    )
+    return -10.0 * jnp.log10(jnp.maximum(error, floor))
 
 
 # Keypoints.
@@ -168,7 +185,11 @@ def weighted_feature_distance(
 
 
 def pyramid_distance(
-    prediction: FeatureMaps, target: FeatureMaps, *, gradient_weight: float = 1.0
+    prediction: FeatureMaps,
+    target: FeatureMaps,
+    weight: FeatureMaps | None = None,
+    *,
+    gradient_weight: float = 1.0,
 ) -> Scalar:
     """L1 of images and of their gradients at every scale, where no VGG-19 is at hand.
 
@@ -179,14 +200,24 @@ def pyramid_distance(
     Args:
         prediction: the pyramid of the image drawn.
         target: the pyramid of the image that was to be drawn.
+        weight: the pyramid of how much each place counts, one channel.
         gradient_weight: of the second part.
     """
     total = jnp.zeros((), jnp.float32)
-    for drawn, real in zip(prediction, target, strict=True):
-        total += l1(drawn, real)
+    weights = [None] * len(prediction) if weight is None else weight
+    for drawn, real, places in zip(prediction, target, weights, strict=True):
+        total += l1(drawn, real, places)
         for axis in (1, 2):
-            total += gradient_weight * l1(jnp.diff(drawn, axis=axis), jnp.diff(real, axis=axis))
+            # A difference counts as much as the second of its pixels.
+            after = None if places is None else _without_first(places, axis)
+            total += gradient_weight * l1(
+                jnp.diff(drawn, axis=axis), jnp.diff(real, axis=axis), after
+            )
     return total
+
+
+def _without_first(x: Array, axis: int) -> Array:
+    return jax.lax.slice_in_dim(x, 1, None, axis=axis)
 
 
 # Least squares GAN (Mao et al. 2017, eq. 9, with labels 1 for real and 0 for drawn).

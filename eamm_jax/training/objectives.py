@@ -32,14 +32,17 @@ from eamm_jax.ops.augmentation import (
 from eamm_jax.ops.keypoints import add_displacement
 from eamm_jax.ops.resizing import antialias_downsample, scale_sigma
 from eamm_jax.ops.thin_plate import Warp, random_warp, warp_image
-from eamm_jax.training import losses
+from eamm_jax.training import guidance, losses
 from eamm_jax.training.panels import Panel
 from eamm_jax.training.stage import PyTree
-from eamm_jax.types import Array, Clips, Keypoints, Pairs
+from eamm_jax.types import Array, Clips, FaceTruth, Keypoints, Pairs
 
 Terms = dict[str, Array]
 BatchT = TypeVar("BatchT")
 InputsT = TypeVar("InputsT")
+
+REGION_SHARE = 0.5
+"""Where a soft region is more than this, it counts for the figures of mouth and eyes."""
 
 RENDERED_EVERY = 4
 """Part 1 fine-tune renders frames 0, 4, 8, 12 of a clip (ARCHITECTURE.md section 5)."""
@@ -141,14 +144,24 @@ class Objective(ABC, Generic[BatchT, InputsT]):
         """What there is to look at in a batch."""
 
     def _perceptual(
-        self, forward: Forward, drawn: Float[Array, "b h w 3"], real: Float[Array, "b h w 3"]
+        self,
+        forward: Forward,
+        drawn: Float[Array, "b h w 3"],
+        real: Float[Array, "b h w 3"],
+        weight: Float[Array, "b h w 1"] | None = None,
     ) -> Array:
-        """The weighted perceptual loss over a pyramid of scales, with VGG-19 or without."""
+        """The weighted perceptual loss over a pyramid of scales, with VGG-19 or without.
+
+        How much each place counts is heeded without VGG-19 only.
+        """
         config = self.config
         drawn_pyramid = self._pyramid(drawn, config.scales)
         real_pyramid = self._pyramid(real, config.scales)
         if config.perceptual == "pyramid":
-            return config.pyramid_weight * losses.pyramid_distance(drawn_pyramid, real_pyramid)
+            weights = None if weight is None else self._pyramid(weight, config.scales)
+            return config.pyramid_weight * losses.pyramid_distance(
+                drawn_pyramid, real_pyramid, weights
+            )
         total = jnp.zeros(())
         for ours, theirs in zip(drawn_pyramid, real_pyramid, strict=True):
             total += losses.weighted_feature_distance(
@@ -177,11 +190,13 @@ class Objective(ABC, Generic[BatchT, InputsT]):
 
 
 class PairInputs(NamedTuple):
-    """Two frames of a video and the warp of the equivariance loss."""
+    """Two frames of a video, the warp of the equivariance loss, and what is known of them."""
 
     source: Float[Array, "b h w 3"]
     driving: Float[Array, "b h w 3"]
     warp: Warp
+    source_truth: FaceTruth | None = None
+    driving_truth: FaceTruth | None = None
 
 
 class Judged(NamedTuple):
@@ -195,16 +210,21 @@ class Judged(NamedTuple):
 class FirstOrderMotion(Objective[Pairs, PairInputs]):
     """Keypoints and generator from pairs of frames, unsupervised (Siarohin et al. 2019).
 
-    With `config.gan` a discriminator learns to tell rendered frames from real ones.
+    With `config.gan` a discriminator learns to tell rendered frames from real ones. Of the
+    two networks one may be trained alone: the detector, where landmarks guide it; the
+    generator, where a trained detector is given.
     """
-
-    trained = ("kp_detector", "generator")
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
         """As `Objective`."""
         super().__init__(config, model_config)
+        self.trained = tuple(config.trained)
         self.adversary = "discriminator" if config.gan else None
-        self.frozen = self.needed = self._with_vgg()
+        if "generator" not in self.trained:
+            self.frozen = self.needed = ()
+            return
+        given = () if "kp_detector" in self.trained else ("kp_detector",)
+        self.frozen = self.needed = self._with_vgg(*given)
 
     def inputs(self, batch: Pairs, rng: PRNGKeyArray | None = None) -> PairInputs:
         """Without a key the warp is always the same."""
@@ -221,19 +241,39 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
             spline_noise=self.config.warp_spline_noise,
             points=self.config.warp_points,
         )
-        return PairInputs(source, driving, warp)
+        return PairInputs(source, driving, warp, batch.source_truth, batch.driving_truth)
 
     def losses(self, forward: Forward, inputs: PairInputs) -> tuple[Terms, Terms, Judged | None]:
-        """Perceptual, equivariance and, with a GAN, adversarial and feature-matching loss."""
+        """Perceptual, equivariance and, with a GAN, adversarial and feature-matching loss.
+
+        Where it is configured, also how far keypoints are from the truth, and how far the
+        portrait that is only moved is from the driving frame.
+        """
         config = self.config
-        _, driving, warped, rendering = self._render(forward, inputs)
-        distances = losses.equivariance_distances(driving, warped, inputs.warp)
-        terms = {
-            "perceptual": self._perceptual(forward, rendering.prediction, inputs.driving),
-            "equivariance_value": config.equivariance_value_weight * distances["value"],
-            "equivariance_jacobian": config.equivariance_jacobian_weight * distances["jacobian"],
-        }
+        source, driving, warped = self._keypoints(forward, inputs)
+        terms: Terms = {}
+        if "kp_detector" in self.trained:
+            terms |= self._keypoint_terms(source, driving, warped, inputs)
+        if "generator" not in self.trained:
+            return terms, {}, None
+        rendering = forward("generator", inputs.source, source, driving)
         figures = {"psnr": losses.peak_signal_to_noise(rendering.prediction, inputs.driving)}
+        weight = None
+        if inputs.driving_truth is not None:
+            size = self.model_config.image_size
+            mouth = guidance.mouth_region(inputs.driving_truth, size)
+            eyes = guidance.eyes_region(inputs.driving_truth, size)
+            weight = 1.0 + config.mouth_weight * mouth + config.eyes_weight * eyes
+            for name, region in (("psnr_mouth", mouth), ("psnr_eyes", eyes)):
+                figures[name] = losses.peak_signal_to_noise(
+                    rendering.prediction, inputs.driving, (region > REGION_SHARE).astype("float32")
+                )
+        terms["perceptual"] = self._perceptual(
+            forward, rendering.prediction, inputs.driving, weight
+        )
+        if config.warped_weight:
+            moved = deform(inputs.source, rendering.motion)
+            terms["warped"] = config.warped_weight * losses.l1(moved, inputs.driving, weight)
         if not config.gan:
             return terms, figures, None
         scales = self.model_config.discriminator_scales
@@ -280,19 +320,49 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
     def panel(self, forward: Forward, batch: Pairs) -> Panel:
         """Source and driving frame, and how the one became the other."""
         inputs = self.inputs(batch)
-        source, driving, _, rendering = self._render(forward, inputs)
+        source, driving, _ = self._keypoints(forward, inputs)
+        if "generator" not in self.trained:
+            return _keypoint_panel(inputs, source, driving, self.config.keypoint_points)
+        rendering = forward("generator", inputs.source, source, driving)
         return _panel(inputs.source, inputs.driving, source, driving, driving, rendering)
 
-    def _render(
+    def _keypoint_terms(
+        self, source: Keypoints, driving: Keypoints, warped: Keypoints | None, inputs: PairInputs
+    ) -> Terms:
+        """How far keypoints are from moving with the picture, and from the truth."""
+        config = self.config
+        terms: Terms = {}
+        if warped is not None:
+            distances = losses.equivariance_distances(driving, warped, inputs.warp)
+            terms["equivariance_value"] = config.equivariance_value_weight * distances["value"]
+            terms["equivariance_jacobian"] = (
+                config.equivariance_jacobian_weight * distances["jacobian"]
+            )
+        if inputs.source_truth is not None and inputs.driving_truth is not None:
+            known = (source, inputs.source_truth), (driving, inputs.driving_truth)
+            apart = [
+                guidance.distances(keypoints, truth, config.keypoint_points)
+                for keypoints, truth in known
+            ]
+            value, turn = (sum(parts) / len(known) for parts in zip(*apart, strict=True))
+            terms["landmarks"] = config.landmark_weight * value
+            terms["turn"] = config.turn_weight * turn
+        return terms
+
+    def _keypoints(
         self, forward: Forward, inputs: PairInputs
-    ) -> tuple[Keypoints, Keypoints, Keypoints, Rendering]:
-        """Keypoints of source, driving and warped frame; the source moved to the driving."""
-        warped = warp_image(inputs.warp, inputs.driving)
+    ) -> tuple[Keypoints, Keypoints, Keypoints | None]:
+        """Of source, driving and warped frame; the last only where something is asked of it."""
+        config = self.config
+        images = [inputs.source, inputs.driving]
+        if "kp_detector" in self.trained and (
+            config.equivariance_value_weight or config.equivariance_jacobian_weight
+        ):
+            images.append(warp_image(inputs.warp, inputs.driving))
         # In one batch, so that there is one set of batch statistics, as at inference.
-        images = jnp.stack([inputs.source, inputs.driving, warped], axis=1)
-        seen = see(forward, images)
-        source, driving, of_warped = (_frame(seen, index) for index in range(3))
-        return source, driving, of_warped, forward("generator", inputs.source, source, driving)
+        seen = see(forward, jnp.stack(images, axis=1))
+        source, driving, *others = (_frame(seen, index) for index in range(len(images)))
+        return source, driving, others[0] if others else None
 
 
 # Stages 1 and 1 fine-tune.
@@ -512,6 +582,29 @@ def _clip_panel(forward: Forward, inputs: ClipInputs, driving: Keypoints) -> Pan
     portrait = _frame(seen, 0)
     rendering = forward("generator", inputs.portrait, portrait, keypoints)
     return _panel(inputs.portrait, frame, portrait, _frame(seen, 1), keypoints, rendering)
+
+
+def _keypoint_panel(
+    inputs: PairInputs,
+    source: Keypoints,
+    driving: Keypoints,
+    points: Sequence[Sequence[int]],
+) -> Panel:
+    """Where there is no generator: the frames, and the truth in the prediction's place."""
+    truth = inputs.driving_truth
+    where = driving.value if truth is None else guidance.guided_values(truth, points)
+    nothing = jnp.zeros((*inputs.source.shape[:3], 1))
+    return Panel(
+        portrait=inputs.source,
+        driving=inputs.driving,
+        warped=inputs.source,
+        prediction=inputs.driving,
+        occlusion=nothing,
+        masks=jnp.tile(nothing, source.value.shape[1] + 1),
+        portrait_keypoints=source.value,
+        driving_keypoints=driving.value,
+        prediction_keypoints=where,
+    )
 
 
 def _panel(

@@ -33,6 +33,15 @@ def learning_rate_schedule(
     )
 
 
+def cosine_schedule(base: float, warmup_steps: int, num_steps: int) -> optax.Schedule:
+    """A rate that rises linearly to `base`, then falls as a cosine to 0 at the last step."""
+    if not 0 <= warmup_steps < num_steps:
+        raise ValueError(f"there are {warmup_steps} warm-up steps of {num_steps}")
+    return optax.warmup_cosine_decay_schedule(
+        0.0 if warmup_steps else base, base, warmup_steps, num_steps
+    )
+
+
 def make_optimizer(
     beta1: float,
     beta2: float,

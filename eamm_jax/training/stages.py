@@ -24,6 +24,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.models import Networks, build
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training import optimizers
+from eamm_jax.training.guidance import NUM_POINTS
 from eamm_jax.training.objectives import (
     AudioKeypoints,
     AudioKeypointsFineTune,
@@ -61,7 +62,8 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     """The stage that a configuration describes.
 
     Args:
-        config: one of `configs/`, with `steps_per_epoch` filled in.
+        config: one of `configs/`, with `steps_per_epoch` filled in, and `num_steps` where the
+            schedule is a cosine.
         model_config: the networks.
 
     Raises:
@@ -72,11 +74,15 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     objective = OBJECTIVES[config.stage](config, model_config)
     opponents = (objective.adversary,) if objective.adversary else ()
     learned = (*objective.trained, *opponents)
-    schedule = optimizers.learning_rate_schedule(
-        config.learning_rate,
-        config.milestones,
-        config.learning_rate_factor,
-        config.steps_per_epoch,
+    schedule = (
+        optimizers.cosine_schedule(config.learning_rate, config.warmup_steps, config.num_steps)
+        if config.schedule == "cosine"
+        else optimizers.learning_rate_schedule(
+            config.learning_rate,
+            config.milestones,
+            config.learning_rate_factor,
+            config.steps_per_epoch,
+        )
     )
     optimizer = optimizers.make_optimizer(
         config.beta1,
@@ -200,6 +206,7 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         "stage": tuple(OBJECTIVES),
         "dtype": tuple(DTYPES),
         "perceptual": ("vgg", "pyramid"),
+        "schedule": ("steps", "cosine"),
     }
     for name, allowed in choices.items():
         if name in config and config[name] not in allowed:
@@ -215,6 +222,11 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         raise UserError(f"--config.accumulate is {config.accumulate}; it must be at least 1")
     if not config.learning_rate > 0:
         raise UserError(f"--config.learning_rate is {config.learning_rate}; it must be above 0")
+    if config.schedule == "cosine" and config.milestones:
+        raise UserError(
+            "--config.schedule is cosine, which has no milestones: give --config.milestones=()"
+        )
+    _check_guidance(config, model_config)
     if config.get("perceptual") == "vgg":
         smallest = int(model_config.image_size * min(config.scales))
         if smallest < VGG_REDUCTION:
@@ -227,6 +239,40 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         raise UserError(
             f"--config.feature_matching_weights are {len(config.feature_matching_weights)}; the "
             f"discriminator has {blocks} blocks"
+        )
+
+
+def _check_guidance(config: ConfigDict, model_config: ModelConfig) -> None:
+    """Refuses a guidance of keypoints that does not fit them, their pictures or what is trained."""
+    if config.stage != "stage0":
+        return
+    both = ("kp_detector", "generator")
+    if not config.trained or not set(config.trained) <= set(both):
+        raise UserError(
+            f"--config.trained is {tuple(config.trained)}; allowed are {both}, or one of them"
+        )
+    if not config.landmark_weight:
+        if "generator" not in config.trained:
+            raise UserError(
+                "--config.trained is the detector alone, which only landmarks can teach: set "
+                "--config.landmark_weight"
+            )
+        return
+    groups = config.keypoint_points
+    if len(groups) != model_config.num_keypoints:
+        raise UserError(
+            f"--config.keypoint_points guides {len(groups)} keypoints; the networks have "
+            f"{model_config.num_keypoints}"
+        )
+    if any(not group or not set(group) <= set(range(NUM_POINTS)) for group in groups):
+        raise UserError(
+            f"--config.keypoint_points must name points 0 to {NUM_POINTS - 1}, at least one for "
+            "each keypoint"
+        )
+    if config.augment:
+        raise UserError(
+            "--config.landmark_weight is set, but landmarks do not follow augmentation: give "
+            "--config.augment=False"
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.models import build
-from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, published, tiny
+from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, demo, published, tiny
 from eamm_jax.models.layers import SpectralConv
 from eamm_jax.types import Keypoints
 from tests.tiny import tiny_variables
@@ -194,3 +194,71 @@ def test_discriminator_takes_keypoints_where_it_was_trained_with_them(rng):
     kernel = variables["params"]["scale_0"]["conv_0"]["kernel"]
     assert kernel.shape[2] == 3 + config.num_keypoints
     assert judged.score.shape[-1] == 1
+
+
+# What smaller models gain by.
+
+ENHANCED = dataclasses.replace(
+    tiny(),
+    motion_scale=0.5,
+    motion_kernel=3,
+    half_pixel_grids=True,
+    mask_radius=0.1,
+    generator_kernel=3,
+    generator_downs=1,
+    generator_pixel_block=2,
+    generator_sees_motion=True,
+    generator_blends=True,
+)
+
+
+def test_an_enhanced_generator_draws_frames_of_the_same_size(rng):
+    generator = build(ENHANCED).generator
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    there, here = keypoints_near(rng, ENHANCED, 1), keypoints_near(rng, ENHANCED, 1)
+    variables = tiny_variables(config=ENHANCED)[1]["generator"]
+    drawn = generator.apply(variables, image, there, here)
+    assert drawn.prediction.shape == image.shape
+    assert drawn.motion.deformation.shape == (1, 32, 32, 2)
+    assert ((drawn.prediction >= 0) & (drawn.prediction <= 1)).all()
+
+
+def test_a_blending_generator_can_return_a_portrait_that_does_not_move(rng):
+    generator = build(ENHANCED).generator
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    still = keypoints_near(rng, ENHANCED, 1)
+    variables = tiny_variables(config=ENHANCED)[1]["generator"]
+    final = variables["params"]["final"]
+    # Channel 3 of each pixel of a block is the share of what is drawn: none.
+    bias = np.tile([0, 0, 0, -100.0], 4).astype(np.float32)
+    final = {"kernel": np.zeros_like(final["kernel"]), "bias": bias}
+    params = {**variables["params"], "final": final}
+    drawn = generator.apply({**variables, "params": params}, image, still, still)
+    # But for the outermost pixels, where the motion's map is enlarged by repeating its edge.
+    np.testing.assert_allclose(drawn.prediction[:, 1:-1, 1:-1], image[:, 1:-1, 1:-1], atol=1e-4)
+
+
+def test_near_a_keypoint_its_motion_is_preferred_and_far_away_the_backgrounds(rng):
+    motion = build(ENHANCED).generator
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    value = np.full((1, ENHANCED.num_keypoints, 2), -0.8, np.float32)
+    value[0, 3] = 0.5, 0.25
+    points = Keypoints(value, np.tile(np.eye(2, dtype=np.float32), (1, len(value[0]), 1, 1)))
+    variables = tiny_variables(config=ENHANCED)[1]["generator"]
+    flat = jax.tree.map(np.zeros_like, variables["params"]["dense_motion"]["mask"])
+    dense = {**variables["params"]["dense_motion"], "mask": flat}
+    params = {**variables["params"], "dense_motion": dense}
+    mask = motion.apply({**variables, "params": params}, image, points, points).motion.mask[0]
+    assert mask[20, 24].argmax() == 4
+    assert mask[20, 24, 4] > 0.9
+    assert mask[20, 8].argmax() == 0
+    np.testing.assert_allclose(mask.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_generator_sees_motion_only_at_its_own_resolution():
+    with pytest.raises(UserError, match=r"generator_sees_motion.*32x32.*motion_scale is 0\.25"):
+        dataclasses.replace(ENHANCED, motion_scale=0.25)
+
+
+def test_the_bundled_models_configuration_is_read_back():
+    assert ModelConfig.from_dict(demo().to_dict()) == demo()

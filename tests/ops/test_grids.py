@@ -76,3 +76,9 @@ def test_points_far_away_are_black_and_have_no_gradient():
 def test_unknown_padding_is_refused():
     with pytest.raises(ValueError, match="mirror"):
         grid_sample(jnp.ones((1, 2, 2, 1)), jnp.zeros((1, 1, 1, 2)), padding="mirror")
+
+
+def test_a_half_pixel_grid_returns_the_image(rng):
+    image = rng.uniform(size=(1, 6, 9, 2)).astype(np.float32)
+    grid = coordinate_grid(6, 9, half_pixel=True)[None]
+    np.testing.assert_allclose(grid_sample(image, grid), image, atol=1e-6)

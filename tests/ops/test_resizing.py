@@ -6,8 +6,10 @@ from scipy.ndimage import correlate1d
 
 from eamm_jax.ops.resizing import (
     antialias_downsample,
+    blocks_to_pixels,
     gaussian_kernel,
     image_pyramid,
+    pixels_to_blocks,
     resize_bilinear,
     scale_sigma,
     upsample_nearest,
@@ -49,3 +51,12 @@ def test_nearest_doubling_repeats_every_pixel():
     image = np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1)
     expected = np.kron(image[0, :, :, 0], np.ones((2, 2)))
     np.testing.assert_array_equal(upsample_nearest(image)[0, :, :, 0], expected)
+
+
+def test_blocks_of_pixels_and_back(rng):
+    image = rng.uniform(size=(2, 6, 4, 3)).astype(np.float32)
+    blocks = np.asarray(pixels_to_blocks(image, 2))
+    assert blocks.shape == (2, 3, 2, 12)
+    np.testing.assert_array_equal(blocks[1, 2, 1], image[1, 4:6, 2:4].ravel())
+    np.testing.assert_array_equal(blocks_to_pixels(blocks, 2), image)
+    np.testing.assert_array_equal(pixels_to_blocks(image, 1), image)

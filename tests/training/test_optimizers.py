@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eamm_jax.training.optimizers import descend, learning_rate_schedule, make_optimizer
+from eamm_jax.training.optimizers import (
+    cosine_schedule,
+    descend,
+    learning_rate_schedule,
+    make_optimizer,
+)
 
 
 def adam(gradients, rate, beta1=0.5, beta2=0.999, epsilon=1e-8):
@@ -84,3 +89,16 @@ def test_milestones_need_the_length_of_an_epoch():
     with pytest.raises(ValueError, match="steps_per_epoch is 0"):
         learning_rate_schedule(2e-4, (60, 90), 0.1, steps_per_epoch=0)
     assert float(learning_rate_schedule(2e-4, (), 0.1, steps_per_epoch=0)(7)) == np.float32(2e-4)
+
+
+def test_a_cosine_rises_to_its_rate_and_falls_to_nothing():
+    rate = cosine_schedule(2e-3, 10, 110)
+    np.testing.assert_allclose(
+        [rate(step) for step in (0, 5, 10, 60, 110)], [0, 1e-3, 2e-3, 1e-3, 0], atol=1e-9
+    )
+    np.testing.assert_allclose([cosine_schedule(2e-3, 0, 9)(0)], [2e-3])
+
+
+def test_a_cosine_needs_more_steps_than_it_rises():
+    with pytest.raises(ValueError, match="10 warm-up steps of 10"):
+        cosine_schedule(1e-3, 10, 10)
