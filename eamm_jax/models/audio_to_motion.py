@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.layers import DenseStack, DownBlock, Dtype, batch_norm, conv
+from eamm_jax.ops.convolution import transposed_conv
 from eamm_jax.types import Array
 
 
@@ -123,6 +124,23 @@ class AudioEncoder(nn.Module):
         return DenseStack(self.dense_widths, self.dtype, name="dense")(x)
 
 
+class TransposedConv(nn.Module):
+    """A transposed convolution of stride 2 and padding 1; parameters as in `nn.ConvTranspose`."""
+
+    features: int
+    kernel: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Array:
+        """(b, h, w, c) -> (b, 2 h + kernel - 4, 2 w + kernel - 4, features)."""
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return transposed_conv(x, kernel) + bias
+
+
 class MapDecoder(nn.Module):
     """Draws a code as a square feature map, by transposed convolutions."""
 
@@ -141,17 +159,7 @@ class MapDecoder(nn.Module):
             last = index == stages - 1
             kernel = 6 if index == 0 else 4
             features = self.channels if last else self.first_width if index == 0 else self.width
-            # Stride 2 and padding 1 in the published convention; here the padding of the
-            # dilated input, kernel - 1 - 1.
-            padding = (kernel - 2, kernel - 2)
-            x = nn.ConvTranspose(
-                features,
-                (kernel, kernel),
-                strides=(2, 2),
-                padding=(padding, padding),
-                dtype=self.dtype,
-                name=f"deconv_{index}",
-            )(x)
+            x = TransposedConv(features, kernel, self.dtype, name=f"deconv_{index}")(x)
             if not last:
                 x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
         return x

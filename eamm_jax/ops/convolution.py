@@ -1,7 +1,12 @@
-"""3x3 convolutions with fewer multiplications, for inference on a CPU.
+"""Convolutions as matrix products, with fewer multiplications or quicker gradients.
 
-Both are exact algebra: they equal the plain convolution but for rounding. The kernel is
-transformed once; the plain convolution is `jax.lax.conv_general_dilated` with padding 1.
+All are exact algebra: they equal the plain convolution but for rounding.
+
+- 3x3 convolutions for inference on a CPU. The kernel is transformed once; the plain
+  convolution is `jax.lax.conv_general_dilated` with padding 1.
+- The transposed convolutions that draw maps from sound, and the large convolutions that find
+  keypoints, which training goes through backwards: XLA's gradients of their kernels are slow
+  on a CPU (`benchmarks/training.py`), and those of matrix products are not.
 """
 
 from __future__ import annotations
@@ -113,3 +118,89 @@ def conv3x3_upsampled(
     ).reshape(b, h + 1, w + 1, 2, 2, -1)
     rows = [jnp.stack([y[:, i : i + h, j : j + w, i, j] for j in (0, 1)], axis=3) for i in (0, 1)]
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, -1)
+
+
+def transposed_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c o"]
+) -> Float[Array, "b h2 w2 o"]:
+    """A transposed convolution of stride 2 and (as PyTorch counts it) padding 1.
+
+    The same as `jax.lax.conv_transpose(x, kernel, (2, 2), padding)` with s - 2 on all sides.
+
+    Args:
+        x: the small map.
+        kernel: of even side s, oriented as that of `flax.linen.ConvTranspose`.
+
+    Returns:
+        The large map; height and width are 2 h + s - 4 and 2 w + s - 4.
+    """
+    b, h, w, c = x.shape
+    size, _, _, o = kernel.shape
+    taps = size // 2
+    if size % 2:
+        raise ValueError(f"the kernel is {size}x{size}; its side must be even")
+    # Each small pixel times the whole kernel: what it adds to the s x s pixels around it.
+    stamps = x.reshape(-1, c) @ kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(c, -1)
+    stamps = stamps.reshape(b, h, w, taps, 2, taps, 2, o)
+    # Tap i of the even (or odd) rows falls i rows further down among the even (or odd) rows.
+    total = jnp.zeros((b, h + taps - 1, w + taps - 1, 2, 2, o), stamps.dtype)
+    for i in range(taps):
+        for j in range(taps):
+            total = total.at[:, i : i + h, j : j + w].add(stamps[:, :, :, i, :, j])
+    total = total.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * total.shape[1], -1, o)
+    return total[:, 1:-1, 1:-1]
+
+
+def unfold_rows(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b h w2 sc"]:
+    """Each pixel with the `size - 1` to its right: (b, h, w - size + 1, size * c)."""
+    width = x.shape[2] - size + 1
+    return jnp.concatenate([x[:, :, j : j + width] for j in range(size)], axis=-1)
+
+
+def conv_unfolded(
+    rows: Float[Array, "b h w2 sc"], kernel: Float[Array, "s s c o"]
+) -> Float[Array, "b h2 w2 o"]:
+    """The convolution without padding of a map that `unfold_rows` unfolded: one product."""
+    b, h, w, _ = rows.shape
+    size, _, _, o = kernel.shape
+    flat = kernel.transpose(1, 2, 0, 3).reshape(-1, size * o)
+    products = (rows.reshape(b * h * w, -1) @ flat).reshape(b, h, w, size, o)
+    height = h - size + 1
+    total = products[:, :height, :, 0]
+    for i in range(1, size):
+        total += products[:, i : i + height, :, i]
+    return total
+
+
+def pooled_conv(
+    rows: Float[Array, "b h w2 sc"],
+    weights: Float[Array, "b h2 w2 k"],
+    kernel: Float[Array, "s s c k j"],
+) -> Float[Array, "b k j"]:
+    """Sums of a convolution without padding, each channel k weighted by a map of its own.
+
+    sum_z weights_k(z) (kernel_k * x)(z), z over all places, without the convolution: as both
+    are linear, x is summed first, under the weights as the kernel's taps see them.
+
+    Args:
+        rows: x, as `unfold_rows` unfolded it.
+        weights: k maps, of the size that the convolution would have.
+        kernel: j output channels for each of the k.
+
+    Returns:
+        float32.
+    """
+    b, h, w, _ = rows.shape
+    size, _, _, k, j = kernel.shape
+    maps = weights.astype(rows.dtype).transpose(0, 3, 1, 2)
+    # Row i of the kernel sees x i rows further down.
+    shifted = [
+        jnp.pad(maps, ((0, 0), (0, 0), (i, h - maps.shape[2] - i), (0, 0))) for i in range(size)
+    ]
+    sums = jnp.matmul(
+        jnp.stack(shifted, axis=1).reshape(b, size * k, h * w),
+        rows.reshape(b, h * w, -1),
+        preferred_element_type=jnp.float32,
+    ).reshape(b, size, k, -1)
+    flat = kernel.reshape(size, -1, k, j).astype(jnp.float32)
+    return jnp.einsum("bikc,ickj->bkj", sums, flat)

@@ -1,12 +1,17 @@
-"""The fast convolutions equal the plain ones."""
+"""The convolutions by other algorithms equal the plain ones."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from eamm_jax.ops.convolution import (
     conv3x3_upsampled,
     conv3x3_winograd,
+    conv_unfolded,
+    pooled_conv,
+    transposed_conv,
+    unfold_rows,
     upsampled_kernel,
     winograd_kernel,
 )
@@ -42,3 +47,68 @@ def test_convolution_of_the_doubled_map_from_the_small_one(rng, shape):
         plain(upsample_nearest(x), kernel),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize(("side", "size"), [(1, 6), (4, 4), (3, 4), (2, 2)])
+def test_transposed_convolution_equals_the_dilated_one(rng, side, size):
+    x = rng.normal(size=(2, side, side + 1, 5)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 5, 3)).astype(np.float32)
+
+    def dilated(x, kernel):
+        padding = [(size - 2, size - 2)] * 2
+        return jax.lax.conv_transpose(
+            x, kernel, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    np.testing.assert_allclose(transposed_conv(x, kernel), dilated(x, kernel), atol=1e-5)
+    assert_same_gradients(transposed_conv, dilated, x, kernel)
+
+
+def test_transposed_convolution_refuses_odd_kernels():
+    with pytest.raises(ValueError, match="3x3"):
+        transposed_conv(np.ones((1, 2, 2, 1), np.float32), np.ones((3, 3, 1, 1), np.float32))
+
+
+def valid(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_unfolded_convolution_equals_the_plain_one(rng, size):
+    x = rng.normal(size=(2, 9, 8, 5)).astype(np.float32)
+    kernel = rng.normal(size=(size, size, 5, 3)).astype(np.float32)
+
+    def unfolded(x, kernel):
+        return conv_unfolded(unfold_rows(x, size), kernel)
+
+    np.testing.assert_allclose(unfolded(x, kernel), valid(x, kernel), atol=1e-4)
+    assert_same_gradients(unfolded, valid, x, kernel)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_pooled_convolution_is_the_weighted_sum_of_the_plain_one(rng, size):
+    x = rng.normal(size=(2, 9, 8, 5)).astype(np.float32)
+    weights = rng.uniform(size=(2, 10 - size, 9 - size, 3)).astype(np.float32)
+    kernel = (rng.normal(size=(size, size, 5, 3, 4)) / size**2).astype(np.float32)
+
+    def pooled(x, weights, kernel):
+        return pooled_conv(unfold_rows(x, size), weights, kernel)
+
+    def summed(x, weights, kernel):
+        maps = valid(x, kernel.reshape(size, size, 5, 12))
+        return jnp.einsum("bhwk,bhwkj->bkj", weights, maps.reshape(*maps.shape[:3], 3, 4))
+
+    inputs = (x, weights, kernel)
+    np.testing.assert_allclose(pooled(*inputs), summed(*inputs), atol=1e-4)
+    assert_same_gradients(pooled, summed, *inputs)
+
+
+def assert_same_gradients(found, expected, *inputs):
+    def gradients(function):
+        everywhere = tuple(range(len(inputs)))
+        return jax.grad(lambda *x: jnp.sum(jnp.sin(function(*x))), everywhere)(*inputs)
+
+    for ours, theirs in zip(gradients(found), gradients(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)
