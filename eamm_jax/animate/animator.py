@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import features
 from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.emotion_bank import EmotionBank, Span
 from eamm_jax.errors import UserError
 from eamm_jax.models import build
 from eamm_jax.models.audio_to_motion import LSTMState
@@ -49,12 +50,6 @@ DEFAULT_CHUNK = 8
 POSE_CHUNK = 64
 """Rows of a pose track that are filtered at once."""
 
-DEMO_AUDIO_WEIGHT = 1.6
-"""How strongly sound counts in the published demo (ARCHITECTURE.md section 4)."""
-
-DEMO_EMOTION_WEIGHTS = {1: 0.2, 4: 1.0, 6: 1.0, 8: 0.0}
-"""Share of each keypoint's displacement that the published demo adds (section 4)."""
-
 TALKING_NETWORKS = ("kp_detector", "generator", "audio_feature", "kp_detector_a")
 
 DTYPES = ("float32", "bfloat16")
@@ -65,11 +60,11 @@ class Settings:
     """What a user may choose for one animation; the defaults are the published demo's.
 
     Attributes:
-        audio_weight: how strongly sound counts beside portrait and pose.
+        audio_weight: how strongly sound counts beside portrait and pose; None is the model's.
         emotion_strength: factor on the emotion's displacement; 0 is neutral.
         smoothing: whether keypoints, displacement and pose tracks are filtered.
         relative: whether motion since the first frame is applied to the portrait's own
-            keypoints, instead of the keypoints themselves.
+            keypoints, instead of the keypoints themselves; None is as the model was made for.
         adapt_scale: in relative mode, whether motion is scaled to the size of the face.
         mask_mouth: whether the mouth in the emotional frames is hidden, as in training.
         augment_emotion: whether those frames are also flipped, rotated and tilted at random,
@@ -78,10 +73,10 @@ class Settings:
         seed: of what is random.
     """
 
-    audio_weight: float = DEMO_AUDIO_WEIGHT
+    audio_weight: float | None = None
     emotion_strength: float = 1.0
     smoothing: bool = True
-    relative: bool = False
+    relative: bool | None = None
     adapt_scale: bool = False
     mask_mouth: bool = True
     augment_emotion: bool = False
@@ -140,6 +135,7 @@ class Animator:
         config: of the model.
         variables: parameters and statistics by network name, as `load_checkpoint` returns
             them; `emo_detector` may be missing, if no emotion is asked for.
+        bank: emotions that need no video, if the checkpoint has some.
         chunk: frames computed at a time.
         dtype: `float32`, or `bfloat16` for accelerators that compute faster in it.
         fast: whether to use the algorithms of `ops/convolution.py`; by default where they
@@ -151,6 +147,7 @@ class Animator:
         config: ModelConfig,
         variables: Variables,
         *,
+        bank: EmotionBank | None = None,
         chunk: int = DEFAULT_CHUNK,
         dtype: str = "float32",
         fast: bool | None = None,
@@ -166,6 +163,7 @@ class Animator:
                 "published files that do (see docs/conversion.md)"
             )
         self.config = config
+        self.bank = bank
         self.chunk = chunk
         on_cpu = jax.default_backend() == "cpu"
         self._fast = (on_cpu and dtype == "float32") if fast is None else fast
@@ -195,7 +193,9 @@ class Animator:
         """
         networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
         config, variables = load_checkpoint(folder, networks)
-        return cls(config, variables, **options)
+        width = config.emotion_stage_widths[-1]
+        bank = EmotionBank.load(Path(folder), width) if emotion else None
+        return cls(config, variables, bank=bank, **options)
 
     @property
     def image_size(self) -> int:
@@ -210,6 +210,8 @@ class Animator:
         emotion_frames: Iterable[UInt8[np.ndarray, "s s 3"]] | None = None,
         settings: Settings | None = None,
         *,
+        emotions: Sequence[Span] = (),
+        level: int | None = None,
         as_uint8: bool = True,
     ) -> Animation:
         """The frames of an animation, 25 a second.
@@ -223,32 +225,81 @@ class Animator:
                 the start when they end; read as they are needed, each once. Without them the
                 face stays neutral.
             settings: see `Settings`.
+            emotions: of the model's emotion bank, where there is no video.
+            level: how strongly the bank's faces felt them, 1 to 3; None is most.
             as_uint8: whether frames are bytes, or float32 in [0, 1].
 
         Returns:
             What yields the frames as they are made, and knows how many there will be.
 
         Raises:
-            UserError: an input has a wrong size, or the checkpoint lacks the emotion network.
+            UserError: an input has a wrong size, or the checkpoint lacks the emotion network,
+                the emotion bank or the emotion.
         """
-        settings = settings or Settings()
-        self._check(portrait, pose, emotion_frames, settings)
-        mfcc = features.speech_mfcc(speech)
+        return self.animate_mfcc(
+            portrait,
+            features.speech_mfcc(speech),
+            pose,
+            emotion_frames,
+            settings,
+            emotions=emotions,
+            level=level,
+            as_uint8=as_uint8,
+        )
+
+    def animate_mfcc(
+        self,
+        portrait: Float32[np.ndarray, "s s 3"],
+        mfcc: Float[np.ndarray, "n 13"],
+        pose: Float[np.ndarray, "m _"],
+        emotion_frames: Iterable[UInt8[np.ndarray, "s s 3"]] | None = None,
+        settings: Settings | None = None,
+        *,
+        emotions: Sequence[Span] = (),
+        level: int | None = None,
+        as_uint8: bool = True,
+    ) -> Animation:
+        """The frames of an animation for what a sound was turned into (`features.speech_mfcc`).
+
+        Data sets keep that and not the sound. The rest is as for `animate`.
+        """
+        settings = self._filled(settings or Settings())
+        self._check(portrait, pose, emotion_frames is not None or bool(emotions), settings)
         length = features.num_frames(len(mfcc))
         if settings.smoothing and len(pose) > 1:
             pose = self._smooth_pose(pose)
         poses = features.pose_track(pose, length)
-        codes = None
+        codes: Iterator[Array | np.ndarray] | None = None
         if emotion_frames is not None and settings.emotion_strength != 0:
             codes = self._emotion_codes(iter(emotion_frames), settings)
+        elif emotions and settings.emotion_strength != 0:
+            codes = self._bank_codes(emotions, length, level)
         frames = self._frames(portrait, mfcc, poses, codes, settings, as_uint8)
         return Animation(length, frames)
+
+    def read_emotion(
+        self, frames: Iterable[UInt8[np.ndarray, "s s 3"]]
+    ) -> Float32[np.ndarray, "t n"]:
+        """What the emotion network sees in each frame of an aligned video, for an emotion bank.
+
+        Raises:
+            UserError: the checkpoint lacks the network, or there are no frames.
+        """
+        if "emo_detector" not in self._variables:
+            raise UserError("the checkpoint holds no emotion network (emo_detector)")
+        settings = self._filled(Settings())
+        stacked = np.stack(list(frames)) if frames else np.zeros((0,))
+        if not len(stacked):
+            raise UserError("the emotional video has no frames")
+        codes = self._emotion_codes(iter(stacked), settings)
+        chunks = [np.asarray(next(codes)) for _ in range(0, len(stacked), self.chunk)]
+        return np.concatenate(chunks)[: len(stacked)]
 
     def _check(
         self,
         portrait: np.ndarray,
         pose: np.ndarray,
-        emotion_frames: Iterable[np.ndarray] | None,
+        emotional: bool,
         settings: Settings,
     ) -> None:
         shape = (self.image_size, self.image_size, self.config.num_channels)
@@ -256,12 +307,13 @@ class Animator:
             raise UserError(f"the portrait has shape {portrait.shape}; this model needs {shape}")
         if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
             raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
-        if emotion_frames is not None and "emo_detector" not in self._variables:
+        if emotional and "emo_detector" not in self._variables:
             raise UserError(
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "
                 "--emotion_checkpoint, or leave the driving video out for a neutral face"
             )
-        if not np.isfinite(settings.emotion_strength) or not np.isfinite(settings.audio_weight):
+        assert settings.audio_weight is not None
+        if not np.isfinite([settings.emotion_strength, settings.audio_weight]).all():
             raise UserError("audio_weight and emotion_strength must be finite numbers")
 
     def _frames(
@@ -269,7 +321,7 @@ class Animator:
         image: np.ndarray,
         mfcc: np.ndarray,
         poses: np.ndarray,
-        codes: Iterator[Array] | None,
+        codes: Iterator[Array | np.ndarray] | None,
         settings: Settings,
         as_uint8: bool,
     ) -> Iterator[AnimatedFrame]:
@@ -287,7 +339,7 @@ class Animator:
         image: np.ndarray,
         mfcc: np.ndarray,
         poses: np.ndarray,
-        codes: Iterator[Array] | None,
+        codes: Iterator[Array | np.ndarray] | None,
         settings: Settings,
         as_uint8: bool,
     ) -> Iterator[tuple[int, Array, Array | None]]:
@@ -366,9 +418,32 @@ class Animator:
             yield jnp.stack([known[i % len(known)] for i in range(position, position + self.chunk)])
             position += self.chunk
 
+    def _bank_codes(
+        self, emotions: Sequence[Span], length: int, level: int | None
+    ) -> Iterator[Float32[np.ndarray, "chunk n"]]:
+        """Codes of the bank, a chunk at a time."""
+        if self.bank is None:
+            raise UserError(
+                "this model has no emotion bank, so an emotion needs a video (--driving_video); "
+                "python -m eamm_jax.emotion_bank makes a bank from labelled clips"
+            )
+        codes = self.bank.codes(emotions, length, level)
+        starts = range(0, length, self.chunk)
+        return (_padded(codes[start : start + self.chunk], self.chunk) for start in starts)
+
+    def _filled(self, settings: Settings) -> Settings:
+        """The settings, with what the model says where the user says nothing."""
+        config, weight, relative = self.config, settings.audio_weight, settings.relative
+        return dataclasses.replace(
+            settings,
+            audio_weight=config.audio_weight if weight is None else weight,
+            relative=config.relative_motion if relative is None else relative,
+        )
+
     def _emotion_weights(self, strength: float) -> Float32[np.ndarray, " k"]:
-        moved = self.config.moved_keypoints
-        return strength * np.array([DEMO_EMOTION_WEIGHTS.get(i, 1.0) for i in moved], np.float32)
+        config = self.config
+        shares = dict(zip(config.emotion_keypoints, config.emotion_shares, strict=True))
+        return strength * np.array([shares.get(i, 1.0) for i in config.moved_keypoints], np.float32)
 
     def _smooth_pose(self, pose: np.ndarray) -> Float32[np.ndarray, "m _"]:
         """Filters a pose track, in chunks so that its length compiles nothing new."""

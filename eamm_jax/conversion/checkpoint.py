@@ -46,6 +46,9 @@ REPORT_NAME = "report.json"
 MAX_JSON_BYTES = 1 << 20
 """A configuration has about 1 kB, a list of files 20 kB."""
 
+STORED_DTYPES = ("float32", "float16")
+"""What numbers may be on the disk: half of the size where a model is shipped."""
+
 _CHECK_BYTES = 1 << 20  # read at a time when a checksum is made
 
 WRITE_BYTES = 64 << 20
@@ -55,7 +58,8 @@ _MAX_PATH_BYTES = 4096  # Linux's limit
 
 _DISK_MARK = "os_error_code"  # in the message of whatever TensorStore could not write
 
-_OUR_NAMES = (CONFIG_NAME, WEIGHTS_NAME, FILES_NAME, REPORT_NAME)
+_OUR_NAMES = (CONFIG_NAME, WEIGHTS_NAME, FILES_NAME, REPORT_NAME, "emotion_bank.npz")
+"""What may stand in a checkpoint; the last belongs to its emotion network, and goes with it."""
 
 _SOURCES = {
     "kp_detector": "--checkpoint",
@@ -78,6 +82,7 @@ def save_checkpoint(
     *,
     report: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    dtype: str = "float32",
 ) -> None:
     """Writes a checkpoint; whole or, after any failure or interrupt, not at all.
 
@@ -91,6 +96,7 @@ def save_checkpoint(
             ("params", ...) down; float32.
         report: JSON beside it.
         overwrite: replace a checkpoint that is there.
+        dtype: on the disk; one of `STORED_DTYPES`. All are float32 again when they are loaded.
 
     Raises:
         UserError: the folder cannot be made, is there already (with `overwrite`: and holds
@@ -101,6 +107,8 @@ def save_checkpoint(
         problems = _differences(network, variables, config)
         if problems:
             raise ValueError(f"{network} does not fit its configuration: {'; '.join(problems)}")
+    if dtype != "float32":
+        networks = jax.tree.map(lambda array: array.astype(dtype), dict(networks))
     first = jax.process_index() == 0
     with _output_dir(Path(folder), overwrite=overwrite) as temporary:
         if first:
@@ -380,10 +388,10 @@ def _differences(network: str, variables: Mapping[str, Any], config: ModelConfig
     left_over = ["/".join(path) for path in found if path not in expected]
     misshapen = [
         f"{'/'.join(path)} is {found[path].dtype} {shape_text(found[path].shape)}, "
-        f"expected float32 {shape_text(shape)}"
+        f"expected {STORED_DTYPES[0]} {shape_text(shape)}"
         for path, shape in expected.items()
         if path in found
-        and (tuple(found[path].shape) != shape or np.dtype(found[path].dtype) != np.float32)
+        and (tuple(found[path].shape) != shape or found[path].dtype not in STORED_DTYPES)
     ]
     kinds = {"missing": missing, "left over": left_over, "misshapen": misshapen}
     return [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]

@@ -34,6 +34,10 @@ class ModelConfig:
             and so where the keypoints are.
         generator_blends: what it draws is mixed with the portrait itself, moved, by a mask
             that it draws too.
+        audio_weight: how strongly sound counts beside portrait and pose.
+        emotion_shares: share of the displacement of each of `emotion_keypoints` that is added.
+        relative_motion: motion since the first frame is applied to the portrait's own
+            keypoints, instead of the keypoints that are heard.
     """
 
     image_size: int = 256
@@ -92,6 +96,11 @@ class ModelConfig:
     emotion_head: str = "linear_4"
     emotion_keypoints: tuple[int, ...] = (1, 4, 6, 8)
 
+    # Inference: what the published demo chooses (ARCHITECTURE.md section 4).
+    audio_weight: float = 1.6
+    emotion_shares: tuple[float, ...] = (0.2, 1.0, 1.0, 0.0)
+    relative_motion: bool = False
+
     # Discriminator.
     discriminator_width: int = 32
     discriminator_max_width: int = 512
@@ -128,6 +137,12 @@ class ModelConfig:
             raise UserError(
                 f"emotion_keypoints are {self.emotion_keypoints}; "
                 f"they must lie in 0..{self.num_keypoints - 1}"
+            )
+
+        if len(self.emotion_shares) != len(self.emotion_keypoints):
+            raise UserError(
+                f"emotion_shares are {len(self.emotion_shares)}, but emotion_keypoints are "
+                f"{len(self.emotion_keypoints)}"
             )
 
     @property
@@ -210,20 +225,23 @@ def demo() -> ModelConfig:
         audio_image_width=8,
         audio_image_max_width=128,
         audio_pose_widths=(64, 64),
-        audio_conv_widths=(32, 32, 64, 64, 128),
-        audio_dense_widths=(512, 256),
-        lstm_width=256,
+        audio_conv_widths=(32, 32, 64, 64, 96),
+        audio_dense_widths=(384, 192),
+        lstm_width=224,
         lstm_layers=2,
-        deconv_widths=(128, 48),
-        emotion_width=16,
-        emotion_max_width=128,
+        deconv_widths=(96, 48),
+        emotion_width=8,
+        emotion_max_width=64,
         emotion_blocks=3,
         emotion_scale=0.5,
-        emotion_stage_widths=(32, 48, 64, 128),
-        emotion_code_widths=(512, 256),
-        emotion_raw_widths=(128, 256),
-        emotion_joint_widths=(256, 256),
+        emotion_stage_widths=(24, 48, 64, 128),
+        emotion_code_widths=(256, 128),
+        emotion_raw_widths=(64, 128),
+        emotion_joint_widths=(256, 192),
+        emotion_frequencies=4,
         emotion_keypoints=tuple(range(20)),
+        audio_weight=1.0,
+        emotion_shares=(1.0,) * 20,
         discriminator_width=16,
         discriminator_max_width=64,
         discriminator_blocks=3,

@@ -35,6 +35,7 @@ VARIANTS = {
         audio_dense_widths=(32,),
         audio_pose_widths=(8, 8, 16),
         emotion_keypoints=(2, 3),
+        emotion_shares=(1.0, 1.0),
         emotion_code_widths=(16, 32),
     ),
 }

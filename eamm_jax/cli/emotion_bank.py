@@ -1,0 +1,133 @@
+"""`python -m eamm_jax.emotion_bank`: emotions of labelled clips, kept beside a model's weights."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.constants import EMOTIONS
+from eamm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg")
+
+MAX_FRAMES = 150
+"""Six seconds of a clip are enough: what is longer is cut."""
+
+STRONGEST = 3
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Makes the bank as the flags say."""
+    parser = OneLineParser(
+        prog="python -m eamm_jax.emotion_bank",
+        description=(
+            "Reads labelled clips of emotional faces with a model's emotion network and keeps "
+            "what it sees in the model's folder, so that infer.py --emotion needs no video."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="data set in the published layout with MEAD's clip names, or a folder of aligned "
+        "videos named by emotion (happy.mp4, sad_level_2.mp4, ...)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="DIR", help="the model's folder"
+    )
+    parser.add_argument(
+        "--clips_each",
+        type=int,
+        default=8,
+        help="at most so many clips of each emotion and level are read, and the most typical one "
+        "is kept; default: %(default)s",
+    )
+    flags = parser.parse_args(argv)
+    run(lambda: _make(flags))
+
+
+def _make(flags: argparse.Namespace) -> None:
+    if flags.clips_each < 1:
+        raise UserError(f"--clips_each is {flags.clips_each}; it must be at least 1")
+    found = _labelled(flags.clips)
+    import numpy as np
+
+    from eamm_jax.animate.animator import Animator
+    from eamm_jax.emotion_bank import BANK_NAME, make_bank
+
+    animator = Animator.from_checkpoint(flags.checkpoint)
+    size = animator.image_size
+
+    def read() -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+        total = sum(len(clips[: flags.clips_each]) for clips in found.values())
+        done = 0
+        for (emotion, level), clips in sorted(found.items()):
+            for clip in clips[: flags.clips_each]:
+                frames = list(_first(_frames(clip, size), MAX_FRAMES))
+                mean = np.mean(frames, axis=0).round().astype(np.uint8)
+                yield emotion, level, animator.read_emotion(frames), mean
+                done += 1
+                print(f"\r{done}/{total} clips", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+    bank = make_bank(read())
+    bank.save(flags.checkpoint)
+    kept = ", ".join(f"{emotion} {level}" for emotion, level in sorted(bank.entries))
+    print(f"{flags.checkpoint / BANK_NAME}: {kept}")
+
+
+def _labelled(folder: Path) -> dict[tuple[str, int], list[Path]]:
+    """Clips by emotion and level: folders of frames, or videos."""
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip
+    from eamm_jax.input_pipeline.published import FRAMES_FOLDER, PublishedFolder
+
+    if not folder.is_dir():
+        raise UserError(f"No such folder of clips: {folder}")
+    found: dict[tuple[str, int], list[Path]] = {}
+    if (folder / FRAMES_FOLDER).is_dir():
+        for name in PublishedFolder(folder, with_motion=False).names:
+            try:
+                emotion = EMOTIONS[KINDS["mead"].emotion(name)]
+            except BadClip as error:
+                raise UserError(f"bad clip {name}: {error}") from error
+            level = int(name.clip.split("_level_")[1][0])
+            path = folder / FRAMES_FOLDER / name.identity / name.clip
+            found.setdefault((emotion, level), []).append(path)
+        return found
+    for path in sorted(folder.iterdir()):
+        named = re.match(rf"({'|'.join(EMOTIONS)})(?:_level_([123]))?(?:[_.]|$)", path.name.lower())
+        if named and path.suffix.lower() in VIDEO_SUFFIXES:
+            key = named[1], int(named[2] or STRONGEST)
+            found.setdefault(key, []).append(path)
+    if not found:
+        raise UserError(
+            f"{folder} holds no labelled clips: looked for {folder / FRAMES_FOLDER}, and for "
+            f"videos named by emotion such as happy.mp4 or sad_level_2.mp4"
+        )
+    return found
+
+
+def _frames(path: Path, size: int) -> Iterator[np.ndarray]:
+    from eamm_jax.io.image import read_image, to_uint8
+    from eamm_jax.io.video import read_video
+
+    if path.is_dir():
+        pictures = sorted(path.glob("*.png"), key=lambda picture: int(picture.stem))
+        return (to_uint8(read_image(picture, size)) for picture in pictures)
+    return iter(read_video(path, size))
+
+
+def _first(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    return (frame for frame, _ in zip(frames, range(count), strict=False))

@@ -1,0 +1,257 @@
+"""Emotions without a video: what the emotion network sees, kept beside the weights.
+
+The network reads each emotional frame into a code (EAMM section 3.2), and nothing else of the
+video matters. So a bank of code tracks, a few seconds for each emotion and level, stands in
+for videos:
+
+    <checkpoint>/emotion_bank.npz
+
+    <emotion>_<level>/track   (t, n) float16, codes at 25 frames a second
+    <emotion>_<level>/face    (s, s, 3) uint8, the clip's mean picture; for people
+
+`python -m eamm_jax.emotion_bank --clips DIR --checkpoint CKPT` makes it from labelled clips.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from eamm_jax.constants import EMOTIONS, FRAME_RATE
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import atomic_output
+
+BANK_NAME = "emotion_bank.npz"
+
+LEVELS = (1, 2, 3)
+"""Intensities of MEAD, from slight to strong."""
+
+MAX_BANK_BYTES = 64 << 20
+"""A bank of all emotions and levels has about half a megabyte."""
+
+FADE_SECONDS = 0.6
+"""How long one emotion takes to become the next."""
+
+
+class Entry(NamedTuple):
+    """One emotion at one level: a track of codes, and the clip's mean picture."""
+
+    track: Float32[np.ndarray, "t n"]
+    face: UInt8[np.ndarray, "s s 3"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """An emotion and when it is shown.
+
+    Attributes:
+        emotion: one of `EMOTIONS`.
+        start: seconds.
+        end: seconds; None lasts to the end.
+    """
+
+    emotion: str
+    start: float = 0.0
+    end: float | None = None
+
+
+def parse_schedule(text: str) -> tuple[Span, ...]:
+    """Reads `happy`, or `happy:0-2.5,sad:2.5-`: emotions and the seconds they are shown.
+
+    Between spans the face is neutral.
+
+    Raises:
+        UserError: it is not of this form, or spans overlap.
+    """
+    spans = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([a-z]+)(?::(\d+(?:\.\d*)?)-(\d+(?:\.\d*)?)?)?\s*", part)
+        if not match:
+            raise UserError(
+                f"{text!r} is not an emotion, or emotions with their seconds such as "
+                "'happy:0-2.5,sad:2.5-'"
+            )
+        if match[1] not in EMOTIONS:
+            raise UserError(f"{match[1]!r} is no emotion; choose from {', '.join(EMOTIONS)}")
+        end = None if match[3] is None else float(match[3])
+        spans.append(Span(match[1], float(match[2] or 0), end))
+    for span in spans:
+        if span.end is not None and span.end <= span.start:
+            raise UserError(f"{text!r}: {span.emotion} ends before it starts")
+    for one, following in itertools.pairwise(spans):
+        if one.end is None or following.start < one.end:
+            raise UserError(
+                f"{text!r}: {following.emotion} starts before {one.emotion} ends; give the "
+                "seconds of each, in order, such as 'happy:0-2.5,sad:2.5-'"
+            )
+    return tuple(spans)
+
+
+class EmotionBank:
+    """Code tracks by emotion and level."""
+
+    def __init__(self, entries: Mapping[tuple[str, int], Entry]):
+        """Takes the entries; all tracks have the same width."""
+        self.entries = dict(entries)
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """Those there is a track of, sorted."""
+        return tuple(sorted({emotion for emotion, _ in self.entries}))
+
+    def entry(self, emotion: str, level: int | None = None) -> Entry:
+        """The track of an emotion.
+
+        Args:
+            emotion: one of `EMOTIONS`.
+            level: the nearest there is is taken; None is the strongest.
+
+        Raises:
+            UserError: the bank does not have this emotion.
+        """
+        levels = [found for name, found in self.entries if name == emotion]
+        if not levels:
+            raise UserError(
+                f"the model's emotion bank has no {emotion!r}; it has {', '.join(self.emotions)}"
+            )
+        wanted = max(LEVELS) if level is None else level
+        return self.entries[emotion, min(levels, key=lambda found: (abs(found - wanted), found))]
+
+    def codes(
+        self, schedule: Sequence[Span], length: int, level: int | None = None
+    ) -> Float32[np.ndarray, "t n"]:
+        """Codes for every frame of an animation, emotions fading into each other.
+
+        A track that ends is walked back and forth, so that nothing jumps.
+
+        Args:
+            schedule: what is shown when; gaps are neutral.
+            length: frames.
+            level: of all emotions.
+
+        Raises:
+            UserError: the bank has no track of an emotion that is asked for.
+        """
+        time = np.arange(length) / FRAME_RATE
+        filled = _without_gaps(schedule, length / FRAME_RATE)
+        total = np.zeros((length, 1), np.float32)
+        mixed: np.ndarray | float = 0.0
+        for span in filled:
+            track = self.entry(span.emotion, None if span.emotion == "neutral" else level).track
+            share = np.ones(length, np.float32)
+            if span is not filled[0]:
+                share *= np.clip((time - span.start) / FADE_SECONDS + 0.5, 0, 1)
+            if span is not filled[-1]:
+                assert span.end is not None
+                share *= np.clip((span.end - time) / FADE_SECONDS + 0.5, 0, 1)
+            mixed = mixed + share[:, None] * _back_and_forth(track, length)
+            total += share[:, None]
+        return (mixed / total).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Writes the bank into a checkpoint's folder, replacing the one that is there."""
+        arrays = {}
+        for (emotion, level), entry in sorted(self.entries.items()):
+            arrays[f"{emotion}_{level}/track"] = entry.track.astype(np.float16)
+            arrays[f"{emotion}_{level}/face"] = entry.face
+        with atomic_output(folder / BANK_NAME) as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, folder: Path, width: int) -> EmotionBank | None:
+        """Reads the bank of a checkpoint; None if it has none.
+
+        Args:
+            folder: of the checkpoint.
+            width: of the codes of its emotion network.
+
+        Raises:
+            UserError: it is damaged, or of another model.
+        """
+        path = folder / BANK_NAME
+        if not path.is_file():
+            return None
+        damaged = UserError(f"{path} is damaged; make it anew with python -m eamm_jax.emotion_bank")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if sum(item.file_size for item in archive.infolist()) > MAX_BANK_BYTES:
+                    raise damaged
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise damaged from error
+        entries = {}
+        for name in sorted(arrays):
+            match = re.fullmatch(r"([a-z]+)_([1-3])/track", name)
+            if not match:
+                continue
+            track, face = arrays[name], arrays.get(f"{match[1]}_{match[2]}/face")
+            sound = track.ndim == 2 and len(track) and track.dtype.kind == "f"
+            if match[1] not in EMOTIONS or face is None or not sound:
+                raise damaged
+            if track.shape[1] != width:
+                raise UserError(
+                    f"{path} was made with another model (codes of {track.shape[1]} numbers, this "
+                    f"one has {width}); make it anew with python -m eamm_jax.emotion_bank"
+                )
+            if not np.isfinite(track).all():
+                raise damaged
+            entries[match[1], int(match[2])] = Entry(track.astype(np.float32), face)
+        if not entries:
+            raise damaged
+        return cls(entries)
+
+
+def most_typical(tracks: Sequence[Float32[np.ndarray, "_ n"]]) -> int:
+    """The clip whose mean code is nearest the mean of all clips' mean codes."""
+    means = np.stack([track.mean(axis=0) for track in tracks])
+    return int(np.argmin(np.linalg.norm(means - means.mean(axis=0), axis=1)))
+
+
+def make_bank(
+    clips: Iterable[tuple[str, int, Float32[np.ndarray, "_ n"], UInt8[np.ndarray, "s s 3"]]],
+) -> EmotionBank:
+    """A bank of the most typical clip of each emotion and level.
+
+    Args:
+        clips: emotion, level, codes and mean picture of each.
+    """
+    gathered: dict[tuple[str, int], list[Entry]] = {}
+    for emotion, level, track, face in clips:
+        gathered.setdefault((emotion, level), []).append(Entry(track, face))
+    return EmotionBank(
+        {
+            key: entries[most_typical([entry.track for entry in entries])]
+            for key, entries in gathered.items()
+        }
+    )
+
+
+def _without_gaps(schedule: Sequence[Span], seconds: float) -> list[Span]:
+    """The schedule with neutral spans where there is none."""
+    filled: list[Span] = []
+    position = 0.0
+    for span in schedule:
+        if span.start > position:
+            filled.append(Span("neutral", position, span.start))
+        filled.append(span)
+        position = seconds if span.end is None else span.end
+    if position < seconds:
+        filled.append(Span("neutral", position))
+    return filled
+
+
+def _back_and_forth(track: Float32[np.ndarray, "t n"], length: int) -> Float32[np.ndarray, "_ n"]:
+    if len(track) == 1:
+        return np.repeat(track, length, axis=0)
+    period = 2 * (len(track) - 1)
+    place = np.arange(length) % period
+    return track[np.where(place < len(track), place, period - place)]
