@@ -73,9 +73,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.num_repeats = 1
         config.num_epochs = 10 if "demo_keypoints" in variants else 30
         config.learning_rate = 7e-4
-        config.warmup_steps = 50
-        config.clip_norm = 5.0
-        config.augment = False
         config.equivariance_value_weight = 0.0
         config.equivariance_jacobian_weight = 0.0
         config.pyramid_weight = 20.0
@@ -86,6 +83,4 @@ def get_config(variant: str = "") -> ConfigDict:
         config.eyes_weight = 8.0
         config.warped_weight = 10.0
         config.eval_every = 1000
-        config.save_every = 200
-        config.panel_every = 200
     return config.lock()

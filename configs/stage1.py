@@ -3,8 +3,9 @@
     python train.py --config=configs/stage1.py --config.data=lrw=DATA \
         --init_from=STAGE0 --workdir=DIR
 
-`:tiny` is for tests. Data: LRW, clips of 16 frames. STAGE0 is a converted checkpoint or the
-work directory of stage 0: it teaches the keypoints, and draws the panels.
+Variants: `:tiny` for tests, `:demo` for the bundled model (drawn faces). Data: LRW, clips of
+16 frames. STAGE0 is a converted checkpoint or the work directory of stage 0: it teaches the
+keypoints, and draws the panels.
 
 Hardware: one accelerator of 16 GB for the published batch of 8. Time: `benchmarks/training.py`
 measures a step on the machine at hand. Watch `validation value`, ten times the mean distance
@@ -24,5 +25,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.heatmap_weight = 1000.0
     config.jacobian_weight = 10.0
 
-    apply_variant(config, variant)
+    variants = apply_variant(config, variant, ("tiny", "demo"))
+    if "demo" in variants:
+        config.emotions = ("neutral",)
+        config.learning_rate = 5e-4
+        config.num_epochs = 20
     return config.lock()

@@ -3,9 +3,9 @@
     python train.py --config=configs/stage2.py --config.data=mead=DATA \
         --init_from=STAGE1 --workdir=DIR
 
-`:tiny` is for tests. Data: MEAD, clips of 16 frames named by emotion; the portrait is a frame
-of a random neutral clip of the same person. STAGE1 is a converted checkpoint or the work
-directory of stage 1 or its fine-tune.
+Variants: `:tiny` for tests, `:demo` for the bundled model (drawn faces). Data: MEAD, clips of
+16 frames named by emotion; the portrait is a frame of a random neutral clip of the same
+person. STAGE1 is a converted checkpoint or the work directory of stage 1 or its fine-tune.
 
 Hardware: one accelerator of 16 GB for the published batch of 16. Time: `benchmarks/training.py`
 measures a step on the machine at hand. Watch `validation value` and `validation accuracy`.
@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # carry emotion for the heads that move a few.
     config.emotion_head = "linear_4"
     config.emotion_keypoints = (1, 4, 6, 8)
+    config.emotion_shares = (0.2, 1.0, 1.0, 0.0)  # of their displacement, at inference
 
     # Losses.
     config.value_weight = 10.0
@@ -38,5 +39,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.perspective = (20, 30)
     config.enlargement = (20, 40)
 
-    apply_variant(config, variant)
+    variants = apply_variant(config, variant, ("tiny", "demo"))
+    if "demo" in variants:
+        config.batch_size = 4
+        config.emotion_keypoints = tuple(range(20))
+        config.emotion_shares = (1.0,) * 20
+        config.learning_rate = 5e-4
+        config.num_epochs = 3
     return config.lock()

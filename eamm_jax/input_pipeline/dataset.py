@@ -27,7 +27,7 @@ from eamm_jax.input_pipeline.examples import (
     PairReader,
 )
 from eamm_jax.input_pipeline.sources import Source, open_folder
-from eamm_jax.types import Clips, Pairs
+from eamm_jax.types import EMOTIONS, Clips, Pairs
 
 Split = Literal["train", "validation", "all"]
 
@@ -210,6 +210,7 @@ def make_dataset(
     seed: int = 0,
     single_pass: bool = False,
     per_identity: bool = False,
+    emotions: Sequence[str] = (),
     with_truth: bool = False,
     on_bad_clip: OnBadClip = "error",
     threads: int = 4,
@@ -232,6 +233,7 @@ def make_dataset(
         per_identity: an epoch has one example of each identity instead of each clip, from a
             random clip of theirs, so that prolific speakers do not dominate (the parent's
             `id_sampling`, stage 0).
+        emotions: those whose clips are used, of sources with labelled clips; none is all.
         with_truth: pairs come with landmarks and pose, which the folder must hold.
         on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` takes the next
             good one and notes it in `Batches.skipped`.
@@ -256,6 +258,9 @@ def make_dataset(
             f"batch_size is {batch_size}: it must be a multiple of the run's {process_count} "
             "processes"
         )
+    unknown = [emotion for emotion in emotions if emotion not in EMOTIONS]
+    if unknown:
+        raise UserError(f"{unknown[0]!r} is no emotion; choose from {', '.join(EMOTIONS)}")
     if not 0 <= seed < 2**32:
         raise UserError(f"the data's seed is {seed}; it must be from 0 up to 2^32")
     reader_of = ClipReader if batch_of == "clips" else PairReader
@@ -266,11 +271,16 @@ def make_dataset(
     for number, source in enumerate(sources):
         kind = KINDS[source.kind]
         folder = open_folder(source, with_motion=batch_of == "clips", with_truth=with_truth)
+        names = folder.names
+        felt = tuple(f"{emotion}_" for emotion in emotions) if kind.emotional else ()
+        wanted = [i for i, name in enumerate(names) if not felt or name.clip.startswith(felt)]
+        if not wanted:
+            raise UserError(f"{source.path} holds no clip whose emotion is {', '.join(emotions)}")
         groups = [
             group
-            for group in _grouped(folder.names, per_identity=per_identity)
+            for group in _grouped(names, wanted, per_identity=per_identity)
             if split == "all"
-            or (kind.validation_share(folder.names[group[0]]) < validation_fraction)
+            or (kind.validation_share(names[group[0]]) < validation_fraction)
             == (split == "validation")
         ]
         if not groups:
@@ -318,11 +328,13 @@ def make_dataset(
     )
 
 
-def _grouped(names: Sequence[ClipName], *, per_identity: bool) -> list[list[int]]:
+def _grouped(
+    names: Sequence[ClipName], wanted: Sequence[int], *, per_identity: bool
+) -> list[list[int]]:
     """Indices of clips that one example may be cut from."""
     if not per_identity:
-        return [[index] for index in range(len(names))]
+        return [[index] for index in wanted]
     groups: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        groups.setdefault(name.identity, []).append(index)
+    for index in wanted:
+        groups.setdefault(names[index].identity, []).append(index)
     return list(groups.values())

@@ -155,8 +155,7 @@ class ClipReader(ExampleReader):
         super().__init__(folder, kind, groups, size=size, on_bad_clip=on_bad_clip)
         self._neutral: dict[str, list[int]] = {}
         if kind.emotional:
-            for index in (index for group in groups for index in group):
-                identity, clip = folder.names[index]
+            for index, (identity, clip) in enumerate(folder.names):
                 if clip.startswith("neutral_"):
                     self._neutral.setdefault(identity, []).append(index)
 

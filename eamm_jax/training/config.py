@@ -31,6 +31,7 @@ def base_config(stage: str) -> ConfigDict:
 
     # Data: kind=path[@weight],... with kind one of lrw, mead, voxceleb, synthetic.
     config.data = ""
+    config.emotions = ()  # those whose clips are used, where clips are labelled; (): all
     config.batch_size = 8
     config.validation_fraction = 0.05
     config.num_repeats = 1  # passes over the data that count as one epoch
@@ -110,6 +111,11 @@ def apply_variant(config: ConfigDict, variant: str, allowed: tuple[str, ...] = (
     if wanted & {"demo", "demo_keypoints"}:
         config.model = "demo"
         config.size = DEMO_SIZE
+        config.augment = False
+        config.warmup_steps = 50
+        config.clip_norm = 5.0
+        config.save_every = 200
+        config.panel_every = 200
         config.workers = 0
         config.threads = 1
         config.num_epochs = 1

@@ -110,7 +110,7 @@ def test_variants_are_joined_by_commas():
         ("remat", ("vgg16",), "vgg19"),
         ("accumulate", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
-        ("model", "huge", "published, tiny"),
+        ("model", "huge", "published, demo, tiny"),
         ("perceptual", "vgg", "8x8 pixels; VGG-19 needs 16x16"),
         ("feature_matching_weights", (1.0,), "the discriminator has 2 blocks"),
     ],

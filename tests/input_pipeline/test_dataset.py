@@ -146,7 +146,7 @@ def test_pairs_are_two_frames_of_a_clip_in_order(voxceleb):
         assert pairs.source.shape == pairs.driving.shape == (2, SIZE, SIZE, 3)
         for row, name in enumerate(names):
             folder = voxceleb / "fomm_crop" / name.removeprefix("voxceleb:")
-            first, second = (frame_numbers(images)[row] for images in pairs)
+            first, second = (frame_numbers(images)[row] for images in pairs[:2])
             np.testing.assert_array_equal(pairs.source[row], from_file(folder / f"{first}.png"))
             np.testing.assert_array_equal(pairs.driving[row], from_file(folder / f"{second}.png"))
             gaps.append(second - first)
@@ -486,3 +486,18 @@ def test_no_bad_clips_are_described_too():
     many = describe_skipped({f"lrw:A/{n}": "it has no frames" for n in range(10)})
     assert many.startswith("skipped 10 bad clips: ")
     assert many.endswith("; and 7 more")
+
+
+def test_only_clips_of_the_emotions_asked_for_are_used(mead, lrw):
+    batches = dataset(("mead", mead), emotions=("happy",))
+    assert batches.num_examples == 3
+    clips, names = next(batches)
+    batches.close()
+    assert all("/happy_" in name for name in names)
+    assert (clips.emotion == EMOTIONS.index("happy")).all()
+    # What has no labels is used whole.
+    assert dataset(("lrw", lrw), emotions=("happy",)).num_examples == 7
+    with pytest.raises(UserError, match="'glad' is no emotion"):
+        dataset(("mead", mead), emotions=("glad",))
+    with pytest.raises(UserError, match="no clip whose emotion is sad"):
+        dataset(("mead", mead), emotions=("sad",))
