@@ -219,7 +219,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("root", help="folder that holds fomm_crop/")
     parser.add_argument(
-        "--kind", choices=("lrw", "mead", "voxceleb"), help="data set; default: by its names"
+        "--kind",
+        choices=("lrw", "mead", "voxceleb", "synthetic"),
+        help="data set; default: by its names",
     )
     parser.add_argument(
         "--frames_only", action="store_true", help="leave out sound and pose (stage 0)"

@@ -18,7 +18,7 @@ LAYERS = [
     {"features"},
     {"io"},
     {"ops"},
-    {"types", "constants", "errors"},
+    {"types", "constants", "errors", "bundled"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -13,15 +13,19 @@ from jaxtyping import UInt8
 
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
+from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.files import check_writable
-from eamm_jax.io.image import PngSequence, read_image, to_uint8
+from eamm_jax.io.image import PngSequence, read_image, tile, to_uint8, write_png
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.video import VideoWriter, read_video
 from eamm_jax.types import FRAME_RATE, POSE_NUMBERS
 
 LAYOUTS = ("single", "side_by_side")
+
+SHEET_FRAMES = 24
+"""Of a contact sheet."""
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -36,11 +40,15 @@ class Job:
         pose: `.npy` of head poses for the portrait.
         output: mp4 to be written.
         emotion_video: aligned video of an emotional face, or None for a neutral one.
-        emotion: what that emotion is called; for the video's metadata.
+        emotions: of the model's emotion bank, where there is no video.
+        level: how strongly the bank's faces felt them, 1 to 3; None is most.
+        emotion: what the emotion is called; for the video's metadata.
         pose_motion: `.npy` track whose motion is added to the still pose, or None.
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
-        layout: `single`, or `side_by_side`: portrait, emotion video, neutral, emotion.
+        contact_sheet: PNG of some of the frames, or None.
+        layout: `single`, or `side_by_side`: portrait, emotion video if there is one, neutral,
+            emotion.
         settings: of the animation.
     """
 
@@ -49,10 +57,13 @@ class Job:
     pose: Path
     output: Path
     emotion_video: Path | None = None
+    emotions: tuple[Span, ...] = ()
+    level: int | None = None
     emotion: str | None = None
     pose_motion: Path | None = None
     neutral_output: Path | None = None
     frames: Path | None = None
+    contact_sheet: Path | None = None
     layout: str = "single"
     settings: Settings = dataclasses.field(default_factory=Settings)
 
@@ -104,6 +115,10 @@ def check(job: Job) -> None:
         if path.suffix.lower() != ".mp4":
             raise UserError(f"{path}: videos are written as mp4; give a name that ends in .mp4")
         check_writable(path)
+    if job.contact_sheet is not None:
+        if job.contact_sheet.suffix.lower() != ".png":
+            raise UserError(f"{job.contact_sheet}: contact sheets are PNG; give a name in .png")
+        check_writable(job.contact_sheet)
     if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
         raise UserError(f"{job.output} is given for both the emotional and the neutral video")
     if job.layout not in LAYOUTS:
@@ -132,19 +147,28 @@ def run(
     portrait = read_image(job.portrait, size)
     emotion_frames = None if job.emotion_video is None else read_video(job.emotion_video, size)
     side_by_side = job.layout == "side_by_side"
-    wants_neutral = job.neutral_output is not None or (side_by_side and emotion_frames is not None)
+    wants_neutral = job.neutral_output is not None or (side_by_side and _is_emotional(job))
     settings = dataclasses.replace(job.settings, neutral=wants_neutral)
-    animation = animator.animate(portrait, speech, pose, emotion_frames, settings)
+    animation = animator.animate(
+        portrait, speech, pose, emotion_frames, settings, emotions=job.emotions, level=job.level
+    )
     panels = _panels(job, portrait) if side_by_side else lambda frame: [frame.image]
     clock.lap("reading")
     with ExitStack() as outputs:
         write = _open_outputs(job, size, outputs)
+        shown = set(_sheet_frames(len(animation))) if job.contact_sheet else set()
+        sheet = []
         for index, frame in enumerate(animation):
             clock.lap("drawing" if index else "first_frame")
-            write(np.concatenate(panels(frame), axis=1), frame.neutral)
+            picture = np.concatenate(panels(frame), axis=1)
+            write(picture, frame.neutral)
+            if index in shown:
+                sheet.append(picture)
             clock.lap("writing")
             if progress is not None:
                 progress(index + 1, len(animation))
+    if job.contact_sheet is not None:
+        write_png(job.contact_sheet, tile(sheet))
     clock.lap("writing")
     return Summary(len(animation), **clock.seconds, output=job.output)
 
@@ -165,15 +189,25 @@ def _read_poses(job: Job) -> np.ndarray:
 def _panels(job: Job, portrait: np.ndarray) -> Callable[[AnimatedFrame], list[Frame]]:
     """What stands side by side: portrait, emotion video, neutral, emotion."""
     still = to_uint8(portrait)
-    if job.emotion_video is None:
+    if not _is_emotional(job):
         return lambda frame: [still, frame.image]
-    shown = _endless(job.emotion_video, len(portrait))
+    shown = None if job.emotion_video is None else _endless(job.emotion_video, len(portrait))
 
     def panels(frame: AnimatedFrame) -> list[Frame]:
         assert frame.neutral is not None
-        return [still, next(shown), frame.neutral, frame.image]
+        video = [] if shown is None else [next(shown)]
+        return [still, *video, frame.neutral, frame.image]
 
     return panels
+
+
+def _is_emotional(job: Job) -> bool:
+    return job.emotion_video is not None or bool(job.emotions)
+
+
+def _sheet_frames(length: int) -> list[int]:
+    """The frames of a contact sheet, evenly spread."""
+    return np.linspace(0, length - 1, min(length, SHEET_FRAMES)).round().astype(int).tolist()
 
 
 def _endless(video: Path, size: int) -> Iterator[Frame]:
@@ -185,7 +219,7 @@ def _open_outputs(job: Job, size: int, outputs: ExitStack) -> Callable[[Frame, F
     """Opens all that is to be written; what is returned writes one frame to each."""
     width = size
     if job.layout == "side_by_side":
-        width = size * (2 if job.emotion_video is None else 4)
+        width = size * (2 + _is_emotional(job) + (job.emotion_video is not None))
 
     def video(path: Path, width: int, title: str) -> VideoWriter:
         metadata = {"title": title, "comment": _origin(job)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -55,26 +54,36 @@ def main(argv: Sequence[str] | None = None) -> None:
         "is kept; default: %(default)s",
     )
     flags = parser.parse_args(argv)
-    run(lambda: _make(flags))
+    run(lambda: make(flags.clips, flags.checkpoint, clips_each=flags.clips_each))
 
 
-def _make(flags: argparse.Namespace) -> None:
-    if flags.clips_each < 1:
-        raise UserError(f"--clips_each is {flags.clips_each}; it must be at least 1")
-    found = _labelled(flags.clips)
+def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
+    """Reads labelled clips and writes the bank of a checkpoint.
+
+    Args:
+        clips_folder: data set in the published layout, or a folder of named videos.
+        checkpoint: gets the bank.
+        clips_each: at most so many of each emotion and level are read.
+
+    Raises:
+        UserError: there are no labelled clips, one is bad, or the checkpoint cannot be used.
+    """
+    if clips_each < 1:
+        raise UserError(f"--clips_each is {clips_each}; it must be at least 1")
+    found = _labelled(clips_folder)
     import numpy as np
 
     from eamm_jax.animate.animator import Animator
     from eamm_jax.emotion_bank import BANK_NAME, make_bank
 
-    animator = Animator.from_checkpoint(flags.checkpoint)
+    animator = Animator.from_checkpoint(checkpoint)
     size = animator.image_size
 
     def read() -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
-        total = sum(len(clips[: flags.clips_each]) for clips in found.values())
+        total = sum(len(clips[:clips_each]) for clips in found.values())
         done = 0
         for (emotion, level), clips in sorted(found.items()):
-            for clip in clips[: flags.clips_each]:
+            for clip in clips[:clips_each]:
                 frames = list(_first(_frames(clip, size), MAX_FRAMES))
                 mean = np.mean(frames, axis=0).round().astype(np.uint8)
                 yield emotion, level, animator.read_emotion(frames), mean
@@ -83,9 +92,9 @@ def _make(flags: argparse.Namespace) -> None:
         print(file=sys.stderr)
 
     bank = make_bank(read())
-    bank.save(flags.checkpoint)
+    bank.save(checkpoint)
     kept = ", ".join(f"{emotion} {level}" for emotion, level in sorted(bank.entries))
-    print(f"{flags.checkpoint / BANK_NAME}: {kept}")
+    print(f"{checkpoint / BANK_NAME}: {kept}")
 
 
 def _labelled(folder: Path) -> dict[tuple[str, int], list[Path]]:

@@ -9,22 +9,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from eamm_jax import bundled
 from eamm_jax.cli._run import OneLineParser, run
 from eamm_jax.constants import EMOTIONS
+from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from eamm_jax.animate.job import Job
 
 PLAIN_PROGRESS_SECONDS = 10.0
 
+DEMO_EMOTION = "happy"
+
+NEXT = """\
+That was the portrait, the voice and the model that come with the package. Now try
+  python infer.py --emotion sad --in_file my.wav
+"""
+
 DESCRIPTION = """\
-Animates a portrait: a face that says what is said in a recording, with the emotion of a face
-in a video. Writes an mp4 (H.264 and AAC, 25 frames a second)."""
+Animates a portrait: a face that says what is said in a recording, with an emotion. Writes an
+mp4 (H.264 and AAC, 25 frames a second). What is not given is taken from what comes with the
+package: a small model of drawn faces, a portrait, a voice, a gently moving head."""
 
 EXAMPLE = """\
-example:
+examples:
+  python infer.py
+  python infer.py --emotion sad --in_file my.wav
+  python infer.py --emotion "happy:0-2,sad:2-" --text "Good news first. And then the bad news."
   python infer.py --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
       --pose_file 21.npy --driving_video happy.mp4 --emotion happy
 """
@@ -42,14 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     inputs.add_argument(
         "--checkpoint",
         type=Path,
-        required=True,
+        default=bundled.MODEL,
         metavar="DIR",
-        help="model: folder written by convert_torch_weights.py or train.py",
+        help="model: folder written by convert_torch_weights.py or train.py; default: the one "
+        "that comes with the package",
     )
     inputs.add_argument(
         "--source_image",
         type=Path,
-        required=True,
+        default=bundled.PORTRAIT,
         metavar="PICTURE",
         help="portrait, cropped to the face as the published examples are",
     )
@@ -57,16 +72,24 @@ def _parser() -> argparse.ArgumentParser:
         "--in_file",
         "--audio",
         type=Path,
-        required=True,
         metavar="SOUND",
         help="speech: wav, mp3, m4a, mov, mp4 ...",
     )
     inputs.add_argument(
+        "--text", help="what is to be said, by a synthetic voice (needs the extra 'speech')"
+    )
+    inputs.add_argument(
+        "--voice",
+        default="en-us",
+        help="of --text: language, and variant if wanted (en-us+f3, de, fr+m2); "
+        "default: %(default)s",
+    )
+    inputs.add_argument(
         "--pose_file",
         type=Path,
-        required=True,
         metavar="NPY",
-        help="head pose of the portrait, or a track of them (7 numbers a frame, from 3DDFA_V2)",
+        help="head pose of the portrait, or a track of them (7 numbers a frame, from 3DDFA_V2); "
+        "default: a head held straight that moves gently",
     )
     inputs.add_argument(
         "--pose_given",
@@ -81,11 +104,26 @@ def _parser() -> argparse.ArgumentParser:
         help="aligned video of an emotional face; without it the face stays neutral",
     )
     inputs.add_argument(
-        "--emotion", choices=EMOTIONS, help="what that emotion is called, for names and metadata"
+        "--emotion",
+        metavar="NAME",
+        help=f"{', '.join(EMOTIONS)}, or several with their seconds, such as "
+        "'happy:0-2.5,sad:2.5-'; from the model's emotion bank, or with --driving_video what its "
+        "emotion is called",
+    )
+    inputs.add_argument(
+        "--emotion_level",
+        type=int,
+        choices=(1, 2, 3),
+        help="how strongly the faces of the emotion bank feel; default: most",
     )
 
     how = parser.add_argument_group("how")
-    how.add_argument("--audio_weight", type=float, default=1.6, help="default: %(default)s")
+    how.add_argument(
+        "--audio_weight",
+        type=float,
+        help="how strongly sound counts beside portrait and pose; default: as the model was made "
+        "for (1.6 the published one)",
+    )
     how.add_argument(
         "--emotion_strength", type=float, default=1.0, help="0 is neutral; default: %(default)s"
     )
@@ -93,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         "--smoothing", choices=("on", "off"), default="on", help="default: %(default)s"
     )
     how.add_argument(
-        "--relative", action="store_true", help="apply the motion since the first frame only"
+        "--relative",
+        action=argparse.BooleanOptionalAction,
+        help="apply the motion since the first frame only; default: as the model was made for",
     )
     how.add_argument(
         "--adapt_scale",
@@ -125,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--neutral_output", type=Path, metavar="MP4", help="also write a video without emotion"
     )
+    outputs.add_argument(
+        "--contact_sheet", type=Path, metavar="PNG", help="also write a picture of some frames"
+    )
     outputs.add_argument("--frames", type=Path, metavar="DIR", help="also write frames as PNG")
 
     running = parser.add_argument_group("running")
@@ -142,8 +185,15 @@ def _parser() -> argparse.ArgumentParser:
 def _job(flags: argparse.Namespace) -> Job:
     from eamm_jax.animate.animator import Settings
     from eamm_jax.animate.job import Job
+    from eamm_jax.emotion_bank import parse_schedule
 
-    emotion = flags.emotion or (flags.driving_video.stem if flags.driving_video else None)
+    emotions = parse_schedule(flags.emotion) if flags.emotion else ()
+    if flags.driving_video:
+        if len(emotions) > 1:
+            raise UserError("--driving_video shows one emotion; --emotion names several")
+        emotion, emotions = flags.emotion or flags.driving_video.stem, ()
+    else:
+        emotion = "_".join(span.emotion for span in emotions) or None
     output = flags.output
     if output is None:
         names = [flags.source_image.stem, flags.in_file.stem, emotion or "neutral"]
@@ -155,10 +205,13 @@ def _job(flags: argparse.Namespace) -> Job:
         pose=flags.pose_file,
         output=output,
         emotion_video=flags.driving_video,
+        emotions=emotions,
+        level=flags.emotion_level,
         emotion=emotion,
         pose_motion=flags.pose_given,
         neutral_output=flags.neutral_output,
         frames=flags.frames,
+        contact_sheet=flags.contact_sheet,
         layout=flags.layout,
         settings=Settings(
             audio_weight=flags.audio_weight,
@@ -233,22 +286,67 @@ def _animate(flags: argparse.Namespace) -> None:
     from eamm_jax.animate.job import run as run_job
     from eamm_jax.io.cache import enable_compilation_cache
 
-    job = _job(flags)
-    check(job)
-    enable_compilation_cache()
-    if not flags.quiet and job.emotion_video is None:
-        wanted = f"--emotion {flags.emotion}" if flags.emotion else "an emotion"
-        print(f"note: {wanted} needs a --driving_video; the face stays neutral", file=sys.stderr)
-    animator = Animator.from_checkpoint(
-        flags.checkpoint,
-        emotion=job.emotion_video is not None,
-        chunk=flags.chunk,
-        dtype=flags.dtype,
-    )
-    with _progress(flags.quiet) as progress:
-        summary = run_job(animator, job, progress)
+    demo = _fill_in(flags)
+    with _spoken(flags):
+        job = _job(flags)
+        check(job)
+        enable_compilation_cache()
+        emotional = job.emotion_video is not None or bool(job.emotions)
+        if not flags.quiet and not emotional:
+            print(
+                "note: no --emotion and no --driving_video: the face stays neutral", file=sys.stderr
+            )
+        animator = Animator.from_checkpoint(
+            flags.checkpoint, emotion=emotional, chunk=flags.chunk, dtype=flags.dtype
+        )
+        with _progress(flags.quiet) as progress:
+            summary = run_job(animator, job, progress)
     if not flags.quiet:
         print(summary)
+        if job.contact_sheet:
+            print(f"{job.contact_sheet}: some of its frames")
+    if demo and not flags.quiet:
+        print(NEXT)
+
+
+def _fill_in(flags: argparse.Namespace) -> bool:
+    """Puts what comes with the package in the place of what is not given.
+
+    Returns:
+        Whether nothing at all was given, and this is the demonstration.
+    """
+    if flags.in_file and flags.text is not None:
+        raise UserError("--in_file and --text are both given; a portrait says one of them")
+    chosen = (flags.in_file, flags.text, flags.driving_video, flags.emotion, flags.pose_file)
+    own_portrait = flags.source_image != bundled.PORTRAIT
+    demo = not any(chosen) and not own_portrait and flags.checkpoint == bundled.MODEL
+    if demo:
+        flags.emotion = DEMO_EMOTION
+        flags.result_path.mkdir(parents=True, exist_ok=True)
+        flags.output = flags.output or flags.result_path / "demo.mp4"
+        flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
+    if not flags.in_file and flags.text is None:
+        flags.in_file = bundled.SPEECH
+    if not flags.pose_file:
+        if own_portrait and not flags.quiet:
+            print("note: no --pose_file: the head is taken to be held straight", file=sys.stderr)
+        flags.pose_file = bundled.POSE
+    return demo
+
+
+@contextmanager
+def _spoken(flags: argparse.Namespace) -> Iterator[None]:
+    """Has the text spoken into a sound file, where there is one, while the job lasts."""
+    if flags.text is None:
+        yield
+        return
+    from eamm_jax.io.audio import write_wav
+    from eamm_jax.io.speech import synthesise
+
+    with TemporaryDirectory(prefix="eamm_jax") as folder:
+        flags.in_file = Path(folder, "text.wav")
+        write_wav(flags.in_file, synthesise(flags.text, flags.voice).samples)
+        yield
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ so that only the 16 kHz result is ever held whole.
 from __future__ import annotations
 
 import os
+import wave
 from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from eamm_jax.errors import UserError
 from eamm_jax.io.decoding import decoded, opened
@@ -133,3 +134,12 @@ def read_speech(path: str | os.PathLike[str]) -> Float32[np.ndarray, " n"]:
     if np.abs(samples).max() < SILENCE_PEAK:
         raise UserError(f"The speech in {path} is silent from beginning to end")
     return samples
+
+
+def write_wav(path: str | os.PathLike[str], samples: Float[np.ndarray, " n"]) -> None:
+    """Writes mono samples in [-1, 1], 16 kHz, as 16-bit WAV."""
+    with wave.open(os.fspath(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())

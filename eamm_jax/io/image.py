@@ -10,6 +10,7 @@ import logging
 import os
 import struct
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -163,3 +164,23 @@ class PngSequence:
         traceback: TracebackType | None,
     ) -> None:
         self._resources.__exit__(kind, error, traceback)
+
+
+def tile(
+    pictures: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int | None = None
+) -> UInt8[np.ndarray, "i j 3"]:
+    """Pictures of one size in rows, as a contact sheet; places left over are white.
+
+    Args:
+        pictures: at least one.
+        columns: in a row; by default so many that the sheet is about 3 : 2.
+    """
+    height, width, channels = pictures[0].shape
+    if columns is None:
+        columns = max(1, round((len(pictures) * 1.5 * height / width) ** 0.5))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * height, columns * width, channels), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        y, x = divmod(index, columns)
+        sheet[y * height : (y + 1) * height, x * width : (x + 1) * width] = picture
+    return sheet

@@ -226,6 +226,11 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         raise UserError(
             "--config.schedule is cosine, which has no milestones: give --config.milestones=()"
         )
+    if config.schedule == "cosine" and not 0 <= config.warmup_steps < (config.num_steps or 1):
+        raise UserError(
+            f"--config.warmup_steps is {config.warmup_steps}, but the run has {config.num_steps} "
+            "steps; give fewer"
+        )
     _check_guidance(config, model_config)
     if config.get("perceptual") == "vgg":
         smallest = int(model_config.image_size * min(config.scales))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 
 from eamm_jax.conversion.checkpoint import save_checkpoint
+from eamm_jax.emotion_bank import EmotionBank, Entry
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
@@ -135,7 +137,7 @@ def test_everything_at_once(infer, files, tmp_path, cache):
 
 
 def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp_path):
-    done = infer(emotion="sad", adapt_scale=True)
+    done = infer(adapt_scale=True)
     assert done.returncode == 0, done.stderr
     assert "stays neutral" in done.stderr
     assert "--relative" in done.stderr
@@ -151,6 +153,40 @@ def test_output_has_a_name_by_default(infer, tmp_path):
     done = infer(output=None, result_path=tmp_path / "results", dtype="bfloat16")
     assert done.returncode == 0, done.stderr
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["face_voice_neutral.mp4"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra 'speech'"
+)
+def test_emotions_of_a_bank_a_text_and_a_head_that_is_assumed(infer, files, tmp_path):
+    weights = tmp_path / "weights"
+    shutil.copytree(files["weights"], weights)
+    rng = np.random.default_rng(0)
+    face = np.zeros((8, 8, 3), np.uint8)
+    EmotionBank(
+        {
+            (emotion, 1): Entry(rng.normal(size=(9, 32)).astype(np.float32), face)
+            for emotion in ("happy", "sad")
+        }
+    ).save(weights)
+    done = infer(
+        checkpoint=weights,
+        in_file=None,
+        text="Good news first.",
+        emotion="happy:0-0.5,sad:0.5-",
+        pose_file=None,
+        layout="side_by_side",
+        contact_sheet=tmp_path / "sheet.png",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no --pose_file: the head is taken to be held straight" in done.stderr
+    assert "sheet.png" in done.stdout
+    video = described(tmp_path / "out.mp4")
+    assert video["size"] == (3 * 64, 64)
+    assert 20 < video["frames"] < 60
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width % 192 == sheet.height % 64 == 0
+        assert sheet.width * sheet.height >= 20 * 192 * 64
 
 
 def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, str]]:
@@ -182,9 +218,15 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "pose of a wrong shape": ({"pose_file": folder / "shape.npy"}, "(3, 5)"),
         "pose that is not a number": ({"pose_file": folder / "nan.npy"}, "nan.npy"),
         "pose that would run code": ({"pose_file": folder / "object.npy"}, "object.npy"),
-        "no pose": ({"pose_file": None}, "pose_file"),
         "sound for a driving video": ({"driving_video": files["voice.wav"]}, "video"),
         "unknown emotion": ({"emotion": "smug"}, "smug"),
+        "emotion without a bank": ({"emotion": "sad"}, "emotion bank"),
+        "several emotions of a video": (
+            {"emotion": "sad:0-1,happy:1-", "driving_video": files["happy.mp4"]},
+            "one emotion",
+        ),
+        "two speeches": ({"text": "Hello"}, "--text"),
+        "a contact sheet of another kind": ({"contact_sheet": folder / "sheet.jpg"}, ".png"),
         "no checkpoint": ({"checkpoint": folder / "no"}, "no"),
         "a folder that is none": ({"checkpoint": folder}, "not a checkpoint"),
         "an unconverted checkpoint": ({"checkpoint": torch_file}, "convert_torch_weights.py"),

@@ -124,7 +124,7 @@ def test_a_checkpoint_may_have_none(tmp_path):
 
 def test_a_bank_of_another_model_is_refused(tmp_path):
     BANK.save(tmp_path)
-    with pytest.raises(UserError, match="made with another model.*this one has 9"):
+    with pytest.raises(UserError, match=r"made with another model.*this one has 9"):
         EmotionBank.load(tmp_path, 9)
 
 

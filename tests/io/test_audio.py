@@ -9,7 +9,7 @@ import soxr
 
 from eamm_jax.errors import UserError
 from eamm_jax.io import audio
-from eamm_jax.io.audio import read_audio, read_speech, sound_blocks, sound_info
+from eamm_jax.io.audio import read_audio, read_speech, sound_blocks, sound_info, write_wav
 from eamm_jax.types import SAMPLE_RATE
 
 
@@ -232,3 +232,9 @@ def test_a_playlist_does_not_make_us_open_what_it_names(tmp_path, tone):
     ]:
         (tmp_path / name).write_text(text)
         assert "it is a text file" in refused(tmp_path / name)
+
+
+def test_what_is_written_is_read(rng, tmp_path):
+    samples = rng.uniform(-1, 1, SAMPLE_RATE).astype(np.float32)
+    write_wav(tmp_path / "noise.wav", samples)
+    np.testing.assert_allclose(read_audio(tmp_path / "noise.wav"), samples, atol=1e-4)

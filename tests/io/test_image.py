@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from eamm_jax.errors import UserError
 from eamm_jax.io import image as module
-from eamm_jax.io.image import PngSequence, fit_square, read_image, to_uint8, write_png
+from eamm_jax.io.image import PngSequence, fit_square, read_image, tile, to_uint8, write_png
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -259,3 +259,15 @@ def test_png_sequence_keeps_what_is_there(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     with pytest.raises(UserError, match="not empty"), PngSequence(tmp_path):
         pytest.fail("the block must not start")
+
+
+def test_a_contact_sheet_has_its_pictures_in_rows(rng):
+    pictures = list(rng.integers(0, 255, (5, 4, 6, 3), dtype=np.uint8))
+    sheet = tile(pictures, columns=3)
+    assert sheet.shape == (8, 18, 3)
+    np.testing.assert_array_equal(sheet[:4, 6:12], pictures[1])
+    np.testing.assert_array_equal(sheet[4:, :6], pictures[3])
+    assert (sheet[4:, 12:] == 255).all()
+    assert tile(pictures[:1]).shape == (4, 6, 3)
+    height, width, _ = tile([np.zeros((9, 9, 3), np.uint8)] * 24).shape
+    assert (width, height) == (54, 36)
