@@ -64,11 +64,13 @@ class Timing(NamedTuple):
 
     Attributes:
         correlation: Pearson's, frame by frame.
+        near: the largest correlation at a lag of at most one frame.
         best: the largest correlation within the allowed lags.
         lag: frames by which the movement must be put earlier to reach it; positive is late.
     """
 
     correlation: float
+    near: float
     best: float
     lag: int
 
@@ -82,7 +84,7 @@ def correlation(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"]) 
 
 
 def timing(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"], max_lag: int) -> Timing:
-    """Correlation of a track with the true one, at lag 0 and at the best lag.
+    """Correlation of a track with the true one, at lag 0, near it, and at the best lag.
 
     Args:
         found: one number a frame, such as `mouth_opening`.
@@ -101,7 +103,8 @@ def timing(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"], max_l
     }
     # Of equals the one that is nearest to no lag at all.
     best = max(at_lag, key=lambda lag: (at_lag[lag], -abs(lag)))
-    return Timing(at_lag[0], at_lag[best], best)
+    near = max(value for lag, value in at_lag.items() if abs(lag) <= 1)
+    return Timing(at_lag[0], near, at_lag[best], best)
 
 
 def _shifted(truth: np.ndarray, lag: int) -> np.ndarray:

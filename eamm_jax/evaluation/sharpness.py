@@ -61,7 +61,7 @@ def cpbd(image: Grey) -> float:
                 continue
             low = np.ptp(image[block]) <= _LOW_CONTRAST
             found = widths[block][widths[block] > 0]
-            sharp += np.count_nonzero(found <= (_WIDTH_LOW_CONTRAST if low else _WIDTH))
+            sharp += int((found <= (_WIDTH_LOW_CONTRAST if low else _WIDTH)).sum())
             total += len(found)
     return sharp / total if total else 0.0
 

@@ -65,6 +65,11 @@ def test_lag_is_found(rng, lag):
     assert timing.lag == lag
     assert timing.best == pytest.approx(1)
     assert timing.correlation == pytest.approx(np.corrcoef(found, truth)[0, 1])
+    # One frame away from lag 0 there are 49 frames in common.
+    early, late = (
+        np.corrcoef(a, b)[0, 1] for a, b in ((found[:-1], truth[1:]), (found[1:], truth[:-1]))
+    )
+    assert timing.near == pytest.approx(max(timing.correlation, early, late))
 
 
 def test_lags_beyond_the_limit_are_not_looked_at(rng):
@@ -72,7 +77,7 @@ def test_lags_beyond_the_limit_are_not_looked_at(rng):
     assert abs(landmarks.timing(long[2:50], long[10:58], 5).best) < 0.9
     assert landmarks.timing(long[2:50], long[10:58], 9).lag == 8
     assert abs(landmarks.timing(long[:6], long[2:8], 5).lag) <= 2
-    assert landmarks.timing(np.ones(20), long[:20], 5) == (0, 0, 0)
+    assert landmarks.timing(np.ones(20), long[:20], 5) == (0, 0, 0, 0)
     with pytest.raises(ValueError, match="no correlation"):
         landmarks.timing(long[:5], long[:6], 1)
 

@@ -7,26 +7,9 @@ import pytest
 from scipy import ndimage
 
 from eamm_jax.evaluation import likeness
-from eamm_jax.evaluation.landmarks import BROWS, EYES, JAW, MOUTH, NOSE
+from tests.evaluation.faces import template
 
 SIZE = 96
-
-
-def template() -> np.ndarray:
-    """Landmarks of a plain face."""
-    points = np.zeros((68, 2))
-    angles = np.linspace(np.pi, 0, 17)
-    points[JAW] = np.stack([0.6 * np.cos(angles), 0.1 + 0.6 * np.sin(angles)], -1)
-    points[BROWS, 0] = [*np.linspace(-0.5, -0.1, 5), *np.linspace(0.1, 0.5, 5)]
-    points[BROWS, 1] = -0.35
-    points[NOSE] = [*((0, y) for y in (-0.2, -0.1, 0, 0.1)), *((x / 10, 0.2) for x in range(-2, 3))]
-    eye = np.array(
-        [(-0.1, 0), (-0.04, -0.04), (0.04, -0.04), (0.1, 0), (0.04, 0.04), (-0.04, 0.04)]
-    )
-    points[EYES] = np.concatenate([eye + [-0.3, -0.2], eye + [0.3, -0.2]])
-    around = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    points[MOUTH] = np.stack([0.25 * np.cos(around), 0.42 + 0.08 * np.sin(around)], -1)
-    return points
 
 
 @pytest.fixture

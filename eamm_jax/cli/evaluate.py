@@ -1,0 +1,236 @@
+"""`python -m eamm_jax.evaluation`: measures a model, or videos, against the truth."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from eamm_jax.evaluation.job import Job, Result
+
+DESCRIPTION = """\
+Measures talking faces against the true ones and against baselines: pictures (PSNR, SSIM),
+landmarks (M-LMD, F-LMD), the timing of the mouth, sharpness, steadiness, identity and emotion.
+Prints a table; writes JSON and pages of pictures. docs/evaluation.md defines every number."""
+
+EXAMPLE = """\
+examples:
+  python -m eamm_jax.evaluation --data synthetic=DATA --checkpoint runs/stage2 --output report
+  python -m eamm_jax.evaluation --data mead=DATA --checkpoint weights --faces real --output report
+  python -m eamm_jax.evaluation --pairs FOLDER --faces real --output report
+
+FOLDER holds a folder `truth` of videos, and beside it a folder of videos of the same names for
+every method that is compared.
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m eamm_jax.evaluation",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--pairs", type=Path, metavar="DIR", help="videos beside the true ones")
+    what.add_argument(
+        "--data", metavar="KIND=DIR", help="data set whose clips the model of --checkpoint imitates"
+    )
+    what.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="DIR",
+        help="folder written by convert_torch_weights.py, or work directory of train.py; of a "
+        "stage 0 only what needs no sound is measured",
+    )
+    what.add_argument(
+        "--split",
+        choices=("validation", "train", "all"),
+        default="validation",
+        help="of the data set; default: %(default)s",
+    )
+    what.add_argument(
+        "--validation_fraction",
+        type=float,
+        metavar="SHARE",
+        help="as in training; default: 0.05",
+    )
+    what.add_argument(
+        "--clips", type=int, metavar="N", help="how many are measured; 0: all; default: 40"
+    )
+    what.add_argument(
+        "--max_frames", type=int, default=0, metavar="N", help="of each clip; default: all"
+    )
+    what.add_argument(
+        "--people",
+        type=int,
+        metavar="N",
+        help="who say a neutral clip of theirs in all emotions; 0: nobody; default: 8",
+    )
+    what.add_argument(
+        "--only",
+        default="",
+        metavar="NAMES",
+        help="contestants that are wanted, such as 'truth,true keypoints'; default: all",
+    )
+
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--portrait",
+        choices=("neutral", "first"),
+        default="neutral",
+        help="first frame of a neutral clip of the same person, or of the clip itself "
+        "(self-reconstruction); default: %(default)s",
+    )
+    how.add_argument(
+        "--faces",
+        choices=("drawn", "real", "none"),
+        help="who sees landmarks: the bundled reader of drawn faces, dlib, or nobody; "
+        "default: drawn for synthetic data, else real",
+    )
+    how.add_argument(
+        "--emotions",
+        choices=("own", "bank"),
+        default="own",
+        help="where the model's emotions come from: clips of the same person, or its emotion "
+        "bank; default: %(default)s",
+    )
+    how.add_argument("--audio_weight", type=float, help="as in infer.py")
+    how.add_argument("--emotion_strength", type=float, help="as in infer.py")
+    how.add_argument("--smoothing", choices=("on", "off"), help="as in infer.py")
+
+    outputs = parser.add_argument_group("what to write")
+    outputs.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder to be written"
+    )
+    outputs.add_argument("--overwrite", action="store_true", help="replace what is in --output")
+
+    running = parser.add_argument_group("running")
+    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    running.add_argument("--quiet", action="store_true", help="no progress and no table")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags and runs; exits with the codes of `cli._run`."""
+    flags = _parser().parse_args(argv)
+    run(lambda: _evaluate(flags))
+
+
+def _evaluate(flags: argparse.Namespace) -> None:
+    _check(flags)
+    if flags.cpu:
+        import os
+
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    from rich.console import Console
+
+    from eamm_jax.evaluation import job as evaluation
+    from eamm_jax.io.cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    job = _job(flags)
+    if flags.quiet:
+        evaluation.run(job)
+        return
+    result = _run_with_progress(job)
+    _print(result, job, Console())
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuses what cannot be meant, before anything heavy is loaded."""
+    if (flags.pairs is None) == (flags.data is None):
+        raise UserError("give either --pairs, or --data and --checkpoint")
+    if (flags.data is None) != (flags.checkpoint is None):
+        raise UserError("--data and --checkpoint belong together: give both")
+    for name in ("clips", "max_frames", "people"):
+        value = getattr(flags, name)
+        if value is not None and value < 0:
+            raise UserError(f"--{name} is {value}; it must be 0 or more")
+    fraction = flags.validation_fraction
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise UserError(f"--validation_fraction is {fraction}; it must lie in 0..1")
+
+
+def _job(flags: argparse.Namespace) -> Job:
+    from eamm_jax.animate.animator import Settings
+    from eamm_jax.evaluation.job import Job
+    from eamm_jax.input_pipeline.sources import parse_sources
+
+    source = None
+    if flags.data is not None:
+        sources = parse_sources(flags.data)
+        if len(sources) != 1:
+            raise UserError(f"--data is {flags.data}; one data set is measured at a time")
+        (source,) = sources
+    chosen = {
+        name: getattr(flags, name)
+        for name in ("audio_weight", "emotion_strength")
+        if getattr(flags, name) is not None
+    }
+    if flags.smoothing is not None:
+        chosen["smoothing"] = flags.smoothing == "on"
+    given = {
+        name: getattr(flags, name)
+        for name in ("clips", "people", "validation_fraction")
+        if getattr(flags, name) is not None
+    }
+    return Job(
+        output=flags.output,
+        pairs=flags.pairs,
+        source=source,
+        checkpoint=flags.checkpoint,
+        split=flags.split,
+        max_frames=flags.max_frames,
+        portrait=flags.portrait,
+        faces=flags.faces,
+        emotions=flags.emotions,
+        only=tuple(filter(None, (name.strip() for name in flags.only.split(",")))),
+        settings=Settings(**chosen),
+        overwrite=flags.overwrite,
+        **given,
+    )
+
+
+def _run_with_progress(job: Job) -> Result:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    from eamm_jax.evaluation.job import run as run_job
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+        tasks = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total)
+            progress.update(tasks[what], completed=done)
+
+        return run_job(job, advance)
+
+
+def _print(result: Result, job: Job, console: Console) -> None:
+    from eamm_jax.evaluation import report
+
+    console.print(report.table(result.by_clip))
+    if result.asked is not None:
+        console.print(report.asked_table(result.asked))
+    console.print(
+        f"Wrote {job.output} in {result.seconds:.0f} s: metrics.json, pictures.png, clips/",
+        markup=False,
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

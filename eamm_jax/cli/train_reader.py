@@ -1,0 +1,126 @@
+"""`python -m eamm_jax.cli.train_reader`: trains the reader of drawn faces anew."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.errors import UserError
+
+DESCRIPTION = """\
+Trains the small network that reads landmarks and emotion of drawn faces for the evaluation,
+measures it, and writes its weights and its card."""
+
+EXAMPLE = """\
+example:
+  python -m data.synthetic --output album --identities 2400 --seed 0 --stills 24
+  python -m data.synthetic --output clips --identities 12 --seed 7
+  python -m eamm_jax.cli.train_reader --album album --clips clips
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m eamm_jax.cli.train_reader",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--album",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="stills of many people (data.synthetic --stills): learnt from, and for the people "
+        "of the validation split measured on",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="clips of other people (data.synthetic with another seed): measured on",
+    )
+    parser.add_argument("--steps", type=int, help="batches of training; default: 1500")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--output", type=Path, metavar="NPZ", help="default: the reader that is part of the package"
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags and runs; exits with the codes of `cli._run`."""
+    flags = _parser().parse_args(argv)
+    run(lambda: _train(flags))
+
+
+def _train(flags: argparse.Namespace) -> None:
+    import json
+
+    from eamm_jax.evaluation import face_reader, train_reader
+    from eamm_jax.io.files import atomic_output, check_writable
+
+    steps = train_reader.STEPS if flags.steps is None else flags.steps
+    if steps < 1 or flags.seed < 0:
+        raise UserError(f"--steps is {steps} and --seed {flags.seed}; give at least 1 and 0")
+    output = check_writable(flags.output or face_reader.WEIGHTS)
+    if output.suffix != ".npz":
+        raise UserError(f"{output}: weights are written as .npz; give a name that ends in it")
+    with _bar("reading") as advance:
+        examples = train_reader.read_examples(flags.album, validation=False, advance=advance)
+        held_out = train_reader.read_examples(flags.album, validation=True, advance=advance)
+    start, processor = time.perf_counter(), time.process_time()
+    with _bar("training") as advance:
+        params = train_reader.train(examples, seed=flags.seed, steps=steps, advance=advance)
+    seconds = {
+        "wall": round(time.perf_counter() - start),
+        "processor": round(time.process_time() - processor),
+    }
+    face_reader.save_weights(output, params)
+    reader = face_reader.FaceReader(face_reader.load_weights(output))  # as it will be used
+    with _bar("measuring") as advance:
+        measured = {
+            "stills of people it has not seen": train_reader.measure_stills(reader, held_out),
+            "clips of people it has not seen": train_reader.measure_clips(
+                reader, flags.clips, advance=advance
+            ),
+        }
+    card = {
+        "trained on": f"{len(examples.frames)} stills of the training split of an album",
+        "steps": steps,
+        "seed": flags.seed,
+        "seconds": seconds,
+        "bytes": output.stat().st_size,
+        "measured": measured,
+    }
+    text = json.dumps(card, indent=2)
+    with atomic_output(output.with_suffix(".json")) as temporary:
+        temporary.write_text(text + "\n")
+    print(text)
+    print(f"Wrote {output} and its card")
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; what is yielded takes how much is done and how much there is."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), Left())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,339 @@
+"""What is measured: clips of a data set, or videos that somebody made beside the true ones.
+
+A folder of pairs holds a folder `truth` and, beside it, a folder for every method that is to be
+compared, with the same names inside; names are videos or folders of pictures:
+
+    <root>/truth/<name>.mp4          or  <root>/truth/<name>/0.png, 1.png, ...
+    <root>/<method>/<name>.mp4       likewise
+    <root>/portrait/<name>.png       what they were made from; else the first true frame
+
+Where a name contains `<emotion>_level_<1..3>`, as MEAD's do, that is the emotion.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from eamm_jax import features
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import (
+    KINDS,
+    LANDMARKS,
+    LENGTH_TOLERANCE,
+    BadClip,
+    Clip,
+    ClipName,
+    decode_frames,
+)
+from eamm_jax.input_pipeline.dataset import Split
+from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
+from eamm_jax.input_pipeline.sources import Source, open_folder
+from eamm_jax.io.image import read_image, to_uint8
+from eamm_jax.io.video import read_video
+from eamm_jax.types import EMOTIONS
+
+Frames = UInt8[np.ndarray, "t h w 3"]
+
+PortraitFrom = Literal["neutral", "first"]
+
+
+class Sound(NamedTuple):
+    """What is heard, and how the head is held.
+
+    Attributes:
+        mfcc: rows, 100 a second, as `features.speech_mfcc` makes them.
+        pose: one row a frame.
+    """
+
+    mfcc: Float[np.ndarray, "n 13"]
+    pose: Float[np.ndarray, "t 7"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A clip to be imitated.
+
+    Attributes:
+        name: `<identity>/<clip>`, or the name of a pair.
+        identity: whose it is.
+        portrait: what is animated.
+        truth: the true frames.
+        emotion: index into `EMOTIONS`, or -1 where it is not known.
+        level: how strong it is, 1 to 3, or 0 where it is not known.
+        landmarks: of the true frames, where the data set knows them.
+        sound: to animate from, where there is a model to do it.
+        made: frames that are given, by method.
+    """
+
+    name: str
+    identity: str
+    portrait: UInt8[np.ndarray, "h w 3"]
+    truth: Frames
+    emotion: int = -1
+    level: int = 0
+    landmarks: Float[np.ndarray, "t 68 2"] | None = None
+    sound: Sound | None = None
+    made: Mapping[str, Frames] = field(default_factory=dict)
+
+
+def mfcc_rows(windows: Float[np.ndarray, "t 28 13"]) -> Float[np.ndarray, "n 13"]:
+    """The rows that overlapping windows were cut from."""
+    step = features.ROWS_PER_FRAME
+    return np.concatenate([windows[:-1, :step].reshape(-1, windows.shape[-1]), windows[-1]])
+
+
+class DataSet:
+    """The clips of one split of a data set, read one by one.
+
+    Attributes:
+        names: of the clips of the split, sorted.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        size: int,
+        split: Split,
+        validation_fraction: float,
+        with_motion: bool,
+        portrait_from: PortraitFrom = "neutral",
+        max_frames: int = 0,
+    ):
+        """Lists the clips; reads none.
+
+        Args:
+            source: of the clips; landmarks are used where the folder has them.
+            size: rows and columns of the frames.
+            split: as in training.
+            validation_fraction: of the identities, about, as in training.
+            with_motion: sound and pose are wanted.
+            portrait_from: the first frame of a neutral clip of the same person, where labels
+                tell which those are, or the clip's own first frame.
+            max_frames: how much of a clip is used; 0: all of it.
+
+        Raises:
+            UserError: there are no clips.
+        """
+        self._kind = KINDS[source.kind]
+        root = Path(source.path)
+        self._knows_faces = all((root / f).is_dir() for f in (LANDMARKS_FOLDER, PUPILS_FOLDER))
+        self._folder = open_folder(source, with_motion=with_motion, with_truth=self._knows_faces)
+        self._with_motion = with_motion
+        self._size = size
+        self._portrait_from = portrait_from if self._kind.emotional else "first"
+        self._max_frames = max_frames
+        self._index = {
+            name: index
+            for index, name in enumerate(self._folder.names)
+            if split == "all"
+            or (self._kind.validation_share(name) < validation_fraction) == (split == "validation")
+        }
+        self.names = list(self._index)
+        if not self.names:
+            raise UserError(
+                f"no clip of {source.path} falls into the {split} split with a validation "
+                f"fraction of {validation_fraction}; change --validation_fraction or --split"
+            )
+
+    def emotion(self, name: ClipName) -> int:
+        """The emotion that a clip's name tells, as an index, or -1."""
+        try:
+            return self._kind.emotion(name)
+        except BadClip as fault:
+            raise UserError(f"{name}: {fault}") from fault
+
+    def level(self, name: ClipName) -> int:
+        """How strong the emotion is that a clip's name tells, 1 to 3, or 0."""
+        return int(name.clip.split("_")[2]) if self.emotion(name) >= 0 else 0
+
+    def choose(self, count: int) -> list[ClipName]:
+        """About evenly many clips of each emotion, from all people; 0 takes all.
+
+        The choice depends on nothing but the names.
+        """
+        if not 0 < count < len(self.names):
+            return self.names
+        groups: dict[int, list[ClipName]] = {}
+        for place in np.random.default_rng(0).permutation(len(self.names)):
+            name = self.names[place]
+            groups.setdefault(self.emotion(name), []).append(name)
+        turns = itertools.zip_longest(*(groups[key] for key in sorted(groups)))
+        dealt = [name for turn in turns for name in turn if name is not None]
+        return sorted(dealt[:count])
+
+    def case(self, name: ClipName) -> Case:
+        """Reads a clip.
+
+        Raises:
+            UserError: something of it is missing or damaged.
+        """
+        try:
+            return self._read(name)
+        except BadClip as fault:
+            raise UserError(
+                f"bad clip {name}: {fault} (look for more with python -m data.check)"
+            ) from fault
+
+    def _read(self, name: ClipName) -> Case:
+        clip = self._folder.open(self._index[name])
+        length, sound = clip.num_frames, None
+        if self._with_motion:
+            pose, windows, length = clip.motion()
+        if self._max_frames:
+            length = min(length, self._max_frames)
+        if self._with_motion:
+            sound = Sound(mfcc_rows(windows[:length]), pose[:length])
+        truth = np.stack(decode_frames(clip, 0, length, self._size))
+        points = None
+        if self._knows_faces:
+            points = np.stack([clip.truth(n).points[:LANDMARKS] for n in range(length)])
+        return Case(
+            name=str(name),
+            identity=name.identity,
+            portrait=self._portrait(name, clip),
+            truth=truth,
+            emotion=self.emotion(name),
+            level=self.level(name),
+            landmarks=points,
+            sound=sound,
+        )
+
+    def _portrait(self, name: ClipName, clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
+        if self._portrait_from == "neutral":
+            neutral = [n for n in self.clips_of(name.identity, "neutral") if n != name]
+            if not neutral:
+                raise BadClip(f"{name.identity} has no other neutral clip to take a portrait from")
+            clip = self._folder.open(self._index[neutral[0]])
+        return decode_frames(clip, 0, 1, self._size)[0]
+
+    def clips_of(self, identity: str, emotion: str) -> list[ClipName]:
+        """Somebody's clips of an emotion, by level and take."""
+        return [
+            name
+            for name in self.names
+            if name.identity == identity and name.clip.startswith(f"{emotion}_")
+        ]
+
+    def frames(self, name: ClipName) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Reads the frames of a clip one by one."""
+        clip = self._folder.open(self._index[name])
+        for n in range(clip.num_frames):
+            yield from decode_frames(clip, n, 1, self._size)
+
+
+_TRUTH, _PORTRAIT = "truth", "portrait"
+
+
+class Pairs:
+    """A folder of videos beside the true ones (see the module).
+
+    Attributes:
+        methods: whose videos there are.
+        names: of the videos, sorted.
+    """
+
+    def __init__(self, root: Path, *, size: int = 0, max_frames: int = 0):
+        """Lists the videos; reads none.
+
+        Args:
+            root: the folder.
+            size: rows and columns of the frames; 0: those of the first true video.
+            max_frames: how much of a video is used; 0: all of it.
+
+        Raises:
+            UserError: it is not such a folder, or a video is missing.
+        """
+        if not (root / _TRUTH).is_dir():
+            raise UserError(
+                f"{root} holds no folder {_TRUTH}: put the true videos there, and each "
+                "method's videos, of the same names, into a folder beside it"
+            )
+        self.methods = sorted(
+            entry.name
+            for entry in root.iterdir()
+            if entry.is_dir() and entry.name not in (_TRUTH, _PORTRAIT) and entry.name[0] != "."
+        )
+        if not self.methods:
+            raise UserError(f"{root} holds no folder of generated videos beside {_TRUTH}")
+        self._truth = _videos(root / _TRUTH)
+        self._made = {method: _videos(root / method) for method in self.methods}
+        self._portraits = _videos(root / _PORTRAIT) if (root / _PORTRAIT).is_dir() else {}
+        self.names = sorted(self._truth)
+        if not self.names:
+            raise UserError(f"{root / _TRUTH} is empty")
+        for method, videos in self._made.items():
+            missing = [name for name in self.names if name not in videos]
+            if missing:
+                raise UserError(
+                    f"{root / method} has no video named {missing[0]}, which is in "
+                    f"{root / _TRUTH} ({len(missing)} are missing)"
+                )
+        self._max_frames = max_frames
+        self._size = size or _square_side(self._truth[self.names[0]])
+
+    def case(self, name: str) -> Case:
+        """Reads a video and all that were made to be like it.
+
+        Videos that differ in length by at most `LENGTH_TOLERANCE` frames are cut.
+
+        Raises:
+            UserError: a video cannot be read, or the lengths differ by more.
+        """
+        truth = self._read(self._truth[name])
+        made = {method: self._read(videos[name]) for method, videos in self._made.items()}
+        length = min(len(truth), *(len(frames) for frames in made.values()))
+        for method, frames in made.items():
+            if abs(len(frames) - len(truth)) > LENGTH_TOLERANCE:
+                raise UserError(
+                    f"{name}: {method} has {len(frames)} frames, the truth {len(truth)} (at 25 a "
+                    "second); what is compared must be equally long"
+                )
+        portrait = truth[0]
+        if name in self._portraits:
+            portrait = to_uint8(read_image(self._portraits[name], self._size))
+        match = re.search(rf"({'|'.join(EMOTIONS)})_level_[1-3]", name)
+        return Case(
+            name=name,
+            identity=name,
+            portrait=portrait,
+            truth=truth[:length],
+            emotion=EMOTIONS.index(match[1]) if match else -1,
+            made={method: frames[:length] for method, frames in made.items()},
+        )
+
+    def _read(self, path: Path) -> Frames:
+        shots: Iterator[np.ndarray]
+        if path.is_dir():
+            shots = (to_uint8(read_image(picture, self._size)) for picture in _pictures(path))
+        else:
+            shots = read_video(path, self._size)
+        frames = list(itertools.islice(shots, self._max_frames or None))
+        return np.stack(frames)
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    return {path.stem if path.is_file() else path.name: path for path in sorted(folder.iterdir())}
+
+
+def _pictures(folder: Path) -> Sequence[Path]:
+    """Numbered pictures, in the order of their numbers."""
+    pictures = {int(path.stem): path for path in folder.iterdir() if path.stem.isdecimal()}
+    if not pictures:
+        raise UserError(f"{folder} holds no pictures named 0.png, 1.png, ...")
+    return [pictures[number] for number in sorted(pictures)]
+
+
+def _square_side(path: Path) -> int:
+    """Side of the square in the middle of a video's first frame."""
+    if path.is_dir():
+        return min(read_image(_pictures(path)[0], None).shape[:2])
+    return min(next(iter(read_video(path, None))).shape[:2])

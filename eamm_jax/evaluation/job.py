@@ -1,0 +1,277 @@
+"""One evaluation, from folders to a folder: reads, animates, measures, writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+from eamm_jax import __version__
+from eamm_jax.animate.animator import TALKING_NETWORKS, Animator, Settings
+from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.emotion_bank import EmotionBank
+from eamm_jax.errors import UserError
+from eamm_jax.evaluation import contestants, report
+from eamm_jax.evaluation.asked import ASKED, Asked, ask, cases_to_ask
+from eamm_jax.evaluation.cases import Case, DataSet, Pairs, PortraitFrom
+from eamm_jax.evaluation.contestants import (
+    Animated,
+    Bank,
+    Contestant,
+    Driven,
+    Made,
+    OwnClips,
+    Still,
+    Truth,
+)
+from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
+from eamm_jax.evaluation.readers import Reader, make_reader
+from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION, Split
+from eamm_jax.input_pipeline.sources import Source
+from eamm_jax.io.files import atomic_output_dir
+from eamm_jax.io.image import read_image, to_uint8, write_png
+from eamm_jax.training import networks
+
+RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS = (
+    "metrics.json",
+    "pictures.png",
+    "asked.png",
+    "clips",
+)
+
+DEFAULT_CLIPS = 40
+DEFAULT_PEOPLE = 8
+"""Clips that are measured, and people who are asked for emotions, unless others are wanted."""
+
+Advance = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done and how much there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is evaluated.
+
+    Either `pairs`, or `source` and `checkpoint`.
+
+    Attributes:
+        output: folder to be written.
+        pairs: folder of videos beside the true ones.
+        source: data set whose clips are imitated.
+        checkpoint: the model that does it: converted, or the work directory of a training.
+        split: of the data set.
+        validation_fraction: of the identities, as in training.
+        clips: that are measured, chosen evenly; 0: all.
+        max_frames: of a clip that are used; 0: all.
+        portrait: where it comes from.
+        faces: who reads them (`readers.KINDS`); None: `drawn` for a synthetic data set, else
+            `real`.
+        emotions: where the model's come from: `own` clips of the person, or its `bank`.
+        people: who are asked for all emotions; 0: nobody.
+        only: names of the contestants that are wanted; empty: all there can be.
+        settings: of the animations.
+        overwrite: replace what is in `output`.
+    """
+
+    output: Path
+    pairs: Path | None = None
+    source: Source | None = None
+    checkpoint: Path | None = None
+    split: Split = "validation"
+    validation_fraction: float = DEFAULT_VALIDATION_FRACTION
+    clips: int = DEFAULT_CLIPS
+    max_frames: int = 0
+    portrait: PortraitFrom = "neutral"
+    faces: str | None = None
+    emotions: Literal["own", "bank"] = "own"
+    people: int = DEFAULT_PEOPLE
+    only: tuple[str, ...] = ()
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    overwrite: bool = False
+
+
+class Result(NamedTuple):
+    """What was found.
+
+    Attributes:
+        by_clip: metrics by clip and contestant.
+        asked: what came of asking for emotions, if that was done.
+        seconds: that it took.
+    """
+
+    by_clip: dict[str, dict[str, Values]]
+    asked: Asked | None
+    seconds: float
+
+
+def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
+    """Does one evaluation and writes its folder.
+
+    The folder holds `metrics.json`, a page of pictures of each clip below `clips`, the best,
+    the median and the worst of them in `pictures.png`, and if emotions were asked for
+    `asked.png`. It appears when it is complete.
+
+    Raises:
+        UserError: an input is bad or missing; nothing is written then.
+    """
+    start = time.perf_counter()
+    with atomic_output_dir(job.output, overwrite=job.overwrite) as folder:
+        (folder / SHEETS).mkdir()
+        if job.pairs is not None:
+            by_clip, asked, facts = _evaluate_pairs(job, job.pairs, folder, advance)
+        elif job.source is not None and job.checkpoint is not None:
+            by_clip, asked, facts = _evaluate_model(
+                job, job.source, job.checkpoint, folder, advance
+            )
+        else:
+            raise UserError("give a folder of pairs, or a data set and a checkpoint")
+        result = Result(by_clip, asked, time.perf_counter() - start)
+        text = json.dumps(_as_json(result, facts), indent=1)
+        (folder / RESULTS_FILE).write_text(text + "\n")
+    return result
+
+
+def _as_json(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "evaluated": facts,
+        "eamm_jax": __version__,
+        "seconds": round(result.seconds, 1),
+        "metrics": {key: metric._asdict() for key, metric in METRICS.items()},
+        "means": report.means_of(result.by_clip),
+        "asked": None if result.asked is None else report.asked_json(result.asked),
+        "clips": result.by_clip,
+    }
+
+
+def _evaluate_pairs(
+    job: Job, root: Path, folder: Path, advance: Advance
+) -> tuple[dict[str, dict[str, Values]], None, dict[str, Any]]:
+    pairs = Pairs(root, max_frames=job.max_frames)
+    reader = make_reader(job.faces or "real")
+    field = _wanted([Truth(), Still(), *map(Made, pairs.methods)], job.only)
+    names = pairs.names[: job.clips or None]
+    by_clip = _measure_all(map(pairs.case, names), len(names), field, reader, folder, advance)
+    facts = {"pairs": str(root), "reader": reader.name if reader else None}
+    return by_clip, None, facts
+
+
+def _evaluate_model(
+    job: Job, source: Source, checkpoint: Path, folder: Path, advance: Advance
+) -> tuple[dict[str, dict[str, Values]], Asked | None, dict[str, Any]]:
+    reader = make_reader(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
+    stored = checkpoint / networks.FOLDER if networks.is_in(checkpoint) else checkpoint
+    config, variables = load_checkpoint(stored)
+    talks = all(name in variables for name in TALKING_NETWORKS)
+    data = DataSet(
+        source,
+        size=config.image_size,
+        split=job.split,
+        validation_fraction=job.validation_fraction,
+        with_motion=talks,
+        portrait_from=job.portrait,
+        max_frames=job.max_frames,
+    )
+    field: list[Contestant] = [Truth(), Still(), Driven(config, variables)]
+    animator: Animator | None = None
+    emotions: EmotionSource | None = None
+    if talks:
+        bank = EmotionBank.load(stored, config.emotion_stage_widths[-1])
+        animator = Animator(config, variables, bank=bank)
+        if "emo_detector" in variables and data.emotion(data.names[0]) >= 0:
+            emotions = Bank() if job.emotions == "bank" else OwnClips(data)
+
+        def animated(name: str, source: EmotionSource | None, *, silent: bool = False) -> Animated:
+            return Animated(name, animator, job.settings, source, silent=silent)
+
+        field.append(animated(contestants.SILENCE, emotions, silent=True))
+        if emotions is not None:
+            field.append(animated(contestants.NEUTRAL, None))
+        field.append(animated(contestants.MODEL, emotions))
+    del variables
+    names = data.choose(job.clips)
+    by_clip = _measure_all(
+        map(data.case, names), len(names), _wanted(field, job.only), reader, folder, advance
+    )
+    asked = None
+    if job.people and animator is not None and emotions is not None and reader is not None:
+        asked = _ask(job, data, animator, emotions, reader, folder, advance)
+    facts = {
+        "checkpoint": str(checkpoint),
+        "data": f"{source.kind}={source.path}",
+        "split": job.split,
+        "validation_fraction": job.validation_fraction,
+        "size": config.image_size,
+        "portrait": job.portrait,
+        "emotions": job.emotions if emotions is not None else None,
+        "settings": dataclasses.asdict(job.settings),
+        "reader": reader.name if reader else None,
+        "device": jax.devices()[0].device_kind,
+    }
+    return by_clip, asked, facts
+
+
+def _wanted(field: list[Contestant], only: tuple[str, ...]) -> list[Contestant]:
+    there = [contestant.name for contestant in field]
+    unknown = [name for name in only if name not in there]
+    if unknown:
+        raise UserError(f"there is no contestant {unknown[0]!r} here; there are {', '.join(there)}")
+    return [contestant for contestant in field if not only or contestant.name in only]
+
+
+def _measure_all(
+    cases: Iterable[Case],
+    count: int,
+    field: list[Contestant],
+    reader: Reader | None,
+    folder: Path,
+    advance: Advance,
+) -> dict[str, dict[str, Values]]:
+    """Measures all contestants on all cases, and draws the sheets."""
+    by_clip: dict[str, dict[str, Values]] = {}
+    sheets: dict[str, Path] = {}
+    total = count * len(field)
+    main = field[-1].name
+    for case in cases:
+        reference = prepare(case, reader)
+        rows = [report.Row(contestants.TRUTH, report.spread(case.truth))]
+        by_clip[case.name] = {}
+        for contestant in field:
+            frames = contestant.frames(case)
+            by_clip[case.name][contestant.name] = measure(reference, frames, reader)
+            if contestant.name != contestants.TRUTH:
+                rows.append(report.Row(contestant.name, report.spread(frames)))
+            advance("measuring", sum(map(len, by_clip.values())), total)
+        sheets[case.name] = folder / SHEETS / f"{case.name.replace('/', '_')}.png"
+        figures = report.one_line(main, by_clip[case.name][main])
+        write_png(sheets[case.name], report.sheet(f"{case.name}   {figures}", rows))
+    chosen = report.best_median_worst(by_clip, main)
+    pages = {rank: to_uint8(read_image(sheets[name], None)) for rank, name in chosen.items()}
+    write_png(folder / PICTURES_FILE, report.stacked(pages))
+    return by_clip
+
+
+def _ask(
+    job: Job,
+    data: DataSet,
+    animator: Animator,
+    emotions: EmotionSource,
+    reader: Reader,
+    folder: Path,
+    advance: Advance,
+) -> Asked:
+    """Asks for all emotions, and draws the sheet."""
+    cases = list(cases_to_ask(data, job.people))
+    done = 0
+
+    def answered() -> None:
+        nonlocal done
+        done += 1
+        advance("asking for emotions", done, len(cases) * len(ASKED))
+
+    asked, shown = ask(cases, animator, job.settings, emotions, reader, answered)
+    write_png(folder / ASKED_FILE, report.asked_sheet(shown))
+    return asked

@@ -1,0 +1,167 @@
+"""What an evaluation found: a table for the terminal, JSON, and pages of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+from rich.table import Table
+
+from eamm_jax.evaluation.asked import ASKED, Asked, Shown
+from eamm_jax.evaluation.cases import Frames
+from eamm_jax.evaluation.measurement import METRICS, Values, mean_values
+from eamm_jax.types import EMOTIONS
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+SHEET_FRAMES = 8
+"""Frames of a clip that its sheet shows, evenly spaced."""
+
+CELL = 128
+"""Rows and columns of a frame on a sheet; larger frames are reduced."""
+
+_LABEL_WIDTH, _LINE, _HEADING = 104, 18, 26
+_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+
+
+class Row(NamedTuple):
+    """A line of pictures on a sheet."""
+
+    label: str
+    pictures: Sequence[Picture]
+
+
+def table(by_clip: Mapping[str, Mapping[str, Values]]) -> Table:
+    """Means over all clips: a row for each metric, a column for each contestant.
+
+    Args:
+        by_clip: metrics by clip and contestant.
+    """
+    means = means_of(by_clip)
+    result = Table(title=f"Means of {len(by_clip)} clips", title_justify="left")
+    result.add_column("")
+    for contestant in means:
+        result.add_column(contestant, justify="right")
+    for key, metric in METRICS.items():
+        if any(key in values for values in means.values()):
+            unit = f" ({metric.unit})" if metric.unit else ""
+            cells = [
+                f"{values[key]:.{metric.digits}f}" if key in values else "-"
+                for values in means.values()
+            ]
+            result.add_row(f"{metric.label}{unit}{_ARROWS[metric.better]}", *cells)
+    return result
+
+
+def means_of(by_clip: Mapping[str, Mapping[str, Values]]) -> dict[str, Values]:
+    """Means over clips, by contestant."""
+    contestants = dict.fromkeys(name for clip in by_clip.values() for name in clip)
+    return {
+        name: mean_values([clip[name] for clip in by_clip.values() if name in clip])
+        for name in contestants
+    }
+
+
+def asked_table(asked: Asked) -> Table:
+    """What was named when an emotion was asked for, and what became of the mouth."""
+    title = (
+        f"Asked for an emotion: {asked.share_right:.0%} named right, {len(asked.people)} people; "
+        f"without one {asked.neutral_without:.0%} named neutral"
+    )
+    result = Table(title=title, title_justify="left")
+    result.add_column("asked")
+    for emotion in EMOTIONS:
+        result.add_column(emotion[:8], justify="right")
+    result.add_column("mouth (r)", justify="right")
+    result.add_column("jitter (px)", justify="right")
+    for row, emotion in enumerate(ASKED):
+        counts = [str(count) if count else "·" for count in asked.named[row]]
+        result.add_row(emotion, *counts, f"{asked.mouth[row]:.3f}", f"{asked.jitter[row]:.2f}")
+    return result
+
+
+def asked_json(asked: Asked) -> dict[str, Any]:
+    """The same for JSON."""
+    return {
+        "people": asked.people,
+        "share_right": asked.share_right,
+        "neutral_without": asked.neutral_without,
+        "mouth_lost": asked.mouth_lost,
+        "asked": list(ASKED),
+        "named": asked.named.tolist(),
+        "mouth_correlation": asked.mouth,
+        "jitter": asked.jitter,
+    }
+
+
+def spread(frames: Frames) -> list[Picture]:
+    """Some frames of a clip, evenly spaced."""
+    places = np.linspace(0, len(frames) - 1, SHEET_FRAMES).round().astype(int)
+    return [frames[place] for place in places]
+
+
+def sheet(title: str, rows: Sequence[Row]) -> Picture:
+    """Rows of pictures with their labels, under a title.
+
+    Args:
+        title: one line.
+        rows: of pictures of one size, as many in each.
+    """
+    side = min(CELL, rows[0].pictures[0].shape[0])
+    width = _LABEL_WIDTH + side * max(len(row.pictures) for row in rows)
+    page = Image.new("RGB", (width, _LINE + side * len(rows)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(12)
+    draw.text((4, 2), title, _INK, font)
+    for number, row in enumerate(rows):
+        top = _LINE + side * number
+        draw.text((4, top + side // 2 - 6), row.label, _INK, font)
+        for place, picture in enumerate(row.pictures):
+            cell = Image.fromarray(np.ascontiguousarray(picture))
+            if cell.size != (side, side):
+                cell = cell.resize((side, side), Image.Resampling.LANCZOS)
+            page.paste(cell, (_LABEL_WIDTH + side * place, top))
+    return np.asarray(page)
+
+
+def one_line(contestant: str, values: Values) -> str:
+    """The main figures of a clip, for its sheet."""
+    keys = ("psnr", "psnr_mouth", "mouth_correlation", "f_lmd")
+    figures = [
+        f"{METRICS[key].label} {values[key]:.{METRICS[key].digits}f}"
+        for key in keys
+        if key in values
+    ]
+    return f"{contestant}: {', '.join(figures)}"
+
+
+def best_median_worst(
+    by_clip: Mapping[str, Mapping[str, Values]], contestant: str
+) -> dict[str, str]:
+    """The clips with the highest, the middle and the lowest PSNR, by rank."""
+    ranked = sorted(by_clip, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
+    return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+
+
+def stacked(sheets: Mapping[str, Picture]) -> Picture:
+    """Sheets below each other, each under its heading."""
+    width = max(picture.shape[1] for picture in sheets.values())
+    height = sum(_HEADING + len(picture) for picture in sheets.values())
+    page = Image.new("RGB", (width, height), _PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
+    top = 0
+    for heading, picture in sheets.items():
+        draw.text((4, top + 4), heading, _INK, font)
+        page.paste(Image.fromarray(picture), (0, top + _HEADING))
+        top += _HEADING + len(picture)
+    return np.asarray(page)
+
+
+def asked_sheet(shown: Sequence[Shown]) -> Picture:
+    """People, one below the other, in all emotions."""
+    title = "asked for: " + ", ".join(ASKED)
+    return sheet(title, [Row(answers.person, answers.frames) for answers in shown])

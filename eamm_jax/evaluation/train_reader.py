@@ -1,0 +1,360 @@
+"""Trains and measures the reader of drawn faces (`python -m eamm_jax.cli.train_reader`).
+
+It learns from the training split of an album (many people, a few stills of each), and is
+measured on the people of the validation split and on whole clips of people who are in neither.
+What generated frames look like, soft, noisy and of other colours, is imitated by augmentation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Float, Float32, Int, UInt8
+
+from eamm_jax.errors import UserError
+from eamm_jax.evaluation import landmarks
+from eamm_jax.evaluation.face_reader import SIZE, FaceNetwork, FaceReader, Params, Seen
+from eamm_jax.evaluation.readers import named_emotion
+from eamm_jax.input_pipeline.clips import (
+    KINDS,
+    LANDMARKS,
+    BadClip,
+    decode_frames,
+)
+from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
+from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.ops.grids import coordinate_grid, grid_sample
+from eamm_jax.types import EMOTIONS, Array
+
+BATCH = 64
+STEPS = 1500
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-4
+WARM_UP = 0.05  # of the steps
+
+PRIOR_WIDTH = 0.12
+"""Deviation of the first heatmaps, in coordinates."""
+
+LANDMARK_WEIGHT = 10.0  # beside the cross-entropy of the emotion
+MOUTH_WEIGHT = 2.0  # of a landmark of the mouth beside others
+
+NEUTRAL_SHARE = 0.2
+"""Share of the examples that are neutral; the other emotions share the rest equally."""
+
+# Augmentation: deviations of what is drawn for each example.
+TURN, ZOOM, SHIFT = 0.05, 0.03, 0.03  # radians, share, units of coordinates
+GAIN, BIAS, NOISE = 0.05, 0.03, 0.02  # of colours in [0, 1]
+
+FACTS_FOLDER = "facts"
+"""Where a synthetic data set says what is felt, in `<identity>/<clip>.json`."""
+
+Advance = Callable[[int, int], None]
+"""Is told what is done, and how much there is."""
+
+
+class Examples(NamedTuple):
+    """Frames with their truth.
+
+    Attributes:
+        frames: 64x64, or as large as they are in a clip.
+        landmarks: of dlib's order, in [-1, 1].
+        emotion: index into `EMOTIONS`.
+        level: 1 to 3.
+        strength: of the emotion.
+    """
+
+    frames: UInt8[np.ndarray, "n h w 3"]
+    landmarks: Float32[np.ndarray, "n 68 2"]
+    emotion: Int[np.ndarray, " n"]
+    level: Int[np.ndarray, " n"]
+    strength: Float32[np.ndarray, " n"]
+
+
+def read_examples(root: Path, *, validation: bool, advance: Advance) -> Examples:
+    """Reads all frames of one split of an album.
+
+    Args:
+        root: of the album.
+        validation: the people of the validation split, or of the training split.
+        advance: is told albums read and albums in all.
+
+    Raises:
+        UserError: it is not a synthetic data set, is damaged, or has nobody in the split.
+    """
+    folder = PublishedFolder(root, with_motion=False, with_truth=True)
+    wanted = [
+        index
+        for index, name in enumerate(folder.names)
+        if (KINDS["synthetic"].validation_share(name) < DEFAULT_VALIDATION_FRACTION) == validation
+    ]
+    if not wanted:
+        split = "validation" if validation else "training"
+        raise UserError(f"{root} has nobody in the {split} split; draw more identities")
+    parts = []
+    for done, index in enumerate(wanted):
+        parts.append(read_clip(folder, index, SIZE))
+        advance(done + 1, len(wanted))
+    return Examples(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def read_clip(folder: PublishedFolder, index: int, size: int | None) -> Examples:
+    """Reads all frames of a clip or of somebody's album, with their truth.
+
+    Args:
+        folder: opened with truth.
+        index: of the clip.
+        size: rows and columns wanted; None leaves them as they are.
+
+    Raises:
+        UserError: something is missing or damaged.
+    """
+    name = folder.names[index]
+    try:
+        clip = folder.open(index)
+        points = np.stack([clip.truth(n).points for n in range(clip.num_frames)])
+        frames = np.stack(decode_frames(clip, 0, clip.num_frames, size))
+    except BadClip as fault:
+        raise UserError(f"{folder.root}: {name}: {fault}") from fault
+    labels = _read_labels(
+        folder.root / FACTS_FOLDER / name.identity / f"{name.clip}.json", len(points)
+    )
+    return Examples(frames, points[:, :LANDMARKS], *labels)
+
+
+def _read_labels(path: Path, frames: int) -> list[np.ndarray]:
+    """Emotion, level and strength of each frame; a clip's facts hold for all of its frames."""
+    try:
+        facts = json.loads(path.read_text())
+        emotion, level, strength = (
+            np.broadcast_to(facts[key], frames) for key in ("emotion", "level", "strength")
+        )
+        return [
+            np.array([EMOTIONS.index(word) for word in emotion]),
+            level.astype(int),
+            strength.astype(np.float32),
+        ]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read; it is part of a synthetic data set") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not say emotion, level and strength of {frames} frames"
+        ) from error
+
+
+def sampling(emotion: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """How often each example is drawn, so that emotions come as often as they should."""
+    counts = np.bincount(emotion, minlength=len(EMOTIONS))
+    shares = np.full(len(EMOTIONS), (1 - NEUTRAL_SHARE) / (len(EMOTIONS) - 1))
+    shares[EMOTIONS.index("neutral")] = NEUTRAL_SHARE
+    chances = (shares / np.maximum(counts, 1))[emotion]
+    return chances / chances.sum()
+
+
+class Change(NamedTuple):
+    """What happens to each picture of a batch in augmentation.
+
+    Attributes:
+        turn: radians.
+        zoom: factor on the size of the face.
+        shift: of the face, in coordinates.
+        softness: share of a picture of half the resolution.
+        gain: factor on each channel.
+        bias: added to each channel.
+        noise: added to each value.
+    """
+
+    turn: Float[Array, " b"]
+    zoom: Float[Array, " b"]
+    shift: Float[Array, "b 2"]
+    softness: Float[Array, " b"]
+    gain: Float[Array, "b 3"]
+    bias: Float[Array, "b 3"]
+    noise: Float[Array, "b h w 3"]
+
+
+def draw_changes(rng: np.random.Generator, batch: int) -> Change:
+    """Draws changes for a batch (on the host: random numbers take XLA minutes to compile)."""
+
+    def normal(deviation: float, *shape: int) -> np.ndarray:
+        return deviation * rng.standard_normal((batch, *shape), np.float32)
+
+    amount = rng.random((batch, 1, 1, 1), np.float32)
+    return Change(
+        turn=normal(TURN),
+        zoom=np.exp(normal(ZOOM)),
+        shift=normal(SHIFT, 2),
+        softness=rng.random(batch, np.float32),
+        gain=1 + normal(GAIN, 3),
+        bias=normal(BIAS, 3),
+        noise=amount * normal(NOISE, SIZE, SIZE, 3),
+    )
+
+
+def augment(
+    frames: Float[Array, "b h w 3"], points: Float[Array, "b 68 2"], change: Change
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b 68 2"]]:
+    """Turns, enlarges and shifts pictures with their points; softens and recolours them."""
+    batch, height, width, _ = frames.shape
+    sine, cosine = jnp.sin(change.turn), jnp.cos(change.turn)
+    turn = jnp.stack([cosine, -sine, sine, cosine], -1).reshape(batch, 2, 2)
+    moved = change.zoom[:, None, None] * jnp.einsum("bij,bkj->bki", turn, points)
+    moved += change.shift[:, None]
+    # A pixel of the result looks where the inverse takes it.
+    pixels = coordinate_grid(height, width, half_pixel=True)
+    seen = (pixels - change.shift[:, None, None]) / change.zoom[:, None, None, None]
+    seen = jnp.einsum("bji,bhwj->bhwi", turn, seen)
+    images = grid_sample(frames, seen, padding="reflection")
+    soft = jax.image.resize(images, (batch, height // 2, width // 2, 3), "linear")
+    soft = jax.image.resize(soft, images.shape, "linear")
+    images += change.softness[:, None, None, None] * (soft - images)
+    images = images * change.gain[:, None, None] + change.bias[:, None, None] + change.noise
+    return jnp.clip(images, 0, 1), moved
+
+
+def initial_params(rng: np.random.Generator, usual: Float[np.ndarray, "68 2"]) -> Params:
+    """Random kernels (He et al. 2015), and heatmaps around the usual places of landmarks."""
+    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    shapes = jax.eval_shape(FaceNetwork().init, jax.random.key(0), image)
+
+    def fill(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path[-1].key
+        if name == "prior":
+            grid = np.asarray(coordinate_grid(*leaf.shape[:2], half_pixel=True))
+            squares = ((grid[:, :, None] - usual) ** 2).sum(axis=-1)
+            return (-squares / (2 * PRIOR_WIDTH**2)).astype(np.float32)
+        if name == "kernel":
+            deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return (deviation * rng.standard_normal(leaf.shape)).astype(np.float32)
+        return np.full(leaf.shape, name == "scale", np.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def train(examples: Examples, *, seed: int, steps: int, advance: Advance) -> Params:
+    """Trains a network.
+
+    Args:
+        examples: of the training split.
+        seed: of initialisation, order and augmentation.
+        steps: batches of `BATCH`.
+        advance: is told steps done and steps in all.
+    """
+    network = FaceNetwork()
+    rng = np.random.default_rng(seed)
+    params = initial_params(rng, examples.landmarks.mean(axis=0))
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, LEARNING_RATE, max(1, int(WARM_UP * steps)), steps
+    )
+    optimizer = optax.adamw(schedule, weight_decay=WEIGHT_DECAY)
+
+    def loss_of(params: Params, batch: Examples, change: Change) -> Array:
+        frames = jnp.asarray(batch.frames, jnp.float32) / 255
+        images, points = augment(frames, jnp.asarray(batch.landmarks), change)
+        seen: Seen = network.apply(params, images)
+        distances = jnp.linalg.norm(seen.landmarks - points + 1e-6, axis=-1)
+        weights = jnp.ones(68).at[landmarks.MOUTH].set(MOUTH_WEIGHT)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(seen.logits, batch.emotion)
+        return LANDMARK_WEIGHT * (weights * distances).mean() + entropy.mean()
+
+    @jax.jit
+    def step(
+        params: Params, state: optax.OptState, batch: Examples, change: Change
+    ) -> tuple[Params, optax.OptState]:
+        grads = jax.grad(loss_of)(params, batch, change)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    chances = sampling(examples.emotion)
+    state = optimizer.init(params)
+    for number in range(steps):
+        rows = rng.choice(len(chances), BATCH, p=chances)
+        batch = Examples(*(column[rows] for column in examples))
+        params, state = step(params, state, batch, draw_changes(rng, BATCH))
+        advance(number + 1, steps)
+    return params
+
+
+def measure_stills(reader: FaceReader, examples: Examples) -> dict[str, Any]:
+    """How well it reads unrelated frames.
+
+    Returns:
+        Mean errors of landmarks in pixels of 256x256 (`landmark_error` where they are,
+        `f_lmd` and `m_lmd` centred), correlation of the mouth's opening over all frames, and
+        the share of frames whose emotion is named, by level.
+    """
+    seen = reader.read(examples.frames)
+    assert seen.emotion is not None
+    error = landmarks.PIXELS * np.linalg.norm(seen.landmarks - examples.landmarks, axis=-1)
+    opening = [landmarks.mouth_opening(track) for track in (seen.landmarks, examples.landmarks)]
+    right = seen.emotion.argmax(axis=-1) == examples.emotion
+    return {
+        "frames": len(error),
+        "landmark_error": float(error.mean()),
+        "f_lmd": float(landmarks.landmark_distance(seen.landmarks, examples.landmarks).mean()),
+        "m_lmd": float(
+            landmarks.landmark_distance(seen.landmarks, examples.landmarks, landmarks.MOUTH).mean()
+        ),
+        "mouth_correlation": landmarks.correlation(*opening),
+        "frames_named": _shares(right, examples.emotion, examples.level),
+    }
+
+
+def measure_clips(reader: FaceReader, root: Path, *, advance: Advance) -> dict[str, Any]:
+    """How well it reads whole clips.
+
+    Args:
+        reader: to be measured.
+        root: of a synthetic data set, all of whose clips are used.
+        advance: is told clips done and clips in all.
+
+    Returns:
+        The mean correlation of the mouth's opening in a clip with the true one, that of the
+        clip at the lower twentieth, jitter that is seen in the frames and that there is in
+        the true landmarks, and the share of clips whose emotion is named, by level.
+    """
+    folder = PublishedFolder(root, with_motion=False, with_truth=True)
+    correlations, jitters, true_jitters, found, emotions, levels = [], [], [], [], [], []
+    for index in range(len(folder.names)):
+        clip = read_clip(folder, index, None)
+        seen = reader.read(clip.frames)
+        opening = [landmarks.mouth_opening(track) for track in (seen.landmarks, clip.landmarks)]
+        correlations.append(landmarks.correlation(*opening))
+        jitters.append(landmarks.jitter(seen.landmarks))
+        true_jitters.append(landmarks.jitter(clip.landmarks))
+        assert seen.emotion is not None
+        found.append(named_emotion(seen.emotion))
+        emotions.append(clip.emotion[0])
+        levels.append(clip.level[0])
+        advance(index + 1, len(folder.names))
+    right = np.array(found) == np.array(emotions)
+    confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+    np.add.at(confusion, (np.array(emotions), np.array(found)), 1)
+    return {
+        "clips": len(right),
+        "people": len({name.identity for name in folder.names}),
+        "mouth_correlation": float(np.mean(correlations)),
+        "mouth_correlation_of_the_lowest_twentieth": float(np.quantile(correlations, 0.05)),
+        "jitter_seen": float(np.mean(jitters)),
+        "jitter_true": float(np.mean(true_jitters)),
+        "clips_named": _shares(right, np.array(emotions), np.array(levels)),
+        "confusion": confusion.tolist(),
+    }
+
+
+def _shares(right: np.ndarray, emotion: np.ndarray, level: np.ndarray) -> dict[str, float]:
+    """Share of what is right: as the mean over emotions, by level, and for each emotion."""
+
+    def share(rows: np.ndarray) -> float:
+        return float(right[rows].mean()) if rows.any() else float("nan")
+
+    neutral = emotion == EMOTIONS.index("neutral")
+    by_emotion = {word: share(emotion == n) for n, word in enumerate(EMOTIONS)}
+    by_level = {f"level {n}": share((level == n) & ~neutral) for n in (1, 2, 3)}
+    return {"mean": float(np.mean(list(by_emotion.values()))), **by_level, **by_emotion}

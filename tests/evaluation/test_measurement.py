@@ -1,0 +1,144 @@
+"""All metrics of a clip together, and their means."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from eamm_jax.evaluation import landmarks, likeness, measurement, pictures, sharpness
+from eamm_jax.evaluation.cases import Case
+from eamm_jax.evaluation.readers import Reading, named_emotion
+from eamm_jax.types import EMOTIONS
+from tests.evaluation.faces import talking, template
+
+SIZE, FRAMES = 64, 20
+HAPPY, NEUTRAL = EMOTIONS.index("happy"), EMOTIONS.index("neutral")
+
+
+class Oracle:
+    """Knows the landmarks of some frames by their top left pixel, and one emotion."""
+
+    name = "an oracle"
+
+    def __init__(self, emotion: int | None = HAPPY, late: int = 0):
+        self.track = talking(2 * FRAMES)
+        self.emotion, self.late = emotion, late
+
+    def read(self, frames):
+        numbers = frames[:, 0, 0, 0].astype(int)
+        scores = None
+        if self.emotion is not None:
+            scores = np.log(np.full((len(frames), 8), 0.01))
+            scores[:, self.emotion] = np.log(0.93)
+        return Reading(self.track[np.maximum(numbers - self.late, 0)], scores)
+
+
+@pytest.fixture
+def case(rng) -> Case:
+    spots = np.kron(rng.integers(40, 200, (8, 8, 3)), np.ones((8, 8, 1)))
+    truth = np.repeat(spots[None], FRAMES, axis=0).astype(np.uint8)
+    truth[:, 0, 0] = np.arange(FRAMES)[:, None]
+    return Case("s0/happy_level_2_001", "s0", truth[0], truth, emotion=HAPPY, level=2)
+
+
+def test_the_truth_scores_what_is_best(case):
+    reader = Oracle()
+    values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
+    assert list(values) == list(measurement.METRICS)
+    for key in ("psnr", "psnr_mouth", "psnr_eyes"):
+        assert values[key] == pytest.approx(pictures.EIGHT_BITS)
+    for key in ("ssim", "ssim_mouth", "ssim_eyes", "mouth_correlation", "emotion"):
+        assert values[key] == pytest.approx(1)
+    for key in ("m_lmd", "f_lmd", "mouth_lag", "flicker", "neutral"):
+        assert values[key] == pytest.approx(0, abs=1e-9)
+    assert values["jitter"] == pytest.approx(landmarks.jitter(reader.track[:FRAMES]))
+
+
+def test_each_value_is_its_metric(case, rng):
+    frames = case.truth.copy()
+    frames[:, 8:, 8:] = np.clip(
+        frames[:, 8:, 8:] + rng.normal(0, 12, frames[:, 8:, 8:].shape), 0, 255
+    )
+    truth = talking(FRAMES) + 0.01
+    case = dataclasses.replace(case, landmarks=truth)
+    reader = Oracle(emotion=NEUTRAL, late=2)
+    values = measurement.measure(measurement.prepare(case, reader), frames, reader)
+    seen = reader.read(frames).landmarks
+    mouth = landmarks.mouth_region(truth, SIZE, SIZE)
+    eyes = landmarks.eyes_region(truth, SIZE, SIZE)
+    similarity = pictures.ssim_map(frames, case.truth)
+    grey = sharpness.grey_levels(frames)
+    drift = likeness.identity_drift(case.portrait, reader.track[0], frames, seen)
+    timing = landmarks.timing(landmarks.mouth_opening(seen), landmarks.mouth_opening(truth), 5)
+    expected = {
+        "psnr": pictures.psnr(frames, case.truth).mean(),
+        "psnr_mouth": pictures.psnr(frames, case.truth, mouth).mean(),
+        "psnr_eyes": pictures.psnr(frames, case.truth, eyes).mean(),
+        "ssim": pictures.ssim(similarity).mean(),
+        "ssim_mouth": pictures.ssim(similarity, mouth).mean(),
+        "ssim_eyes": pictures.ssim(similarity, eyes).mean(),
+        "m_lmd": landmarks.landmark_distance(seen, truth, landmarks.MOUTH).mean(),
+        "f_lmd": landmarks.landmark_distance(seen, truth).mean(),
+        "mouth_correlation": timing.correlation,
+        "mouth_correlation_near": timing.near,
+        "mouth_correlation_best": timing.best,
+        "mouth_lag": 2,
+        "cpbd": np.mean([sharpness.cpbd(grey[n]) for n in (0, 5, 10, 15)]),
+        "jitter": landmarks.jitter(seen),
+        "flicker": pictures.flicker(frames, case.truth),
+        "identity": drift.mean(),
+        "emotion": 0,
+        "neutral": 1,
+    }
+    assert values == pytest.approx(expected)
+    assert values["mouth_correlation"] < values["mouth_correlation_near"] < 0.999
+    assert values["mouth_correlation_best"] > 0.999
+
+
+def test_what_is_not_known_is_left_out(case):
+    pictures_only = {"psnr", "ssim", "cpbd", "flicker"}
+    values = measurement.measure(measurement.prepare(case, None), case.truth, None)
+    assert set(values) == pictures_only
+    known = dataclasses.replace(case, landmarks=talking(FRAMES))
+    values = measurement.measure(measurement.prepare(known, None), case.truth, None)
+    regions = {f"{metric}_{part}" for metric in ("psnr", "ssim") for part in ("mouth", "eyes")}
+    assert set(values) == pictures_only | regions
+    reader = Oracle(emotion=None)
+    values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
+    assert {"emotion", "neutral"}.isdisjoint(values)
+    unlabelled, reader = dataclasses.replace(case, emotion=-1), Oracle()
+    values = measurement.measure(measurement.prepare(unlabelled, reader), case.truth, reader)
+    assert "emotion" not in values
+    assert values["neutral"] == 0
+
+
+def test_an_identical_frame_does_not_make_the_mean_infinite(case):
+    frames = case.truth.copy()
+    frames[1:] ^= 1
+    values = measurement.measure(measurement.prepare(case, None), frames, None)
+    one_level = 20 * np.log10(255)
+    expected = (pictures.EIGHT_BITS + (FRAMES - 1) * one_level) / FRAMES
+    assert values["psnr"] == pytest.approx(expected)
+
+
+def test_frames_of_another_shape_are_refused(case):
+    with pytest.raises(ValueError, match="shape"):
+        measurement.measure(measurement.prepare(case, None), case.truth[1:], None)
+
+
+def test_means_are_over_the_clips_that_have_the_metric():
+    means = measurement.mean_values([{"psnr": 20.0, "emotion": 1.0}, {"psnr": 30.0}])
+    assert means == {"psnr": 25.0, "emotion": 1.0}
+
+
+def test_the_emotion_of_a_clip_is_that_of_the_best_mean_score():
+    scores = np.log([[0.6, 0.4], [0.1, 0.9], [0.6, 0.4]])
+    assert named_emotion(scores) == 1
+
+
+def test_the_plain_face_has_its_mouth_where_it_is_looked_for():
+    region = landmarks.mouth_region(template()[None], SIZE, SIZE)[0]
+    assert region[int(0.71 * SIZE), SIZE // 2]
+    assert not region[SIZE // 2, SIZE // 2]
