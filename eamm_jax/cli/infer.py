@@ -16,6 +16,7 @@ from eamm_jax import bundled
 from eamm_jax.cli._run import OneLineParser, run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
+from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from eamm_jax.animate.job import Job
@@ -272,6 +273,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _animate(flags: argparse.Namespace) -> None:
+    keep_freed_memory()
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
     if flags.adapt_scale and not flags.relative and not flags.quiet:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, config_flags
 
 from eamm_jax.cli._run import run
 from eamm_jax.errors import UserError
+from eamm_jax.io.memory import keep_freed_memory
 
 EXIT_DIVERGED = 3
 """Too many steps were not finite (`max_bad_steps`)."""
@@ -144,6 +145,8 @@ def _config_path(argv: Sequence[str]) -> str:
 
 
 def _train(given: Flags) -> None:
+    keep_freed_memory()
+
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)

@@ -1,0 +1,50 @@
+"""Freed memory is kept: using as much again costs no page faults."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from eamm_jax.io import memory
+from tests.conftest import ROOT
+
+COUNT_FAULTS = """
+import resource, sys
+import numpy as np
+from eamm_jax.io.memory import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(100 << 20, np.uint8)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(how: str) -> list[int]:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_FAULTS, how],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={"PATH": "", "NUMPY_MADVISE_HUGEPAGE": "0"},
+        check=True,
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of another C library")
+def test_memory_is_given_back_and_taken_again_only_without():
+    pages = (100 << 20) // 4096
+    *_, last_without = page_faults("")
+    first, *_, last = page_faults("keep")
+    assert min(last_without, first) > pages / 2
+    assert last < pages / 100
+
+
+def test_other_systems_are_left_as_they_are(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not memory.keep_freed_memory()
