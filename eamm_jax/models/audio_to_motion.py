@@ -8,7 +8,7 @@ LSTM, whose output is drawn as a small map by transposed convolutions.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -60,23 +60,76 @@ class StackedLSTM(nn.Module):
                 x, input_kernel, hidden_kernel, input_bias, hidden_bias, dtype=self.dtype
             )
             inputs = x @ input_kernel + (input_bias + hidden_bias)
-
-            def step(
-                carry: tuple[Array, Array], gates_in: Array, kernel: Array = hidden_kernel
-            ) -> tuple[tuple[Array, Array], Array]:
-                h, c = carry
-                gates = gates_in + h.astype(kernel.dtype) @ kernel
-                i, f, g, o = jnp.split(gates.astype(jnp.float32), 4, axis=-1)
-                c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-                h = jax.nn.sigmoid(o) * jnp.tanh(c)
-                return (h, c), h
-
-            carry = (state.hidden[layer], state.cell[layer])
-            (h, c), outputs = jax.lax.scan(step, carry, inputs.swapaxes(0, 1))
+            outputs, (h, c) = _recur(
+                inputs.swapaxes(0, 1), hidden_kernel, state.hidden[layer], state.cell[layer]
+            )
             x = outputs.swapaxes(0, 1)
             hidden.append(h)
             cell.append(c)
         return x, LSTMState(jnp.stack(hidden), jnp.stack(cell))
+
+
+def _cell(gates: Float[Array, "b 4n"], c: Float[Array, "b n"]) -> tuple[Array, Array]:
+    """One frame of an LSTM: its output and its new cell."""
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
+@jax.custom_vjp
+def _recur(
+    inputs: Float[Array, "t b 4n"],
+    kernel: Float[Array, "n 4n"],
+    hidden: Float[Array, "b n"],
+    cell: Float[Array, "b n"],
+) -> tuple[Float[Array, "t b n"], tuple[Array, Array]]:
+    """An LSTM layer over time, given what its inputs add to the gates.
+
+    The kernel's gradient is one product over all frames. Left to autodiff it would be summed
+    up frame by frame; with many devices, each frame's by all of them before the next.
+
+    Args:
+        inputs: to the gates.
+        kernel: from the output of the frame before to the gates.
+        hidden: output of the frame before the first.
+        cell: of that frame.
+
+    Returns:
+        The outputs of all frames, and hidden and cell after the last.
+    """
+    return _recur_forward(inputs, kernel, hidden, cell)[0]
+
+
+def _recur_forward(inputs: Array, kernel: Array, hidden: Array, cell: Array) -> tuple[Any, Any]:
+    def step(carry: tuple[Array, Array], gates_in: Array) -> tuple[tuple[Array, Array], Any]:
+        h, c = carry
+        gates = (gates_in + h.astype(kernel.dtype) @ kernel).astype(jnp.float32)
+        after = _cell(gates, c)
+        return after, (after[0], (gates, h, c))
+
+    after, (outputs, seen) = jax.lax.scan(step, (hidden, cell), inputs)
+    return (outputs, after), (seen, kernel)
+
+
+def _recur_backward(saved: Any, cotangents: Any) -> tuple[Array, Array, Array, Array]:
+    (gates, hidden, cell), kernel = saved
+    of_outputs, of_after = cotangents
+
+    def step(carry: tuple[Array, Array], frame: Any) -> tuple[tuple[Array, Array], Array]:
+        of_h, of_c = carry
+        gates, c, of_output = frame
+        of_gates, of_c = jax.vjp(_cell, gates, c)[1]((of_h + of_output, of_c))
+        of_gates = of_gates.astype(kernel.dtype)
+        return ((of_gates @ kernel.T).astype(of_h.dtype), of_c), of_gates
+
+    (of_hidden, of_cell), of_gates = jax.lax.scan(
+        step, of_after, (gates, cell, of_outputs), reverse=True
+    )
+    of_kernel = jnp.einsum("tbn,tbg->ng", hidden.astype(kernel.dtype), of_gates)
+    return of_gates, of_kernel, of_hidden, of_cell
+
+
+_recur.defvjp(_recur_forward, _recur_backward)
 
 
 def _uniform_initializer(bound: float) -> nn.initializers.Initializer:

@@ -7,8 +7,9 @@ half-pixel aligned (-1 and 1 are the image's outer *edges*).
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from eamm_jax.types import Array
 
@@ -56,8 +57,7 @@ def grid_sample(
     y = _pixel_position(grid[..., 1], height, padding)
     left, top = jnp.floor(x), jnp.floor(y)
     right_weight, bottom_weight = x - left, y - top
-    pixels = image.reshape(batch * height * width, channels)
-    first_pixel = 0 if batch == 1 else (jnp.arange(batch) * height * width)[:, None, None]
+    pixels = image.reshape(batch, height * width, channels)
 
     def corner(column: Array, row: Array, weight: Array) -> Array:
         if padding == "zeros":
@@ -65,7 +65,7 @@ def grid_sample(
             weight = jnp.where(inside, weight, 0.0)
         column = jnp.clip(column, 0, width - 1).astype(jnp.int32)
         row = jnp.clip(row, 0, height - 1).astype(jnp.int32)
-        values = jnp.take(pixels, first_pixel + row * width + column, axis=0, mode="clip")
+        values = _pick(pixels, row * width + column)
         return values * weight[..., None].astype(image.dtype)
 
     return (
@@ -74,6 +74,19 @@ def grid_sample(
         + corner(left, top + 1, (1 - right_weight) * bottom_weight)
         + corner(left + 1, top + 1, right_weight * bottom_weight)
     )
+
+
+def _pick(pixels: Float[Array, "b n c"], index: Int[Array, "g i j"]) -> Float[Array, "g i j c"]:
+    """Pixels by their numbers: of each grid's own image, or all of the only one."""
+
+    def pick(pixels: Array, index: Array) -> Array:
+        return jnp.take(pixels, index, axis=0, mode="clip")
+
+    if pixels.shape[0] == 1:
+        return pick(pixels[0], index)
+    # Not one list of all images' pixels: of a batch dealt out to many devices, every one of
+    # them would need all of it.
+    return jax.vmap(pick)(pixels, index)
 
 
 def _pixel_position(coordinate: Array, size: int, padding: str) -> Array:

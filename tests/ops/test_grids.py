@@ -56,6 +56,14 @@ def test_one_image_serves_all_grids_under_jit_and_vmap(rng):
     np.testing.assert_allclose(shared, one_by_one, atol=1e-6)
 
 
+def test_each_image_is_sampled_on_its_own():
+    # So that devices which have a share of the batch each need nothing of the others.
+    shapes = jax.ShapeDtypeStruct((3, 6, 7, 2), float), jax.ShapeDtypeStruct((3, 4, 4, 2), float)
+    corners = str(jax.make_jaxpr(grid_sample)(*shapes)).split(" gather[")[1:]
+    assert corners
+    assert all("operand_batching_dims=(0,)" in corner for corner in corners)
+
+
 def test_identity_grid_of_pixel_centres_returns_the_image(rng):
     image = rng.normal(size=(1, 4, 6, 1)).astype(np.float32)
     x, y = (2 * np.arange(6) + 1) / 6 - 1, (2 * np.arange(4) + 1) / 4 - 1
