@@ -13,11 +13,12 @@ from eamm_jax.models import build
 from eamm_jax.models.config import ModelConfig, tiny
 from eamm_jax.types import Keypoints
 
+TINY = tiny()
+
 
 @functools.cache
-def tiny_variables(seed: int = 0) -> tuple[ModelConfig, dict[str, Any]]:
-    """The tiny configuration and variables of all its networks (VGG has one size only)."""
-    config = tiny()
+def tiny_variables(seed: int = 0, config: ModelConfig = TINY) -> tuple[ModelConfig, dict[str, Any]]:
+    """A configuration and variables of all its networks (VGG has one size only)."""
     networks = build(config)
     size, k = config.image_size, config.num_keypoints
 

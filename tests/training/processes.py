@@ -16,11 +16,10 @@ from tests.conftest import ROOT
 TRAIN = ROOT / "train.py"
 TOY_TRAIN = ROOT / "tests" / "training" / "toy_train.py"
 
-# The compiler takes most of such a test's time, and the speed of the program is no matter.
-QUICK_COMPILE = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-)
+# The compiler takes most of such a test's time: little optimised for larger work, and not at
+# all for small.
+FAIR_COMPILE = "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+QUICK_COMPILE = f"{FAIR_COMPILE} --xla_backend_optimization_level=0"
 
 START_SECONDS = 300
 """How long a process may take until it trains, on a machine that does much else."""
@@ -34,7 +33,15 @@ class Training:
         log: file with all it prints.
     """
 
-    def __init__(self, script: Path, log: Path, *flags: str, devices: int = 1, cache: Path):
+    def __init__(
+        self,
+        script: Path,
+        log: Path,
+        *flags: str,
+        cache: Path,
+        devices: int = 1,
+        compiler_flags: str = QUICK_COMPILE,
+    ):
         self.log = log
         environment = {
             **os.environ,
@@ -43,7 +50,7 @@ class Training:
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-            "XLA_FLAGS": QUICK_COMPILE,
+            "XLA_FLAGS": compiler_flags,
         }
         with log.open("w") as output:
             self.process = subprocess.Popen(
