@@ -13,3 +13,6 @@ PORTRAIT = _FOLDER / "portrait.png"
 SPEECH = _FOLDER / "speech.mp3"
 POSE = _FOLDER / "pose.npy"
 """Head poses of somebody who looks at the viewer and talks, 25 a second."""
+
+FACE_READER = _FOLDER / "face_reader.npz"
+"""Weights of the network that sees landmarks and emotion of drawn faces; its card is beside it."""

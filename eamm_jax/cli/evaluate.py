@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eamm_jax import bundled
 from eamm_jax.cli._run import OneLineParser, run
 from eamm_jax.errors import UserError
 
@@ -22,6 +23,7 @@ Prints a table; writes JSON and pages of pictures. docs/evaluation.md defines ev
 
 EXAMPLE = """\
 examples:
+  python -m eamm_jax.evaluation --data synthetic=DATA --output report
   python -m eamm_jax.evaluation --data synthetic=DATA --checkpoint runs/stage2 --output report
   python -m eamm_jax.evaluation --data mead=DATA --checkpoint weights --faces real --output report
   python -m eamm_jax.evaluation --pairs FOLDER --faces real --output report
@@ -48,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="DIR",
-        help="folder written by convert_torch_weights.py, or work directory of train.py; of a "
-        "stage 0 only what needs no sound is measured",
+        help="folder written by convert_torch_weights.py, or work directory of train.py (of a "
+        "stage 0 only what needs no sound is measured); default: the bundled model",
     )
     what.add_argument(
         "--split",
@@ -148,9 +150,9 @@ def _evaluate(flags: argparse.Namespace) -> None:
 def _check(flags: argparse.Namespace) -> None:
     """Refuses what cannot be meant, before anything heavy is loaded."""
     if (flags.pairs is None) == (flags.data is None):
-        raise UserError("give either --pairs, or --data and --checkpoint")
-    if (flags.data is None) != (flags.checkpoint is None):
-        raise UserError("--data and --checkpoint belong together: give both")
+        raise UserError("give either --pairs or --data")
+    if flags.pairs is not None and flags.checkpoint is not None:
+        raise UserError("--checkpoint belongs to --data; --pairs are measured without a model")
     for name in ("clips", "max_frames", "people"):
         value = getattr(flags, name)
         if value is not None and value < 0:
@@ -165,12 +167,13 @@ def _job(flags: argparse.Namespace) -> Job:
     from eamm_jax.evaluation.job import Job
     from eamm_jax.input_pipeline.sources import parse_sources
 
-    source = None
+    source, checkpoint = None, None
     if flags.data is not None:
         sources = parse_sources(flags.data)
         if len(sources) != 1:
             raise UserError(f"--data is {flags.data}; one data set is measured at a time")
         (source,) = sources
+        checkpoint = flags.checkpoint or bundled.MODEL
     chosen = {
         name: getattr(flags, name)
         for name in ("audio_weight", "emotion_strength")
@@ -187,7 +190,7 @@ def _job(flags: argparse.Namespace) -> Job:
         output=flags.output,
         pairs=flags.pairs,
         source=source,
-        checkpoint=flags.checkpoint,
+        checkpoint=checkpoint,
         split=flags.split,
         max_frames=flags.max_frames,
         portrait=flags.portrait,
@@ -202,21 +205,27 @@ def _job(flags: argparse.Namespace) -> Job:
 
 def _run_with_progress(job: Job) -> Result:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
     from rich.progress import TimeRemainingColumn as Left
 
     from eamm_jax.evaluation.job import run as run_job
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
-    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        tasks = {}
+    progress = Progress(*columns, console=Console(file=sys.stderr))
+    tasks: dict[str, TaskID] = {}
 
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.update(tasks[what], completed=done)
+    def advance(what: str, done: int, total: int) -> None:
+        if not tasks:  # until then there may be an error to be told, on a line of its own
+            progress.start()
+        if what not in tasks:
+            tasks[what] = progress.add_task(what, total=total)
+        progress.update(tasks[what], completed=done)
 
+    try:
         return run_job(job, advance)
+    finally:
+        if tasks:
+            progress.stop()
 
 
 def _print(result: Result, job: Job, console: Console) -> None:

@@ -63,13 +63,14 @@ def main(argv: list[str] | None = None) -> None:
 def _train(flags: argparse.Namespace) -> None:
     import json
 
+    from eamm_jax import bundled
     from eamm_jax.evaluation import face_reader, train_reader
     from eamm_jax.io.files import atomic_output, check_writable
 
     steps = train_reader.STEPS if flags.steps is None else flags.steps
     if steps < 1 or flags.seed < 0:
         raise UserError(f"--steps is {steps} and --seed {flags.seed}; give at least 1 and 0")
-    output = check_writable(flags.output or face_reader.WEIGHTS)
+    output = check_writable(flags.output or bundled.FACE_READER)
     if output.suffix != ".npz":
         raise UserError(f"{output}: weights are written as .npz; give a name that ends in it")
     with _bar("reading") as advance:

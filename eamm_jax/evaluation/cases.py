@@ -252,6 +252,8 @@ class Pairs:
         Raises:
             UserError: it is not such a folder, or a video is missing.
         """
+        if not root.is_dir():
+            raise UserError(f"No such folder of pairs: {root}")
         if not (root / _TRUTH).is_dir():
             raise UserError(
                 f"{root} holds no folder {_TRUTH}: put the true videos there, and each "

@@ -3,8 +3,8 @@
 One trunk looks at the face at 64x64 pixels. Landmarks are the expected places of 68 heatmaps,
 as those of the keypoint detector are; the emotion follows from the trunk's features and from
 the landmarks relative to each other. It is trained on the truth of synthetic faces
-(`train_reader`) and knows no other: its weights (float16) and its card, which says from what
-and how well, stand beside this file.
+(`train_reader`) and knows no other. Its weights (float16) come with the package, and a card
+beside them says what they were trained on and how well they do.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 
+from eamm_jax import bundled
 from eamm_jax.evaluation.readers import Reading
 from eamm_jax.io.files import atomic_output
 from eamm_jax.ops.grids import coordinate_grid
@@ -28,9 +29,6 @@ from eamm_jax.types import EMOTIONS, Array
 
 SIZE = 64
 """Rows and columns that the network looks at."""
-
-WEIGHTS = Path(__file__).with_name("face_reader.npz")
-CARD = WEIGHTS.with_suffix(".json")
 
 _BATCH = 32
 
@@ -59,7 +57,7 @@ class FaceNetwork(nn.Module):
         hidden: units between features and emotion.
     """
 
-    widths: tuple[int, int, int, int] = (16, 48, 96, 128)
+    widths: tuple[int, int, int, int] = (16, 48, 96, 96)
     hidden: int = 64
 
     @nn.compact
@@ -127,7 +125,7 @@ class FaceReader:
     @cache
     def bundled(cls) -> FaceReader:
         """The one whose weights are part of this package."""
-        return cls(load_weights(WEIGHTS))
+        return cls(load_weights(bundled.FACE_READER))
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
         """Landmarks and emotion of each frame."""
@@ -154,10 +152,10 @@ def load_weights(path: Path) -> Params:
 def save_weights(path: Path, params: Params) -> None:
     """Writes weights as float16."""
     flat = {"/".join(k): np.asarray(v, np.float16) for k, v in flatten_dict(params).items()}
-    with atomic_output(path) as temporary:
-        np.savez(temporary, allow_pickle=False, **flat)
+    with atomic_output(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **flat)
 
 
 def card() -> dict[str, Any]:
     """What the bundled reader was trained on, and how well it reads faces it has not seen."""
-    return json.loads(CARD.read_text())
+    return json.loads(bundled.FACE_READER.with_suffix(".json").read_text())

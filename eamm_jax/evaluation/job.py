@@ -119,6 +119,7 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
         UserError: an input is bad or missing; nothing is written then.
     """
     start = time.perf_counter()
+    _check_output(job)
     with atomic_output_dir(job.output, overwrite=job.overwrite) as folder:
         (folder / SHEETS).mkdir()
         if job.pairs is not None:
@@ -133,6 +134,15 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
         text = json.dumps(_as_json(result, facts), indent=1)
         (folder / RESULTS_FILE).write_text(text + "\n")
     return result
+
+
+def _check_output(job: Job) -> None:
+    """Nothing is replaced but another evaluation."""
+    there = [path.name for path in job.output.iterdir()] if job.output.is_dir() else []
+    if there and job.overwrite and RESULTS_FILE not in there:
+        raise UserError(
+            f"{job.output} holds other things than an evaluation ({there[0]}); name another folder"
+        )
 
 
 def _as_json(result: Result, facts: dict[str, Any]) -> dict[str, Any]:

@@ -170,13 +170,13 @@ class Change(NamedTuple):
         noise: added to each value.
     """
 
-    turn: Float[Array, " b"]
-    zoom: Float[Array, " b"]
-    shift: Float[Array, "b 2"]
-    softness: Float[Array, " b"]
-    gain: Float[Array, "b 3"]
-    bias: Float[Array, "b 3"]
-    noise: Float[Array, "b h w 3"]
+    turn: Array | np.ndarray  # (b,)
+    zoom: Array | np.ndarray  # (b,)
+    shift: Array | np.ndarray  # (b, 2)
+    softness: Array | np.ndarray  # (b,)
+    gain: Array | np.ndarray  # (b, 3)
+    bias: Array | np.ndarray  # (b, 3)
+    noise: Array | np.ndarray  # (b, h, w, 3)
 
 
 def draw_changes(rng: np.random.Generator, batch: int) -> Change:
@@ -204,7 +204,7 @@ def augment(
     batch, height, width, _ = frames.shape
     sine, cosine = jnp.sin(change.turn), jnp.cos(change.turn)
     turn = jnp.stack([cosine, -sine, sine, cosine], -1).reshape(batch, 2, 2)
-    moved = change.zoom[:, None, None] * jnp.einsum("bij,bkj->bki", turn, points)
+    moved = jnp.einsum("bij,bkj->bki", turn, points) * change.zoom[:, None, None]
     moved += change.shift[:, None]
     # A pixel of the result looks where the inverse takes it.
     pixels = coordinate_grid(height, width, half_pixel=True)

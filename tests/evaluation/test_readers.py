@@ -1,0 +1,109 @@
+"""Who looks at the frames; dlib where it is installed, and words where it is not."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eamm_jax.errors import UserError
+from eamm_jax.evaluation import readers
+from eamm_jax.evaluation.readers import DlibReader, make_reader
+from eamm_jax.io.image import read_image, to_uint8
+
+
+def test_nobody_looks():
+    assert make_reader("none") is None
+
+
+def test_no_such_kind():
+    with pytest.raises(UserError, match=r"'painted'; allowed are drawn, real, none"):
+        make_reader("painted")
+
+
+def test_without_dlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", None)
+    with pytest.raises(UserError, match=r"pip install dlib-bin.*--faces none"):
+        make_reader("real")
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_without_the_data_of_its_landmarks(monkeypatch, tmp_path, installed):
+    monkeypatch.setitem(sys.modules, "dlib", types.ModuleType("dlib"))
+    spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py")) if installed else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(UserError, match="face_recognition_models"):
+        make_reader("real")
+
+
+class Box:
+    """dlib's rectangle, as far as it is used."""
+
+    def __init__(self, left, top, right, bottom):
+        self.corners = left, top, right, bottom
+
+    def area(self):
+        left, top, right, bottom = self.corners
+        return (right - left) * (bottom - top)
+
+
+@pytest.fixture
+def imitation(monkeypatch, tmp_path):
+    """A dlib that finds what `faces` says, and puts landmark n at the box's corner + n."""
+    dlib = types.ModuleType("dlib")
+    dlib.faces = []
+    dlib.rectangle = Box
+    dlib.get_frontal_face_detector = lambda: lambda frame, enlarged: dlib.faces.pop(0)
+
+    def predictor(path):
+        assert Path(path).is_file()
+
+        def predict(frame, box):
+            left, top, *_ = box.corners
+            return types.SimpleNamespace(
+                part=lambda n: types.SimpleNamespace(x=left + n, y=top + 2 * n)
+            )
+
+        return predict
+
+    dlib.shape_predictor = predictor
+    data = tmp_path / "models" / "shape_predictor_68_face_landmarks.dat"
+    data.parent.mkdir()
+    data.touch()
+    monkeypatch.setitem(sys.modules, "dlib", dlib)
+    spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    return dlib
+
+
+def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(imitation):
+    small, large = Box(0, 0, 10, 10), Box(20, 40, 120, 140)
+    imitation.faces = [[small, large]]
+    seen = DlibReader().read(np.zeros((1, 100, 200, 3), np.uint8))
+    assert seen.emotion is None
+    # The middle of pixel (20, 40) in a frame of 200 by 100.
+    np.testing.assert_allclose(seen.landmarks[0, 0], (41 / 200 - 1, 81 / 100 - 1), atol=1e-6)
+    np.testing.assert_allclose(seen.landmarks[0, 3], (47 / 200 - 1, 93 / 100 - 1), atol=1e-6)
+
+
+def test_where_no_face_is_found_it_is_where_it_was(imitation):
+    imitation.faces = [[], [], [], [Box(20, 40, 120, 140)], [], []]  # the second time enlarged
+    found = DlibReader().read(np.zeros((3, 100, 100, 3), np.uint8)).landmarks[:, 0]
+    left, top, *_ = readers._USUAL_FACE
+    np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
+    np.testing.assert_allclose(found[1], found[2])
+    assert (found[1] != found[0]).any()
+
+
+def test_dlib_itself_on_a_portrait(shared):
+    if any(importlib.util.find_spec(name) is None for name in ("dlib", readers._MODELS)):
+        pytest.skip("dlib and its landmarks are not installed")
+    frame = to_uint8(read_image(shared / "media" / "image" / "60.png", 256))
+    template = np.load(shared / "media" / "alignment_landmarks.npy")
+    found = 128 * (DlibReader().read(frame[None]).landmarks[0] + 1)
+    # The portrait was aligned to the template by these landmarks.
+    assert np.linalg.norm(found[:47] - template[:47], axis=-1).mean() < 6

@@ -1,0 +1,116 @@
+"""Tables, JSON and pages of pictures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eamm_jax.evaluation import report
+from eamm_jax.evaluation.asked import ASKED, Asked, Shown
+from eamm_jax.evaluation.report import Row
+from eamm_jax.types import EMOTIONS
+
+BY_CLIP = {
+    "s0/a": {"truth": {"psnr": 58.9, "ssim": 1.0}, "model": {"psnr": 20.0, "ssim": 0.5}},
+    "s0/b": {"truth": {"psnr": 58.9, "ssim": 1.0}, "model": {"psnr": 30.0, "ssim": 0.8}},
+    "s1/a": {"truth": {"psnr": 58.9, "ssim": 1.0}, "model": {"psnr": 25.0, "m_lmd": 2.0}},
+}
+
+
+def printed(table) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def test_the_table_holds_the_means():
+    assert report.means_of(BY_CLIP)["model"] == pytest.approx(
+        {"psnr": 25.0, "ssim": 0.65, "m_lmd": 2.0}
+    )
+    text = printed(report.table(BY_CLIP))
+    assert "Means of 3 clips" in text
+    (psnr,) = (line for line in text.splitlines() if "PSNR (dB) ↑" in line)
+    assert "58.90" in psnr
+    assert "25.00" in psnr
+    (distance,) = (line for line in text.splitlines() if "M-LMD (px of 256) ↓" in line)
+    assert " - " in distance  # of the truth there is none
+    assert "F-LMD" not in text
+
+
+def test_ranks_are_by_psnr():
+    assert report.best_median_worst(BY_CLIP, "model") == {
+        "best": "s0/b", "median": "s1/a", "worst": "s0/a",
+    }  # fmt: skip
+    one = {"a": BY_CLIP["s0/a"]}
+    assert set(report.best_median_worst(one, "model").values()) == {"a"}
+
+
+def test_one_line_says_the_main_figures():
+    line = report.one_line("model", {"psnr": 25.123, "mouth_correlation": 0.8, "ssim": 0.9})
+    assert line == "model: PSNR 25.12, mouth opening, lag 0 0.800"
+
+
+@pytest.fixture
+def asked() -> Asked:
+    named = np.zeros((9, 8), int)
+    named[0, EMOTIONS.index("neutral")] = 1
+    named[0, 0] = 1
+    for row in range(8):
+        named[row + 1, row] = 2
+    named[1] = 0
+    named[1, 3] = 2
+    return Asked(["s0", "s1"], named, [0.9] * 8 + [0.7], [1.0] * 9)
+
+
+def test_what_came_of_asking(asked):
+    assert asked.share_right == pytest.approx(7 / 8)
+    assert asked.neutral_without == pytest.approx(0.5)
+    assert asked.mouth_lost == pytest.approx(0.2)
+    text = printed(report.asked_table(asked))
+    assert "88% named right, 2 people" in text
+    assert "50% named neutral" in text
+    assert "surprised" in text
+    facts = json.loads(json.dumps(report.asked_json(asked)))
+    assert facts["asked"] == list(ASKED)
+    assert facts["named"][1][3] == 2
+    assert facts["mouth_lost"] == pytest.approx(0.2)
+
+
+def test_a_sheet_shows_each_picture_in_its_place():
+    colours = np.arange(1, 7) * 40
+    pictures = [np.full((24, 24, 3), colour, np.uint8) for colour in colours]
+    page = report.sheet("title", [Row("first", pictures[:3]), Row("second", pictures[3:])])
+    assert page.shape == (18 + 48, 104 + 72, 3)
+    for row in range(2):
+        for column in range(3):
+            cell = page[18 + 24 * row :, 104 + 24 * column :][:24, :24]
+            np.testing.assert_array_equal(cell, pictures[3 * row + column])
+    for label in (page[:18, :104], page[18:42, :104], page[42:, :104]):
+        assert (label < 100).any()  # something is written there
+    large = report.sheet("title", [Row("", [np.full((256, 256, 3), 7, np.uint8)])])
+    assert large.shape == (18 + 128, 104 + 128, 3)
+
+
+def test_sheets_are_stacked_under_headings():
+    small, wide = np.full((10, 20, 3), 50, np.uint8), np.full((30, 90, 3), 90, np.uint8)
+    page = report.stacked({"best": small, "worst": wide})
+    assert page.shape == (26 + 10 + 26 + 30, 90, 3)
+    np.testing.assert_array_equal(page[26:36, :20], small)
+    np.testing.assert_array_equal(page[62:], wide)
+
+
+def test_frames_are_spread_over_the_clip():
+    frames = np.arange(29)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    shown = [int(frame[0, 0, 0]) for frame in report.spread(frames)]
+    assert shown == [0, 4, 8, 12, 16, 20, 24, 28]
+    assert len(report.spread(frames[:2])) == 8
+
+
+def test_people_are_shown_in_all_emotions():
+    frames = [np.full((16, 16, 3), n, np.uint8) for n in range(len(ASKED))]
+    page = report.asked_sheet([Shown("s0", frames), Shown("s1", frames)])
+    assert page.shape == (18 + 2 * 16, 104 + 9 * 16, 3)
