@@ -16,6 +16,9 @@ from ml_collections import ConfigDict
 
 from eamm_jax.training.config import apply_variant, base_config
 
+DEMO_MOTION_SHARES = (1.0, 1.0, 4.0, *(1.0,) * 11, 6.0, 6.0, 6.0, 10.0, 10.0, 14.0)
+"""The bundled model's keypoints (`stage0.py`): sound moves chin, corners and lips."""
+
 
 def get_config(variant: str = "") -> ConfigDict:
     config = base_config("stage1")
@@ -24,10 +27,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.value_weight = 10.0
     config.heatmap_weight = 1000.0
     config.jacobian_weight = 10.0
+    config.motion_weight = 0.0  # of keypoints' motion, apart from where they are
+    config.motion_shares = ()  # how much each of them counts in it; (): all the same
 
     variants = apply_variant(config, variant, ("tiny", "demo"))
     if "demo" in variants:
         config.emotions = ("neutral",)
+        config.heatmap_weight = 0.0
+        config.motion_weight = 30.0
+        config.motion_shares = DEMO_MOTION_SHARES
         config.learning_rate = 5e-4
         config.num_epochs = 20
     return config.lock()

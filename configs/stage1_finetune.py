@@ -25,6 +25,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.value_weight = 10.0
     config.heatmap_weight = 1000.0
     config.jacobian_weight = 10.0
+    config.motion_weight = 0.0  # of keypoints' motion, apart from where they are
+    config.motion_shares = ()  # how much each of them counts in it; (): all the same
     add_perceptual_loss(config, weight=0.1, pyramid_weight=1.0, pyramid_sigma=1.5)
 
     apply_variant(config, variant)

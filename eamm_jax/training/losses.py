@@ -87,6 +87,27 @@ def keypoint_distances(prediction: Keypoints, target: Keypoints) -> dict[str, Sc
     }
 
 
+def motion_distance(
+    prediction: Float[Array, "b t k 2"],
+    target: Float[Array, "b t k 2"],
+    weight: Float[Array, " k"] | None = None,
+) -> Scalar:
+    """How far keypoints are from moving as the teacher's do, wherever they are.
+
+    L1 of their distances from their own means over a clip.
+
+    Args:
+        prediction: keypoints heard.
+        target: keypoints seen by the teacher.
+        weight: how much each keypoint counts.
+    """
+    moved = prediction - prediction.mean(axis=1, keepdims=True)
+    wanted = target - target.mean(axis=1, keepdims=True)
+    if weight is None:
+        return l1(moved, wanted)
+    return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
+
+
 def displacement_distances(
     displacement: Keypoints,
     heard: Keypoints,

@@ -408,12 +408,19 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
         return _clip_panel(forward, inputs, hear(forward, inputs))
 
     def _keypoint_terms(self, heard: Keypoints, seen: Keypoints) -> Terms:
+        config = self.config
         distances = losses.keypoint_distances(heard, seen)
-        return {
-            "value": self.config.value_weight * distances["value"],
-            "heatmap": self.config.heatmap_weight * distances["heatmap"],
-            "jacobian": self.config.jacobian_weight * distances["jacobian"],
+        terms = {
+            "value": config.value_weight * distances["value"],
+            "heatmap": config.heatmap_weight * distances["heatmap"],
+            "jacobian": config.jacobian_weight * distances["jacobian"],
         }
+        if config.motion_weight:
+            shares = jnp.asarray(config.motion_shares) if config.motion_shares else None
+            terms["motion"] = config.motion_weight * losses.motion_distance(
+                heard.value, seen.value, shares
+            )
+        return terms
 
 
 class AudioKeypointsFineTune(AudioKeypoints):

@@ -231,6 +231,12 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
             f"--config.warmup_steps is {config.warmup_steps}, but the run has {config.num_steps} "
             "steps; give fewer"
         )
+    shares = config.get("motion_shares", ())
+    if shares and len(shares) != model_config.num_keypoints:
+        raise UserError(
+            f"--config.motion_shares are {len(shares)}; the networks have "
+            f"{model_config.num_keypoints} keypoints"
+        )
     _check_guidance(config, model_config)
     if config.get("perceptual") == "vgg":
         smallest = int(model_config.image_size * min(config.scales))

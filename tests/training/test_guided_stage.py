@@ -8,7 +8,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.training.stages import make_stage
 from eamm_jax.types import FaceTruth
 from tests.tiny import tiny_variables
-from tests.training.batches import MICRO, make_pairs, micro_stage, stage_config
+from tests.training.batches import MICRO, make_clips, make_pairs, micro_stage, stage_config
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +89,13 @@ def test_what_does_not_go_together_is_refused_in_words(fields, words):
     with pytest.raises(UserError, match=words) as caught:
         make_stage(config, MICRO)
     assert "\n" not in str(caught.value)
+
+
+def test_motion_is_a_term_of_stage_1_where_it_is_asked_for():
+    stage = micro_stage("stage1", motion_weight=3.0, motion_shares=(1.0,) * 9 + (5.0,))
+    given = {name: tiny_variables(config=MICRO)[1][name] for name in stage.required}
+    state = jax.eval_shape(stage.init, jax.random.key(0), given)
+    metrics = jax.eval_shape(stage.eval_step, state, make_clips())
+    assert "motion" in metrics
+    with pytest.raises(UserError, match="motion_shares are 2; the networks have 10 keypoints"):
+        micro_stage("stage1", motion_weight=3.0, motion_shares=(1.0, 2.0))

@@ -53,6 +53,20 @@ def test_mean_over_clips_is_the_mean_over_frames_of_the_published_code(rng):
     np.testing.assert_allclose(found, np.mean(frame_by_frame), rtol=1e-5)
 
 
+def test_motion_is_apart_from_place(rng):
+    heard, seen = (rng.normal(size=(2, 5, 10, 2)).astype(np.float32) for _ in range(2))
+    moved, wanted = heard - heard.mean(axis=1)[:, None], seen - seen.mean(axis=1)[:, None]
+    found = both(losses.motion_distance, heard, seen)
+    np.testing.assert_allclose(found, mean_absolute(moved, wanted), rtol=1e-5)
+    elsewhere = heard + rng.normal(size=(2, 1, 10, 2)).astype(np.float32)
+    np.testing.assert_allclose(losses.motion_distance(elsewhere, seen), found, rtol=1e-4)
+    shares = np.arange(10, dtype=np.float32)
+    weighted = np.average(np.abs(moved - wanted).mean(axis=(0, 1, 3)), weights=shares)
+    np.testing.assert_allclose(
+        both(losses.motion_distance, heard, seen, shares), weighted, rtol=1e-5
+    )
+
+
 def test_displacement_of_a_few_keypoints_adds_them_up(rng):
     moved = (1, 4, 6, 8)
     heard, seen = keypoints(rng, 2, 3), keypoints(rng, 2, 3)
