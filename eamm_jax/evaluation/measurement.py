@@ -109,9 +109,9 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
     truth = reference.case.truth
     if frames.shape != truth.shape:
         raise ValueError(f"frames have shape {frames.shape}, the true ones {truth.shape}")
-    similarity = pictures.ssim_map(frames, truth)
+    error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
     values = {
-        "psnr": _mean_psnr(frames, truth, None),
+        "psnr": _mean_psnr(error, None),
         "ssim": pictures.ssim(similarity).mean(),
         "cpbd": np.mean(
             [sharpness.cpbd(g) for g in sharpness.grey_levels(frames[::SHARPNESS_EVERY])]
@@ -120,16 +120,18 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
     }
     for part, region in (("mouth", reference.mouth), ("eyes", reference.eyes)):
         if region is not None:
-            values[f"psnr_{part}"] = _mean_psnr(frames, truth, region)
+            values[f"psnr_{part}"] = _mean_psnr(error, region)
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
     if reader is not None:
         values |= _read_metrics(reference, frames, reader)
     return {key: float(values[key]) for key in METRICS if key in values}
 
 
-def _mean_psnr(frames: Frames, truth: Frames, region: Bool[np.ndarray, "t h w"] | None) -> float:
+def _mean_psnr(
+    error: Float[np.ndarray, "t h w"], region: Bool[np.ndarray, "t h w"] | None
+) -> float:
     # Frames that are identical count as if only rounded: infinity has no mean.
-    return float(np.minimum(pictures.psnr(frames, truth, region), pictures.EIGHT_BITS).mean())
+    return float(np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS).mean())
 
 
 def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Values:

@@ -27,20 +27,25 @@ def as_floats(frames: Frames) -> Float64[np.ndarray, "t h w 3"]:
     return floats / 255 if frames.dtype == np.uint8 else floats
 
 
-def psnr(frames: Frames, truth: Frames, region: Region | None = None) -> Float64[np.ndarray, " t"]:
+def squared_error(frames: Frames, truth: Frames) -> Float64[np.ndarray, "t h w"]:
+    """Squared difference at each pixel, mean of the three channels."""
+    return ((as_floats(frames) - as_floats(truth)) ** 2).mean(axis=-1)
+
+
+def psnr(
+    error: Float64[np.ndarray, "t h w"], region: Region | None = None
+) -> Float64[np.ndarray, " t"]:
     """Peak signal-to-noise ratio of each frame in dB: -10 log10 of the mean squared error.
 
     Args:
-        frames: to be measured.
-        truth: of the same shape.
+        error: from `squared_error`.
         region: pixels that count; all by default.
 
     Returns:
         Infinity for frames that are identical, or have no pixel in the region.
     """
-    squared = ((as_floats(frames) - as_floats(truth)) ** 2).mean(axis=-1)
     with np.errstate(divide="ignore"):
-        return -10 * np.log10(_mean_within(squared, region, empty=0.0))
+        return -10 * np.log10(_mean_within(error, region, empty=0.0))
 
 
 def ssim_map(frames: Frames, truth: Frames) -> Float64[np.ndarray, "t h w"]:

@@ -8,7 +8,7 @@ What generated frames look like, soft, noisy and of other colours, is imitated b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Float, Float32, Int, UInt8
 
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import landmarks
+from eamm_jax.evaluation import landmarks, likeness
 from eamm_jax.evaluation.face_reader import SIZE, FaceNetwork, FaceReader, Params, Seen
 from eamm_jax.evaluation.readers import named_emotion
 from eamm_jax.input_pipeline.clips import (
@@ -34,7 +34,7 @@ from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.types import EMOTIONS, Array
 
 BATCH = 64
-STEPS = 1500
+STEPS = 1000
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
 WARM_UP = 0.05  # of the steps
@@ -317,11 +317,13 @@ def measure_clips(reader: FaceReader, root: Path, *, advance: Advance) -> dict[s
     Returns:
         The mean correlation of the mouth's opening in a clip with the true one, that of the
         clip at the lower twentieth, jitter that is seen in the frames and that there is in
-        the true landmarks, and the share of clips whose emotion is named, by level.
+        the true landmarks, the share of clips whose emotion is named, by level, and how far
+        identity drift tells people apart.
     """
     folder = PublishedFolder(root, with_motion=False, with_truth=True)
     correlations, jitters, true_jitters, found, emotions, levels = [], [], [], [], [], []
-    for index in range(len(folder.names)):
+    people: dict[str, list[Look]] = {}
+    for index, name in enumerate(folder.names):
         clip = read_clip(folder, index, None)
         seen = reader.read(clip.frames)
         opening = [landmarks.mouth_opening(track) for track in (seen.landmarks, clip.landmarks)]
@@ -332,19 +334,54 @@ def measure_clips(reader: FaceReader, root: Path, *, advance: Advance) -> dict[s
         found.append(named_emotion(seen.emotion))
         emotions.append(clip.emotion[0])
         levels.append(clip.level[0])
+        middle = len(clip.frames) // 2
+        look = Look(clip.frames[middle], seen.landmarks[middle])
+        people.setdefault(name.identity, []).append(look)
         advance(index + 1, len(folder.names))
     right = np.array(found) == np.array(emotions)
     confusion = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
     np.add.at(confusion, (np.array(emotions), np.array(found)), 1)
     return {
         "clips": len(right),
-        "people": len({name.identity for name in folder.names}),
+        "people": len(people),
         "mouth_correlation": float(np.mean(correlations)),
         "mouth_correlation_of_the_lowest_twentieth": float(np.quantile(correlations, 0.05)),
         "jitter_seen": float(np.mean(jitters)),
         "jitter_true": float(np.mean(true_jitters)),
         "clips_named": _shares(right, np.array(emotions), np.array(levels)),
         "confusion": confusion.tolist(),
+        "identity_drift": tell_apart(list(people.values())),
+    }
+
+
+class Look(NamedTuple):
+    """A frame of somebody, and its landmarks."""
+
+    frame: UInt8[np.ndarray, "h w 3"]
+    landmarks: Float32[np.ndarray, "68 2"]
+
+
+def tell_apart(people: Sequence[Sequence[Look]]) -> dict[str, float]:
+    """How far identity drift tells people apart.
+
+    Args:
+        people: several looks of each; the first is the portrait.
+
+    Returns:
+        Mean drift of others of the same person and of the next person from each portrait, and
+        how often a look of the same person is nearer than one of another.
+    """
+    same: list[float] = []
+    other: list[float] = []
+    for place, looks in enumerate(people):
+        for drifts, compared in ((same, looks[1:]), (other, people[(place + 1) % len(people)][1:])):
+            frames, points = (np.stack(column) for column in zip(*compared, strict=True))
+            drifts.extend(likeness.identity_drift(*looks[0], frames, points))
+    nearer = np.less.outer(same, other)
+    return {
+        "same person": float(np.mean(same)),
+        "another person": float(np.mean(other)),
+        "same is nearer": float(nearer.mean()),
     }
 
 
