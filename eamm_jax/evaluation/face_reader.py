@@ -54,10 +54,12 @@ class FaceNetwork(nn.Module):
 
     Attributes:
         widths: channels at 32, 16, 8 and 4 pixels.
-        hidden: units between features and emotion.
+        squeezed: channels of the coarsest map that the emotion is told from.
+        hidden: units between those and the emotion.
     """
 
     widths: tuple[int, int, int, int] = (16, 48, 96, 96)
+    squeezed: int = 32
     hidden: int = 64
 
     @nn.compact
@@ -70,7 +72,7 @@ class FaceNetwork(nn.Module):
             x = _block(x, width, stride=2)
             x = _block(x, width)
             skips.append(x)
-        features = jnp.concatenate([x.mean(axis=(1, 2)), x.max(axis=(1, 2))], axis=-1)
+        features = nn.relu(nn.Conv(self.squeezed, (1, 1))(x)).reshape(len(images), -1)
         for skip in reversed(skips[:-1]):
             width = skip.shape[-1]
             x = nn.Conv(width, (1, 1))(x)
