@@ -169,9 +169,10 @@ def count_step(stage: str, variant: str, fields: dict[str, Any]) -> dict[str, An
 
     started = time.perf_counter()
     compiled = workload.abstract(workload.stage_config(stage, variant, fields)).compile()
-    found = count_collectives(compiled.as_text())
+    found, cost = count_collectives(compiled.as_text()), step_cost(compiled)
     return {
-        "flops": step_cost(compiled).flops,
+        "flops": cost.flops,
+        "memory": cost.memory,
         "collectives": {kind: dataclasses.asdict(traffic) for kind, traffic in found.items()},
         "compile": time.perf_counter() - started,
     }
@@ -300,11 +301,11 @@ def predicted_seconds(row: dict[str, Any], machine: Machine) -> float:
 class Program:
     """A program that takes a step at every line it is given."""
 
-    def __init__(self, words: Sequence[str | os.PathLike[str]], folder: Path):
+    def __init__(self, words: Sequence[str | os.PathLike[str]], folder: Path, **environment: str):
         self._process = subprocess.Popen(
             words,
             cwd=folder,
-            env=job_environment(),
+            env=job_environment(**environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -339,7 +340,9 @@ def against_published(arguments: argparse.Namespace) -> dict[str, Any]:
     theirs += ["--batch_size", str(config.batch_size), "--size", str(config.size)]
     times: dict[str, list[tuple[float, float]]] = {"published": [], "frozen": [], "ours": []}
     with ExitStack() as stack:
-        published = Program(theirs, arguments.published)
+        # Or PyTorch's threads wait for each other at full speed, which on a machine that does
+        # other work, too, takes several times as long.
+        published = Program(theirs, arguments.published, OMP_WAIT_POLICY="PASSIVE")
         stack.callback(published.close)
         ours = Program(job_command("serve_steps", child), ROOT)
         stack.callback(ours.close)
@@ -429,7 +432,8 @@ def devices_table(stage: str, rows: list[dict[str, Any]]) -> Table:
         f"Devices, {stage}",
         ("fixed batch",),
         (
-            *("devices", "batch", "each computes", "collectives", "of them all-reduce", "bytes"),
+            *("devices", "batch", "each computes", "in memory"),
+            *("collectives", "of them all-reduce", "bytes"),
             *(f"{machine.name}: ms, examples/s" for machine in MACHINES),
         ),
     )
@@ -444,6 +448,7 @@ def devices_table(stage: str, rows: list[dict[str, Any]]) -> Table:
             str(row["devices"]),
             str(row["batch_size"]),
             amount(row["flops"], "FLOP"),
+            amount(row["memory"], "B"),
             str(sum(kind["count"] for kind in traffic)),
             str(row["collectives"].get("all-reduce", {}).get("count", 0)),
             amount(sum(kind["num_bytes"] for kind in traffic), "B"),
