@@ -27,7 +27,7 @@ DEMO_EMOTION = "happy"
 
 NEXT = """\
 That was the portrait, the voice and the model that come with the package. Now try
-  python infer.py --emotion sad --in_file my.wav
+  python infer.py --in_file my.wav
 """
 
 DESCRIPTION = """\
@@ -38,8 +38,8 @@ package: a small model of drawn faces, a portrait, a voice, a gently moving head
 EXAMPLE = """\
 examples:
   python infer.py
-  python infer.py --emotion sad --in_file my.wav
-  python infer.py --emotion "happy:0-2,sad:2-" --text "Good news first. And then the bad news."
+  python infer.py --in_file my.wav
+  python infer.py --text "Good news first. And then the bad news."
   python infer.py --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
       --pose_file 21.npy --driving_video happy.mp4 --emotion happy
 """
@@ -317,13 +317,16 @@ def _fill_in(flags: argparse.Namespace) -> bool:
     Returns:
         Whether nothing at all was given, and this is the demonstration.
     """
+    from eamm_jax.emotion_bank import BANK_NAME
+
     if flags.in_file and flags.text is not None:
         raise UserError("--in_file and --text are both given; a portrait says one of them")
     chosen = (flags.in_file, flags.text, flags.driving_video, flags.emotion, flags.pose_file)
     own_portrait = flags.source_image != bundled.PORTRAIT
     demo = not any(chosen) and not own_portrait and flags.checkpoint == bundled.MODEL
     if demo:
-        flags.emotion = DEMO_EMOTION
+        # A bundled model whose emotion network is not trained yet has no bank.
+        flags.emotion = DEMO_EMOTION if (bundled.MODEL / BANK_NAME).is_file() else None
         flags.result_path.mkdir(parents=True, exist_ok=True)
         flags.output = flags.output or flags.result_path / "demo.mp4"
         flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")

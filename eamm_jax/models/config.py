@@ -241,6 +241,7 @@ def demo() -> ModelConfig:
         emotion_frequencies=4,
         emotion_keypoints=tuple(range(20)),
         audio_weight=1.0,
+        relative_motion=True,
         emotion_shares=(1.0,) * 20,
         discriminator_width=16,
         discriminator_max_width=64,
