@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps",
         type=int,
-        help="batches of training; default: 1000; 0: only measure what is in --output",
+        help="batches of training; default: 1900; 0: only measure what is in --output",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(

@@ -24,7 +24,8 @@ LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 """Left and right in the picture."""
 
 _OUTER_CORNERS = (36, 45)
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+"""Landmarks of upper and lower lip that face each other."""
 
 _MOUTH_MARGIN = 0.25
 _EYE_MARGIN = 0.40
@@ -53,7 +54,7 @@ def mouth_opening(track: Track) -> Float64[np.ndarray, " t"]:
     The mean over the three pairs of landmarks that face each other inside the lips.
     """
     track = track.astype(np.float64)
-    upper, lower = np.array(_INNER_LIPS).T
+    upper, lower = np.array(INNER_LIPS).T
     gap = np.linalg.norm(track[:, upper] - track[:, lower], axis=-1).mean(axis=-1)
     left, right = _OUTER_CORNERS
     return gap / np.linalg.norm(track[:, left] - track[:, right], axis=-1)

@@ -34,7 +34,7 @@ from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.types import EMOTIONS, Array
 
 BATCH = 64
-STEPS = 1000
+STEPS = 1900
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
 WARM_UP = 0.05  # of the steps
@@ -44,6 +44,7 @@ PRIOR_WIDTH = 0.12
 
 LANDMARK_WEIGHT = 10.0  # beside the cross-entropy of the emotion
 MOUTH_WEIGHT = 2.0  # of a landmark of the mouth beside others
+GAP_WEIGHT = 10.0  # of the gaps between facing landmarks of the inner lips
 
 NEUTRAL_SHARE = 0.2
 """Share of the examples that are neutral; the other emotions share the rest equally."""
@@ -190,7 +191,7 @@ def draw_changes(rng: np.random.Generator, batch: int) -> Change:
         turn=normal(TURN),
         zoom=np.exp(normal(ZOOM)),
         shift=normal(SHIFT, 2),
-        softness=rng.random(batch, np.float32),
+        softness=rng.random(batch, np.float32) ** 2,
         gain=1 + normal(GAIN, 3),
         bias=normal(BIAS, 3),
         noise=amount * normal(NOISE, SIZE, SIZE, 3),
@@ -260,8 +261,10 @@ def train(examples: Examples, *, seed: int, steps: int, advance: Advance) -> Par
         seen: Seen = network.apply(params, images)
         distances = jnp.linalg.norm(seen.landmarks - points + 1e-6, axis=-1)
         weights = jnp.ones(68).at[landmarks.MOUTH].set(MOUTH_WEIGHT)
+        gaps = jnp.abs(_lip_gaps(seen.landmarks) - _lip_gaps(points)).mean()
         entropy = optax.softmax_cross_entropy_with_integer_labels(seen.logits, batch.emotion)
-        return LANDMARK_WEIGHT * (weights * distances).mean() + entropy.mean()
+        places = LANDMARK_WEIGHT * (weights * distances).mean()
+        return places + GAP_WEIGHT * gaps + entropy.mean()
 
     @jax.jit
     def step(
@@ -279,6 +282,12 @@ def train(examples: Examples, *, seed: int, steps: int, advance: Advance) -> Par
         params, state = step(params, state, batch, draw_changes(rng, BATCH))
         advance(number + 1, steps)
     return params
+
+
+def _lip_gaps(points: Float[Array, "b 68 2"]) -> Float[Array, "b 3 2"]:
+    """From the upper to the lower lip, at the three places where the inner lips face each other."""
+    upper, lower = np.array(landmarks.INNER_LIPS).T
+    return points[:, lower] - points[:, upper]
 
 
 def measure_stills(reader: FaceReader, examples: Examples) -> dict[str, Any]:
