@@ -1,0 +1,161 @@
+"""Stages at `:tiny` as a user runs them: killed, gone on with, and on other devices."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from eamm_jax.conversion.checkpoint import load_checkpoint, save_checkpoint
+from eamm_jax.training.metric_writer import read_metrics
+from tests.published_layout import write_lrw, write_voxceleb
+from tests.tiny import tiny_variables
+from tests.training.processes import FAIR_COMPILE, TRAIN, Training, peers, saved_steps
+
+pytestmark = pytest.mark.slow
+
+STEPS = 6
+SAVE_EVERY = 3
+FEW_STEPS = 5
+"""After which runs on different devices are compared."""
+
+TOLERANCE = 1e-5
+
+# As published (1e-8), Adam scales gradients that are nothing but rounding noise up to full
+# steps in random directions: a bias before a batch norm has no gradient, but for rounding.
+# Sums over devices round differently. This is still far below the gradients that matter.
+EPSILON = 1e-2
+
+MANY_STEPS = 10**6
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts `train.py`; every process is gone when the tests are over."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = {
+        "stage0": f"voxceleb={write_voxceleb(folder / 'vox', people=24, clips=1, frames=6)}",
+        "stage1": f"lrw={write_lrw(folder / 'lrw', clips=16)}",
+    }
+    with ExitStack() as stack:
+
+        def start_run(workdir: Path, *flags: str, stage: str = "stage0", **how) -> Training:
+            fixed = [
+                f"--config=configs/{stage}.py:tiny",
+                f"--config.data={data[stage]}",
+                "--config.batch_size=8",
+                "--config.validation_fraction=0.0",
+                "--config.panel_every=0",
+                f"--config.save_every={SAVE_EVERY}",
+                f"--config.num_steps={how.pop('steps', STEPS)}",
+                f"--workdir={workdir}",
+            ]
+            log = folder / f"{workdir.name}{len(list(folder.glob('*.log')))}.log"
+            return stack.enter_context(
+                Training(TRAIN, log, *fixed, *flags, cache=folder / "cache", **how)
+            )
+
+        yield start_run
+
+
+def networks_of(workdir: Path) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(load_checkpoint(workdir / "model")[1])
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in leaves
+    }
+
+
+@pytest.fixture(scope="module")
+def straight(start, tmp_path_factory) -> Path:
+    """A run that nothing happens to."""
+    workdir = tmp_path_factory.mktemp("straight")
+    training = start(workdir)
+    assert training.finish() == 0, training.log.read_text()
+    return workdir
+
+
+def test_killed_and_gone_on_with_is_bit_for_bit_the_straight_run(start, straight, tmp_path):
+    training = start(tmp_path, steps=MANY_STEPS)
+    training.wait_until(lambda: SAVE_EVERY in saved_steps(tmp_path))
+    training.process.kill()
+    training.finish()
+    assert saved_steps(tmp_path) == [SAVE_EVERY]
+
+    again = start(tmp_path)
+    assert again.finish() == 0, again.log.read_text()
+    assert f"goes on after step {SAVE_EVERY}" in again.log.read_text()
+    expected, got = networks_of(straight), networks_of(tmp_path)
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    assert [
+        (line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(tmp_path, "train")
+    ] == [
+        (line["step"], line["loss"], line["grad_norm"]) for line in read_metrics(straight, "train")
+    ]
+
+
+def test_sigterm_saves_and_ends_well(start, tmp_path):
+    training = start(tmp_path, "--config.save_every=0", steps=MANY_STEPS)
+    training.wait_until(lambda: "step 2/" in training.log.read_text())
+    training.process.send_signal(signal.SIGTERM)
+    assert training.finish(60) == 0
+    (step,) = saved_steps(tmp_path)
+    assert step >= 2
+    assert f"told to end after step {step}: saved" in training.log.read_text()
+    load_checkpoint(tmp_path / "model")
+
+
+def test_one_device_eight_and_two_processes_of_two_give_the_same(start, tmp_path):
+    (tmp_path / "given").mkdir()
+    save_checkpoint(tmp_path / "given" / "model", *tiny_variables())
+    flags = f"--init_from={tmp_path / 'given'}", f"--config.epsilon={EPSILON}"
+
+    def start_stage1(workdir: str, *more: str, steps: int = FEW_STEPS, devices: int = 1):
+        how = {"steps": steps, "devices": devices, "compiler_flags": FAIR_COMPILE}
+        return start(tmp_path / workdir, *flags, *more, stage="stage1", **how)
+
+    runs = {
+        "one": [start_stage1("one")],
+        "eight": [start_stage1("eight", devices=8)],
+        "processes": [start_stage1("processes", *peer, devices=2) for peer in peers(2)],
+    }
+    for training in (training for run in runs.values() for training in run):
+        assert training.finish() == 0, training.log.read_text()
+    assert "batches of 8 on 8 x cpu" in runs["eight"][0].log.read_text()
+    assert "on 4 x cpu (2 processes)" in runs["processes"][0].log.read_text()
+    given, one = networks_of(tmp_path / "given"), networks_of(tmp_path / "one")
+    assert max(np.abs(one[name] - given[name]).max() for name in one) > 50 * TOLERANCE
+    for other in ("eight", "processes"):
+        assert_close(networks_of(tmp_path / other), one)
+
+    # And what was saved on eight goes on on one.
+    for workdir in ("one", "eight"):
+        training = start_stage1(workdir, steps=FEW_STEPS + 1)
+        assert training.finish() == 0, training.log.read_text()
+        assert f"goes on after step {FEW_STEPS}" in training.log.read_text()
+    assert_close(networks_of(tmp_path / "eight"), networks_of(tmp_path / "one"))
+
+
+def assert_close(networks: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert networks.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(
+            networks[name], value, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
+        )
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_words_and_a_code(start, tmp_path):
+    flags = "--config.learning_rate=1e30", "--config.max_bad_steps=1"
+    training = start(tmp_path, *flags, steps=MANY_STEPS)
+    assert training.finish() == 3
+    *_, last = training.log.read_text().splitlines()
+    assert last.startswith("error: step 3 is not finite (loss nan")
+    assert "perceptual nan" in last
+    assert "clips: voxceleb:id1000" in last
+    assert "max_bad_steps is 1" in last
