@@ -48,7 +48,7 @@ def untrained() -> FaceReader:
     return FaceReader(train_reader.initial_params(rng, template()))
 
 
-def test_readings_do_not_depend_on_the_batch_nor_much_on_the_size(untrained):
+def test_readings_do_not_depend_on_the_batch(untrained):
     frames = dot_faces(40).frames
     seen = untrained.read(frames)
     assert seen.landmarks.shape == (40, 68, 2)
@@ -56,8 +56,18 @@ def test_readings_do_not_depend_on_the_batch_nor_much_on_the_size(untrained):
     np.testing.assert_allclose(np.exp(seen.emotion).sum(axis=1), 1, atol=1e-5)
     alone = untrained.read(frames[33:34])
     np.testing.assert_allclose(alone.landmarks[0], seen.landmarks[33], atol=1e-4)
-    twice = np.stack([np.asarray(Image.fromarray(f).resize((128, 128))) for f in frames[:2]])
-    np.testing.assert_allclose(untrained.read(twice).landmarks, seen.landmarks[:2], atol=0.05)
+
+
+def test_larger_frames_are_reduced(untrained):
+    def waves(size):
+        x, y = np.meshgrid(*[(np.arange(size) + 0.5) / size] * 2)
+        colours = [np.sin(5 * x + 3 * y + n) for n in range(3)]
+        return (128 + 100 * np.stack(colours, -1)).astype(np.uint8)[None]
+
+    large = np.asarray(face_reader.shrink(jnp.asarray(waves(256))))
+    np.testing.assert_allclose(large, waves(SIZE) / 255, atol=0.02)
+    found, expected = (untrained.read(waves(size)).landmarks for size in (256, SIZE))
+    np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 def test_it_starts_where_landmarks_usually_are(untrained):
