@@ -295,6 +295,9 @@ def test_a_full_disk_is_said_and_leaves_nothing(files, tmp_path):
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_half_written(files, tmp_path, cache, sent):
+    # What is started in a shell's background ignores Ctrl-C, and so would its children.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     write_wav(tmp_path / "long.wav", 0.2 * np.random.default_rng(0).normal(size=120 * SAMPLE_RATE))
     words = command(files, tmp_path, {"in_file": tmp_path / "long.wav"})
     process = subprocess.Popen(
