@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         default="",
         metavar="NAMES",
-        help="contestants that are wanted, such as 'truth,true keypoints'; default: all",
+        help="contestants that are wanted, such as truth,keypoints; default: all",
     )
 
     how = parser.add_argument_group("how")

@@ -1,14 +1,13 @@
 """Who makes frames for a case: the model, and what it is compared with.
 
-truth            the true frames: what a perfect model would score
-still portrait   the portrait, again and again
-true keypoints   keypoints seen in the true frames move the portrait: the best that the
-                 generator can do if sound and emotion are understood perfectly (the upper
-                 bound that stage 0 sets)
-silence          the model, hearing only the quietest moment of the sound: head and
-                 emotion move, the mouth does not speak
-no emotion       the model, without an emotion
-model            the model: portrait, sound, pose and emotion
+`truth`: the true frames, what a perfect model would score.
+`still`: the portrait, again and again.
+`keypoints`: keypoints seen in the true frames move the portrait; the best that the generator can
+do if sound and emotion are understood perfectly (the upper bound that stage 0 sets).
+`silence`: the model, hearing only the quietest moment of the sound; head and emotion move, the
+mouth does not speak.
+`neutral`: the model, without an emotion.
+`model`: the model, from portrait, sound, pose and emotion.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, Array, Keypoints
 
 Variables = dict[str, Any]
 
-TRUTH, STILL, KEYPOINTS = "truth", "still portrait", "true keypoints"
-SILENCE, NEUTRAL, MODEL = "silence", "no emotion", "model"
+TRUTH, STILL, KEYPOINTS = "truth", "still", "keypoints"
+SILENCE, NEUTRAL, MODEL = "silence", "neutral", "model"
 
 _CHUNK = 8  # frames computed at a time
 

@@ -41,25 +41,25 @@ class Metric(NamedTuple):
 
 METRICS = {
     "psnr": Metric("PSNR", "dB", 1, 2),
-    "psnr_mouth": Metric("PSNR, mouth", "dB", 1, 2),
-    "psnr_eyes": Metric("PSNR, eyes", "dB", 1, 2),
+    "psnr_mouth": Metric("PSNR mouth", "dB", 1, 2),
+    "psnr_eyes": Metric("PSNR eyes", "dB", 1, 2),
     "ssim": Metric("SSIM", "", 1, 3),
-    "ssim_mouth": Metric("SSIM, mouth", "", 1, 3),
-    "ssim_eyes": Metric("SSIM, eyes", "", 1, 3),
-    "m_lmd": Metric("M-LMD", "px of 256", -1, 2),
-    "f_lmd": Metric("F-LMD", "px of 256", -1, 2),
-    "mouth_correlation": Metric("mouth opening, lag 0", "r", 1, 3),
-    "mouth_correlation_near": Metric("mouth opening, lag 0 ± 1", "r", 1, 3),
-    "mouth_correlation_best": Metric(f"mouth opening, lag 0 ± {MAX_LAG}", "r", 1, 3),
-    "mouth_lag": Metric("lag of the mouth", "frames", 0, 1),
-    "cpbd": Metric("sharpness, CPBD", "", 0, 3),
-    "jitter": Metric("jitter of landmarks", "px of 256", 0, 2),
-    "flicker": Metric("flicker of the error", "of 255", -1, 2),
-    "identity": Metric("identity drift", "ΔE", -1, 2),
-    "emotion": Metric("emotion named", "share", 1, 3),
-    "neutral": Metric("named neutral", "share", 0, 3),
+    "ssim_mouth": Metric("SSIM mouth", "", 1, 3),
+    "ssim_eyes": Metric("SSIM eyes", "", 1, 3),
+    "m_lmd": Metric("M-LMD", "px", -1, 2),
+    "f_lmd": Metric("F-LMD", "px", -1, 2),
+    "mouth_correlation": Metric("mouth, lag 0", "r", 1, 3),
+    "mouth_correlation_near": Metric("mouth, lag ±1", "r", 1, 3),
+    "mouth_correlation_best": Metric(f"mouth, lag ±{MAX_LAG}", "r", 1, 3),
+    "mouth_lag": Metric("mouth lag", "frames", 0, 1),
+    "cpbd": Metric("sharpness", "CPBD", 0, 3),
+    "jitter": Metric("jitter", "px", 0, 2),
+    "flicker": Metric("flicker", "of 255", -1, 2),
+    "identity": Metric("identity", "ΔE", -1, 2),
+    "emotion": Metric("emotion named", "", 1, 3),
+    "neutral": Metric("named neutral", "", 0, 3),
 }
-"""In the order of the table; docs/evaluation.md defines them."""
+"""In the order of the table; docs/evaluation.md defines them. Pixels are those of 256x256."""
 
 
 class Reference(NamedTuple):

@@ -42,13 +42,14 @@ def table(by_clip: Mapping[str, Mapping[str, Values]]) -> Table:
         by_clip: metrics by clip and contestant.
     """
     means = means_of(by_clip)
-    result = Table(title=f"Means of {len(by_clip)} clips", title_justify="left")
-    result.add_column("")
+    clips = f"{len(by_clip)} clip" + "s" * (len(by_clip) != 1)
+    result = Table(title=f"Means of {clips}; px of 256x256", title_justify="left")
+    result.add_column("", no_wrap=True)
     for contestant in means:
         result.add_column(contestant, justify="right")
     for key, metric in METRICS.items():
         if any(key in values for values in means.values()):
-            unit = f" ({metric.unit})" if metric.unit else ""
+            unit = f", {metric.unit}" if metric.unit else ""
             cells = [
                 f"{values[key]:.{metric.digits}f}" if key in values else "-"
                 for values in means.values()
@@ -132,9 +133,9 @@ def one_line(contestant: str, values: Values) -> str:
     """The main figures of a clip, for its sheet."""
     keys = ("psnr", "psnr_mouth", "mouth_correlation", "f_lmd")
     figures = [
-        f"{METRICS[key].label} {values[key]:.{METRICS[key].digits}f}"
-        for key in keys
-        if key in values
+        f"{metric.label} {values[key]:.{metric.digits}f} {metric.unit}"
+        for key, metric in METRICS.items()
+        if key in keys and key in values
     ]
     return f"{contestant}: {', '.join(figures)}"
 

@@ -97,7 +97,7 @@ def test_the_model_hears_sees_and_feels(case, animator):
     portrait = case.portrait.astype(np.float32) / 255
     expected = animator.animate_mfcc(portrait, case.sound.mfcc, case.sound.pose, case.truth)
     np.testing.assert_array_equal(found, frames_of(expected))
-    neutral = Animated("no emotion", animator, settings, None).frames(case)
+    neutral = Animated("neutral", animator, settings, None).frames(case)
     without = animator.animate_mfcc(portrait, case.sound.mfcc, case.sound.pose)
     np.testing.assert_array_equal(neutral, frames_of(without))
     assert (neutral != found).any()

@@ -73,7 +73,7 @@ def evaluated(drawn, weights, tmp_path_factory):
 def test_all_contestants_are_measured_on_all_clips(evaluated):
     output, result, told = evaluated
     facts = read(output)
-    contestants = ["truth", "still portrait", "true keypoints", "silence", "no emotion", "model"]
+    contestants = ["truth", "still", "keypoints", "silence", "neutral", "model"]
     assert len(facts["clips"]) == 3
     for clip in facts["clips"].values():
         assert list(clip) == contestants
@@ -83,7 +83,7 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
     mean = np.mean([clip["model"]["psnr"] for clip in facts["clips"].values()])
     assert facts["means"]["model"]["psnr"] == pytest.approx(mean)
     assert facts["means"]["truth"]["ssim"] == pytest.approx(1)
-    assert facts["means"]["still portrait"]["mouth_correlation"] == 0
+    assert facts["means"]["still"]["mouth_correlation"] == 0
     assert facts["clips"] == result.by_clip
     assert ("measuring", 18, 18) in told
     assert facts["evaluated"]["data"].startswith("synthetic=")
@@ -128,11 +128,11 @@ def test_of_a_stage_0_only_its_keypoints_are_measured(drawn, weights, tmp_path):
     )
     result = evaluation.run(job)
     (clip,) = result.by_clip.values()
-    assert list(clip) == ["truth", "still portrait", "true keypoints"]
+    assert list(clip) == ["truth", "still", "keypoints"]
     assert result.asked is None
     # The landmarks are known, so there are regions, though nobody looks at generated faces.
-    assert "psnr_mouth" in clip["true keypoints"]
-    assert "m_lmd" not in clip["true keypoints"]
+    assert "psnr_mouth" in clip["keypoints"]
+    assert "m_lmd" not in clip["keypoints"]
     assert read(tmp_path / "report")["evaluated"]["reader"] is None
 
 
@@ -144,10 +144,10 @@ def test_contestants_are_chosen_by_name(drawn, weights, tmp_path):
         split="all",
         clips=1,
         max_frames=6,
-        only=("truth", "still portrait"),
+        only=("truth", "still"),
     )
     (clip,) = evaluation.run(job).by_clip.values()
-    assert list(clip) == ["truth", "still portrait"]
+    assert list(clip) == ["truth", "still"]
     with pytest.raises(UserError, match=r"no contestant 'model' here; there are truth"):
         evaluation.run(Job(**{**vars(job), "only": ("model",), "overwrite": True}))
     assert (tmp_path / "report" / "metrics.json").is_file()  # a failure leaves what was there
@@ -174,10 +174,10 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     output = tmp_path / "report"
     assert run_command("--pairs", pairs, "--faces", "none", "--output", output) == 0
     text = capsys.readouterr().out
-    assert "Means of 1 clips" in text
+    assert "Means of 1 clip;" in text
     assert "ours" in text
     means = read(output)["means"]
-    assert list(means) == ["truth", "still portrait", "ours", "theirs"]
+    assert list(means) == ["truth", "still", "ours", "theirs"]
     assert means["ours"]["psnr"] == pytest.approx(20 * np.log10(255 / 4))
     assert means["theirs"]["psnr"] == pytest.approx(20 * np.log10(255 / 20))
     with Image.open(output / "clips" / "clip.png") as sheet:

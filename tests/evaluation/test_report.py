@@ -33,10 +33,10 @@ def test_the_table_holds_the_means():
     )
     text = printed(report.table(BY_CLIP))
     assert "Means of 3 clips" in text
-    (psnr,) = (line for line in text.splitlines() if "PSNR (dB) ↑" in line)
+    (psnr,) = (line for line in text.splitlines() if "PSNR, dB ↑" in line)
     assert "58.90" in psnr
     assert "25.00" in psnr
-    (distance,) = (line for line in text.splitlines() if "M-LMD (px of 256) ↓" in line)
+    (distance,) = (line for line in text.splitlines() if "M-LMD, px ↓" in line)
     assert " - " in distance  # of the truth there is none
     assert "F-LMD" not in text
 
@@ -51,7 +51,7 @@ def test_ranks_are_by_psnr():
 
 def test_one_line_says_the_main_figures():
     line = report.one_line("model", {"psnr": 25.123, "mouth_correlation": 0.8, "ssim": 0.9})
-    assert line == "model: PSNR 25.12, mouth opening, lag 0 0.800"
+    assert line == "model: PSNR 25.12 dB, mouth, lag 0 0.800 r"
 
 
 @pytest.fixture
