@@ -89,14 +89,16 @@ def gentle_motion(seed: int) -> np.ndarray:
     return movement.pose_rows(poses).astype(np.float32)
 
 
-def write_speech(path: Path) -> None:
-    """The sentence, as an mp3."""
+def write_speech(
+    path: Path, text: str = SENTENCE, voice: str = VOICE, rate: int = RATE, pitch: int = PITCH
+) -> None:
+    """A sentence, spoken, as an mp3."""
     import av
 
     from eamm_jax.io.speech import synthesise
 
     quiet = np.zeros(int(SPEECH_PAUSE * SAMPLE_RATE), np.float32)
-    spoken = synthesise(SENTENCE, VOICE, rate=RATE, pitch=PITCH).samples
+    spoken = synthesise(text, voice, rate=rate, pitch=pitch).samples
     samples = np.concatenate([quiet, 0.9 * spoken / np.abs(spoken).max(), quiet])
     with av.open(str(path), "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE, layout="mono")

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import features
-from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.conversion.checkpoint import load_checkpoint, stored_networks
 from eamm_jax.emotion_bank import EmotionBank, Span
 from eamm_jax.errors import UserError
 from eamm_jax.models import build
@@ -179,18 +179,20 @@ class Animator:
 
     @classmethod
     def from_checkpoint(
-        cls, folder: str | Path, *, emotion: bool = True, **options: Any
+        cls, folder: str | Path, *, emotion: bool | None = True, **options: Any
     ) -> Animator:
         """Loads a converted checkpoint, or the one a training run keeps.
 
         Args:
             folder: written by `convert_torch_weights.py` or `train.py`.
-            emotion: whether the emotion network is loaded too.
+            emotion: whether the emotion network is loaded too; None is where there is one.
             **options: as for `Animator`.
 
         Raises:
             UserError: it is not such a folder, or something in it is missing or damaged.
         """
+        if emotion is None:
+            emotion = "emo_detector" in stored_networks(folder)
         networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
         config, variables = load_checkpoint(folder, networks)
         width = config.emotion_stage_widths[-1]
@@ -201,6 +203,11 @@ class Animator:
     def image_size(self) -> int:
         """Side of the square portraits, emotional frames and results."""
         return self.config.image_size
+
+    @property
+    def has_emotion_network(self) -> bool:
+        """Whether emotions can be read from a video or taken from a bank."""
+        return "emo_detector" in self._variables
 
     def animate(
         self,
@@ -285,7 +292,7 @@ class Animator:
         Raises:
             UserError: the checkpoint lacks the network, or there are no frames.
         """
-        if "emo_detector" not in self._variables:
+        if not self.has_emotion_network:
             raise UserError("the checkpoint holds no emotion network (emo_detector)")
         settings = self._filled(Settings())
         stacked = np.stack(list(frames)) if frames else np.zeros((0,))
@@ -307,7 +314,7 @@ class Animator:
             raise UserError(f"the portrait has shape {portrait.shape}; this model needs {shape}")
         if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
             raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
-        if emotional and "emo_detector" not in self._variables:
+        if emotional and not self.has_emotion_network:
             raise UserError(
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "
                 "--emotion_checkpoint, or leave the driving video out for a neutral face"

@@ -16,3 +16,6 @@ POSE = _FOLDER / "pose.npy"
 
 FACE_READER = _FOLDER / "face_reader.npz"
 """Weights of the network that sees landmarks and emotion of drawn faces; its card is beside it."""
+
+EXAMPLES = _FOLDER / "examples"
+"""A few more drawn people and what they say; `examples.json` lists them."""

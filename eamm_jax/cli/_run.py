@@ -13,6 +13,7 @@ from eamm_jax.errors import UserError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:

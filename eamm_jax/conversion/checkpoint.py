@@ -244,7 +244,7 @@ def load_checkpoint(
     config = load_config(folder)
     networks = None if networks is None else tuple(networks)
     _check_files(folder, networks)
-    present = [network for network in NETWORKS if (folder / WEIGHTS_NAME / network).is_dir()]
+    present = stored_networks(folder)
     wanted = tuple(present) if networks is None else networks
     missing = [network for network in wanted if network not in present]
     if missing:
@@ -274,6 +274,12 @@ def load_checkpoint(
     except Exception as error:  # Orbax and TensorStore do not say which they raise
         raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read") from error
     return config, {network: loaded[network] for network in wanted}
+
+
+def stored_networks(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The networks that a checkpoint holds; none if it is not one."""
+    weights = Path(folder) / WEIGHTS_NAME
+    return tuple(network for network in NETWORKS if (weights / network).is_dir())
 
 
 def load_config(folder: str | os.PathLike[str]) -> ModelConfig:

@@ -149,6 +149,32 @@ def _frames(path: Path, size: int | None, frame_rate: int) -> Iterator[UInt8[np.
         raise UserError(f"Cannot read the video {path}: not one frame of it can be decoded")
 
 
+def video_seconds(path: str | os.PathLike[str], at_most: float) -> float:
+    """How long a video lasts, by the times at which its frames are shown.
+
+    Args:
+        path: as for `read_video`.
+        at_most: seconds after which nobody wants to know; no more is decoded.
+
+    Returns:
+        Seconds; of a longer video some number above `at_most`.
+
+    Raises:
+        UserError: the file cannot be read, has no video track, or not one frame is good.
+    """
+    path = check_readable(path, "video")
+    start, seconds = None, Fraction(0)
+    with opened(path, "video") as (container, stream):
+        for shown in _timed(decoded(path, container, stream), stream.average_rate):
+            start = shown.start if start is None else start
+            seconds = shown.stop - start
+            if seconds > at_most:
+                break
+    if start is None:
+        raise UserError(f"Cannot read the video {path}: not one frame of it can be decoded")
+    return float(seconds)
+
+
 # --- Writing -------------------------------------------------------------------------------
 
 _CRF = 18

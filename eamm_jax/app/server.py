@@ -1,0 +1,199 @@
+"""Serves the page, to this computer alone unless asked otherwise.
+
+Nothing is fetched from elsewhere and nothing is reported: Gradio's analytics are off, fonts are
+the system's, and a content security policy has browsers refuse anything from another host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from eamm_jax import bundled
+from eamm_jax.animate import Animator
+from eamm_jax.app.limits import Limits
+from eamm_jax.app.studio import Studio
+from eamm_jax.errors import UserError
+
+_CONTENT_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Gradio's page starts itself with inline scripts and compiles small functions.
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "frame-ancestors 'self'",
+    )
+)
+
+_HEADERS = [
+    (b"content-security-policy", _CONTENT_POLICY.encode()),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class _SafeHeaders:
+    """ASGI middleware: has browsers keep to this host."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]):
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Any, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this computer reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_available() -> None:
+    """Makes sure that the extra `app` is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise UserError(
+            "the studio needs the optional package gradio: "
+            'install the extra, pip install "eamm_jax[app]"'
+        )
+
+
+def check_port(host: str, port: int) -> None:
+    """Makes sure that an address can be served, before a model is loaded.
+
+    Raises:
+        UserError: it cannot; another program has it, or it is not this computer's.
+    """
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"Cannot serve on {host}, port {port}: {reason}; give another with --port or --host"
+        ) from None
+
+
+def address_of(host: str, port: int) -> str:
+    """What to type into a browser."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Where everything lies that visitors give and get; gone with the studio."""
+    with tempfile.TemporaryDirectory(prefix="eamm_studio_", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        yield Path(folder)
+
+
+def _prepare_environment() -> None:
+    """Settings that Gradio reads when it is imported or launched."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Gradio asks its own server whether it is there; not through a proxy.
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join([*hosts, "127.0.0.1", "localhost", "::1"])
+
+
+@contextmanager
+def serving(
+    load: Callable[[], Animator], checkpoint: Path, host: str, port: int, limits: Limits
+) -> Iterator[str]:
+    """Serves the studio while the block lasts.
+
+    Args:
+        load: makes the animator; called when the address is known to be free.
+        checkpoint: the model, for the command that does the same as a form.
+        host: address of one of this computer's interfaces.
+        port: number.
+        limits: what is taken on.
+
+    Yields:
+        The address for a browser. Afterwards all work has ended and all files are gone.
+
+    Raises:
+        UserError: the address cannot be served, or the model not be loaded.
+    """
+    check_available()
+    check_port(host, port)
+    animator = load()
+    _prepare_environment()
+    with _private_folder() as folder:
+        studio = Studio(animator, checkpoint, folder, limits)
+        from starlette.middleware import Middleware
+
+        from eamm_jax.app import page
+
+        blocks = page.build(studio)
+        try:
+            blocks.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                share=False,
+                inbrowser=False,
+                quiet=True,
+                show_error=False,
+                max_file_size=limits.upload_megabytes << 20,
+                max_threads=limits.jobs + limits.waiting + 32,
+                allowed_paths=[str(bundled.PORTRAIT.parent)],
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                theme=page.theme(),
+                css=page.CSS,
+                app_kwargs={"middleware": [Middleware(_SafeHeaders)]},
+            )
+        except OSError as error:  # somebody else was faster
+            raise UserError(f"Cannot serve on {host}, port {port}: {error}") from None
+        studio.warm_up()
+        try:
+            yield address_of(host, port)
+        finally:
+            # Work first: the server waits for what is being sent.
+            studio.close()
+            with suppress(OSError):
+                blocks.close(verbose=False)
+
+
+def wait() -> None:
+    """Waits for a signal."""
+    threading.Event().wait()

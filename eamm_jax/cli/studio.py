@@ -1,0 +1,137 @@
+"""`eamm-studio`, `python -m eamm_jax.app`: animates portraits from a page in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eamm_jax import bundled
+from eamm_jax.cli._run import EXIT_TERMINATED, OneLineParser, run
+from eamm_jax.io.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from eamm_jax.animate import Animator
+
+DESCRIPTION = """\
+Serves a page on which a portrait, a voice and an emotion become a talking face. Only this
+computer reaches it, nothing is sent anywhere, and it works without a network. Ctrl-C ends it;
+all that was uploaded or made is deleted then, and some time after it was used."""
+
+EXAMPLE = """\
+examples:
+  eamm-studio
+  eamm-studio --checkpoint weights --port 8000
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="eamm-studio",
+        description=DESCRIPTION,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=bundled.MODEL,
+        metavar="DIR",
+        help="model: folder written by convert_torch_weights.py or train.py; default: the one "
+        "that comes with the package",
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to serve on; default: %(default)s, this "
+        "computer alone; 0.0.0.0 is everybody who can reach it",
+    )
+    where.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
+        "--max_upload", type=int, default=50, metavar="MB", help="of a file; default: %(default)s"
+    )
+    limits.add_argument(
+        "--max_seconds", type=float, default=60, help="of a voice; default: %(default)s"
+    )
+    limits.add_argument(
+        "--max_video_seconds", type=float, default=30, help="of a video; default: %(default)s"
+    )
+    limits.add_argument(
+        "--jobs", type=int, default=1, help="animations computed at a time; default: %(default)s"
+    )
+    limits.add_argument(
+        "--max_waiting", type=int, default=8, help="animations that wait; default: %(default)s"
+    )
+    limits.add_argument(
+        "--keep_minutes",
+        type=float,
+        default=60,
+        help="how long uploads and results are kept; default: %(default)s",
+    )
+
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--chunk", type=int, default=8, help="frames computed at a time; default: %(default)s"
+    )
+    running.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
+    )
+    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    return parser
+
+
+def _serve(flags: argparse.Namespace) -> None:
+    keep_freed_memory()
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if flags.cpu:
+        import os
+
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+    from eamm_jax.app import server
+    from eamm_jax.app.limits import Limits
+
+    limits = Limits(
+        upload_megabytes=flags.max_upload,
+        speech_seconds=flags.max_seconds,
+        video_seconds=flags.max_video_seconds,
+        jobs=flags.jobs,
+        waiting=flags.max_waiting,
+        keep_minutes=flags.keep_minutes,
+    )
+
+    def load() -> Animator:
+        from eamm_jax.animate import Animator
+        from eamm_jax.io.cache import enable_compilation_cache
+
+        enable_compilation_cache()
+        return Animator.from_checkpoint(
+            flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
+        )
+
+    with server.serving(load, flags.checkpoint, flags.host, flags.port, limits) as address:
+        if not server.is_loopback(flags.host):
+            print(
+                f"warning: everybody who can reach {flags.host} can use the studio and this "
+                "computer's time; there is no password and no encryption",
+                file=sys.stderr,
+            )
+        print(f"The studio is open at {address} (Ctrl-C ends it)", flush=True)
+        try:
+            server.wait()
+        except SystemExit as ended:
+            # To be told to end is how a server ends.
+            if ended.code != EXIT_TERMINATED:
+                raise
+
+
+def main() -> None:
+    """Parses the flags and serves."""
+    flags = _parser().parse_args()
+    run(lambda: _serve(flags))
