@@ -100,8 +100,14 @@ class EmotionVideo:
         self._path, self._size, self._frames = path, size, frames
         whole = read_video(path, None)
         self.places: list[Similarity] | None = None
-        if align and (template is not None or faces.is_installed()):
-            self._align(whole, read_template(template))
+        if not align:
+            return
+        if template is None and not faces.is_installed():
+            height, width = next(whole).shape[:2]
+            if height != width:
+                _log.info("%s: its middle is used; faces are found with: %s", path, faces.INSTALL)
+            return
+        self._align(whole, read_template(template))
 
     def _align(
         self, whole: Iterator[UInt8[np.ndarray, "h w 3"]], template: Float[np.ndarray, "68 2"]
