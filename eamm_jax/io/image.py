@@ -50,6 +50,11 @@ def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.nda
     return np.asarray(image, np.float32) / 255
 
 
+def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a whole picture as `read_image` does, but for its pixels, which stay 0..255."""
+    return np.asarray(_open(check_readable(path, "picture")))
+
+
 def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
@@ -106,6 +111,14 @@ def fit_square(image: Image.Image, size: int, pixel_aspect_ratio: float = 1.0) -
     x, y = image.width / 2, image.height / 2
     box = (x - half_width, y - half_height, x + half_width, y + half_height)
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+
+
+def fit_height(image: UInt8[np.ndarray, "h w 3"], height: int) -> UInt8[np.ndarray, "height i 3"]:
+    """Resizes a picture to a height, with antialiasing; one that fits stays as it is."""
+    if len(image) == height:
+        return image
+    width = max(1, round(image.shape[1] * height / len(image)))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
