@@ -18,7 +18,7 @@ from eamm_jax.app.limits import Limits, check_speech, check_video
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
-from eamm_jax.io import speech
+from eamm_jax.io import faces, speech
 
 NEUTRAL = "neutral"
 
@@ -41,11 +41,13 @@ class Choices(NamedTuple):
         emotions: of the model's bank, and neutral; in the order in which labels are numbered.
         video: whether an emotion can be taken from a video.
         text: whether a text can be spoken.
+        faces: whether faces are found in photos.
     """
 
     emotions: tuple[str, ...]
     video: bool
     text: bool
+    faces: bool
 
 
 def choices_of(animator: Animator) -> Choices:
@@ -57,7 +59,7 @@ def choices_of(animator: Animator) -> Choices:
     except UserError:
         text = False
     emotions = tuple(emotion for emotion in EMOTIONS if emotion in found)
-    return Choices(emotions, animator.has_emotion_network, text)
+    return Choices(emotions, animator.has_emotion_network, text, faces.is_installed())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,9 @@ class Form:
 
     Attributes:
         portrait: picture of a face.
+        crop: whether the face is looked for and cut out.
+        face: of several, 1 for the largest; None is that one.
+        paste_back: whether the face is put back into the picture.
         voice: which of the next two counts, one of `VOICE_SOURCES`.
         sound: what is said, as a recording.
         text: what is said, as words.
@@ -79,6 +84,9 @@ class Form:
     """
 
     portrait: Path | None = None
+    crop: bool = True
+    face: int | None = None
+    paste_back: bool = False
     voice: str = SOUND
     sound: Path | None = None
     text: str = ""
@@ -158,6 +166,9 @@ def job_of(form: Form, sound: Path, folder: Path) -> Job:
         emotions=(Span(form.emotion),) if banked else (),
         emotion=emotion,
         layout=form.layout,
+        crop=form.crop,
+        face=form.face if form.crop else None,
+        paste_back=form.paste_back,
         settings=Settings(emotion_strength=form.strength),
     )
 
@@ -183,6 +194,12 @@ def command(
         add("checkpoint", checkpoint)
     assert form.portrait is not None
     add("source_image", name(form.portrait))
+    if not form.crop:
+        words.append("--no_crop")
+    elif form.face is not None:
+        add("face", form.face)
+    if form.paste_back:
+        words.append("--paste_back")
     if form.voice == TEXT:
         add("text", form.text)
         add("voice", form.accent)

@@ -32,7 +32,7 @@ from eamm_jax.app.form import (
     TEXT,
     Form,
 )
-from eamm_jax.app.studio import CalledOffError, Progress, Result, Studio
+from eamm_jax.app.studio import CalledOffError, Preview, Progress, Result, Studio
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 
@@ -82,6 +82,13 @@ _INTERNAL_ERROR = (
 )
 
 
+_PAGE_WORDS = {
+    "--no_crop takes its middle as it is": "or have no face looked for, under More",
+    ", or leave out --paste_back": ", or do not put the face back into it",
+}
+"""What messages say of flags, and what it is called here."""
+
+
 def theme() -> gr.themes.Base:
     """Quiet colours, and fonts that every system has: none is fetched."""
     return gr.themes.Base(
@@ -110,6 +117,10 @@ def theme() -> gr.themes.Base:
         checkbox_label_border_color_selected="*primary_600",
         checkbox_background_color_selected="*primary_700",
         checkbox_border_color_selected="*primary_700",
+        checkbox_label_background_fill="white",
+        checkbox_label_background_fill_dark="*neutral_900",
+        checkbox_label_background_fill_hover="*neutral_50",
+        checkbox_label_border_width="1px",
         input_background_fill="white",
         input_background_fill_dark="*neutral_800",
     )
@@ -168,6 +179,15 @@ class _Page:
                 elem_id="portrait",
             )
             self._preview = gr.HTML(elem_id="preview", visible=False, padding=False)
+            self._face = gr.Radio(
+                [], label="Who is animated", visible=False, elem_id="face", type="value"
+            )
+            self._paste_back = gr.Checkbox(
+                label="Put the face back into the whole picture",
+                container=False,
+                visible=False,
+                elem_id="paste-back",
+            )
 
     def _make_voice(self) -> None:
         limits, can_speak = self._studio.limits, self._studio.choices.text
@@ -245,7 +265,7 @@ class _Page:
             )
 
     def _make_more(self) -> None:
-        with gr.Accordion("Head and layout", open=False, elem_classes="card", elem_id="more"):
+        with gr.Accordion("More", open=False, elem_classes="card", elem_id="more"):
             self._head = gr.Radio(
                 [(label, key) for key, label in HEAD_LABELS.items()],
                 value=GENTLE,
@@ -259,6 +279,13 @@ class _Page:
                 visible=False,
                 height=120,
                 elem_id="head-file",
+            )
+            self._crop = gr.Checkbox(
+                label="Look for the face in the picture and cut it out",
+                value=True,
+                container=False,
+                visible=self._studio.choices.faces,
+                elem_id="crop",
             )
             self._layout = gr.Radio(
                 [(label, key) for key, label in LAYOUT_LABELS.items()],
@@ -313,9 +340,17 @@ class _Page:
     def _connect(self) -> None:
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
         quick["api_visibility"] = "private"
-        self._portrait.change(
-            self._show_preview,
-            self._portrait,
+        seen: dict[str, Any] = {
+            "outputs": [self._preview, self._face, self._paste_back],
+            "show_progress": "hidden",
+            "preprocess": False,
+            "api_visibility": "private",
+        }
+        self._portrait.change(self._show_portrait, [self._portrait, self._crop], **seen)
+        self._crop.input(self._show_portrait, [self._portrait, self._crop], **seen)
+        self._face.input(
+            self._show_face,
+            [self._portrait, self._crop, self._face],
             self._preview,
             show_progress="hidden",
             preprocess=False,
@@ -345,6 +380,9 @@ class _Page:
         shown = [self._stage, self._video, self._make, self._stop, self._download]
         fields = [
             self._portrait,
+            self._crop,
+            self._face,
+            self._paste_back,
             self._voice,
             self._sound,
             self._text,
@@ -369,20 +407,35 @@ class _Page:
         running.failure(lambda: _showing(_failed(_INTERNAL_ERROR)), None, shown, **quick)
         self._stop.click(self._end, None, shown, cancels=[running], **quick)
 
-    def _show_preview(self, portrait: Any) -> Any:
+    def _show_portrait(self, portrait: Any, crop: Any) -> tuple[Any, Any, Any]:
+        """Preview, choice of faces and of putting the face back, for a new picture."""
+        nothing = gr.update(value=None, visible=False), gr.update(value=False, visible=False)
         path = self._path(portrait)
         if path is None:
-            return gr.update(value="", visible=False)
+            return gr.update(value="", visible=False), *nothing
         try:
-            preview = self._studio.preview(path)
+            preview = self._studio.preview(path, bool(crop))
         except UserError as error:
-            shown = f'<p class="wrong" role="alert">{self._words(error)}</p>'
-        else:
-            shown = (
-                f'<img src="{_as_data(preview.picture)}" alt="The face as it will be animated">'
-                f"<p>{html.escape(preview.message)}</p>"
-            )
-        return gr.update(value=f'<div class="preview">{shown}</div>', visible=True)
+            return gr.update(value=_preview_error(self._words(error)), visible=True), *nothing
+        count = len(preview.boxes)
+        numbers = [(f"Face {number}", str(number)) for number in range(1, count + 1)]
+        return (
+            gr.update(value=_preview(preview, 1), visible=True),
+            gr.update(choices=numbers, value="1" if count > 1 else None, visible=count > 1),
+            gr.update(value=False, visible=preview.cut),
+        )
+
+    def _show_face(self, portrait: Any, crop: Any, face: Any) -> Any:
+        """Preview of another face in the same picture."""
+        path = self._path(portrait)
+        if path is None:
+            return gr.skip()
+        try:
+            number = _face_number(face)
+            preview = self._studio.preview(path, bool(crop), number)
+        except UserError as error:
+            return gr.update(value=_preview_error(self._words(error)), visible=True)
+        return gr.update(value=_preview(preview, number or 1), visible=True)
 
     def _fill_in(self, event: gr.SelectData) -> tuple[Any, ...]:
         example: Example = self._examples[event.index]
@@ -418,22 +471,40 @@ class _Page:
         return _showing(_stopped())
 
     def _form(self, values: tuple[Any, ...]) -> Form:
-        portrait, voice, sound, text, accent, emotion, video, strength, head, poses, layout = values
+        (
+            portrait,
+            crop,
+            face,
+            paste_back,
+            voice,
+            sound,
+            text,
+            accent,
+            emotion,
+            emotion_video,
+            strength,
+            head,
+            head_file,
+            layout,
+        ) = values
         try:
             strength = float(strength)
         except (TypeError, ValueError):
             raise UserError(f"The strength is {strength!r}; a number is needed") from None
         return Form(
             portrait=self._path(portrait),
+            crop=bool(crop),
+            face=_face_number(face),
+            paste_back=bool(paste_back),
             voice=str(voice),
             sound=self._path(sound),
             text=str(text or ""),
             accent=str(accent),
             emotion=str(emotion),
-            emotion_video=self._path(video),
+            emotion_video=self._path(emotion_video),
             strength=strength,
             head=str(head),
-            head_file=self._path(poses),
+            head_file=self._path(head_file),
             layout=str(layout),
         )
 
@@ -446,9 +517,12 @@ class _Page:
         return None
 
     def _words(self, error: Exception) -> str:
-        """An error for a visitor: files have names, and no folders of ours."""
+        """An error for a visitor: files have names and no folders, and the page has no flags."""
         folder = re.escape(str(self._studio.folder))
-        return html.escape(re.sub(rf"{folder}/(?:[^/\s]+/)*", "", str(error)))
+        words = re.sub(rf"{folder}/(?:[^/\s]+/)*", "", str(error))
+        for flag, here in _PAGE_WORDS.items():
+            words = words.replace(flag, here)
+        return html.escape(words)
 
 
 def _visitor(request: gr.Request) -> str:
@@ -464,6 +538,40 @@ def _showing(stage: str, *, busy: bool = False, video: Path | None = None) -> tu
         gr.update(visible=busy),
         gr.update(value=None if video is None else str(video), visible=video is not None),
     )
+
+
+def _face_number(value: Any) -> int | None:
+    if value in (None, ""):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise UserError(f"The face is {value!r}; a number is needed") from None
+
+
+def _preview(preview: Preview, number: int) -> str:
+    """The crop, and the whole picture with its faces marked where that is more."""
+    shown = (
+        f'<img class="crop" src="{_as_data(preview.crop)}" alt="The face as it will be animated">'
+    )
+    if preview.cut:
+        marks = "".join(
+            f'<span class="{"mark chosen" if index == number else "mark"}" style="left: '
+            f"{100 * left:.1f}%; top: {100 * top:.1f}%; width: {100 * (right - left):.1f}%; "
+            f'height: {100 * (bottom - top):.1f}%">{index if len(preview.boxes) > 1 else ""}</span>'
+            for index, (left, top, right, bottom) in enumerate(preview.boxes, 1)
+        )
+        small = Image.fromarray(preview.picture)
+        small.thumbnail((480, 320))
+        whole = _as_data(np.asarray(small))
+        shown = (
+            f'<div class="whole"><img src="{whole}" alt="The whole picture">{marks}</div>{shown}'
+        )
+    return f'<div class="preview">{shown}<p>{html.escape(preview.message)}</p></div>'
+
+
+def _preview_error(words: str) -> str:
+    return f'<div class="preview"><p class="wrong" role="alert">{words}.</p></div>'
 
 
 def _heading(number: int, title: str, hint: str) -> str:

@@ -29,6 +29,7 @@ from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import write_wav
+from eamm_jax.io.framing import Portrait, read_portrait
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.speech import synthesise
@@ -77,11 +78,18 @@ class Preview(NamedTuple):
     """What the model will see of a portrait.
 
     Attributes:
-        picture: the square that is animated.
+        crop: the square that is animated.
+        picture: the whole.
+        boxes: of the faces in it, the largest first; left, top, right, bottom as shares of its
+            width and height.
+        cut: whether the crop is less than the whole.
         message: how it was found, in a sentence.
     """
 
-    picture: UInt8[np.ndarray, "s s 3"]
+    crop: UInt8[np.ndarray, "s s 3"]
+    picture: UInt8[np.ndarray, "h w 3"]
+    boxes: list[tuple[float, float, float, float]]
+    cut: bool
     message: str
 
 
@@ -199,19 +207,25 @@ class Studio:
 
         self._start(compile_all)
 
-    def preview(self, portrait: Path) -> Preview:
+    def preview(self, portrait: Path, crop: bool = True, face: int | None = None) -> Preview:
         """What the model will see of a portrait.
 
+        Args:
+            portrait: the picture.
+            crop: as in a form.
+            face: as in a form.
+
         Raises:
-            UserError: it cannot be read.
+            UserError: it cannot be read, or shows no face.
         """
-        size = self._animator.image_size
-        whole = read_image(portrait, None)
-        height, width, _ = whole.shape
-        message = "This is what will be animated."
-        if height != width:
-            message = "The square in the middle of the picture will be animated."
-        return Preview(to_uint8(read_image(portrait, size)), message)
+        read = read_portrait(portrait, self._animator.image_size, align=crop, number=face)
+        height, width = read.picture.shape[:2]
+        shares = np.array([width, height, width, height])
+        boxes = [tuple((np.array(found.box) / shares).tolist()) for found in read.faces]
+        side = read.to_picture.scale * len(read.crop)
+        cut = height != width or abs(side - width) > 1e-6 * width
+        message = _how_found(read, cut, missed=crop and not self.choices.faces)
+        return Preview(to_uint8(read.crop), read.picture, boxes, cut, message)
 
     def work(self, form: Form, ticket: Ticket) -> Iterator[Progress | Result]:
         """Makes an animation.
@@ -335,6 +349,25 @@ class Studio:
         self._threads.add(thread)
         thread.start()
         return thread
+
+
+def _how_found(portrait: Portrait, cut: bool, missed: bool) -> str:
+    """What was done to a portrait, in a sentence or two."""
+    count = len(portrait.faces)
+    if portrait.face is None:
+        used = "the square in its middle is" if cut else "the picture is"
+        if missed and cut:
+            return (
+                f"No face was looked for: {used} used. With the extra 'faces' installed they are "
+                "found and cut out."
+            )
+        return f"{used[0].upper()}{used[1:]} used as it is."
+    if not cut:
+        return "The face is where it should be: the picture is used as it is."
+    if count == 1:
+        return "One face was found and cut out."
+    number = 1 + [face is portrait.face for face in portrait.faces].index(True)
+    return f"{count} faces were found; this is number {number}."
 
 
 class _Pace:
