@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -33,8 +33,6 @@ INSTALL = (
 
 _DATA_PACKAGE = "face_recognition_models"
 _DATA = "models/shape_predictor_68_face_landmarks.dat"
-
-_log = logging.getLogger(__name__)
 
 
 class Face(NamedTuple):
@@ -92,6 +90,42 @@ def _data_file() -> Path | None:
         return None
     path = Path(spec.origin).parent / _DATA
     return path if path.is_file() else None
+
+
+def mean_face() -> Float32[np.ndarray, "68 2"]:
+    """The mean of the faces that the landmark model was trained on; about 0 to 1 in both axes.
+
+    It is the first thing in the model's file, from which it is read, as what is in there is not
+    ours to hand on.
+
+    Raises:
+        UserError: the file is not installed.
+    """
+    path = _data_file()
+    if path is None:
+        raise UserError(f"the mean face of {_DATA_PACKAGE} is not installed: {INSTALL}")
+    with path.open("rb") as file:
+        numbers = _dlib_numbers(file.read(_MEAN_FACE_BYTES))
+        # A version, the size of a column vector (negative), then mantissa and exponent of each.
+        header = [next(numbers) for _ in range(3)]
+        if header != [1, -2 * LANDMARKS, -1]:
+            raise UserError(f"{path} is not a model of {LANDMARKS} landmarks that we know")
+        face = [next(numbers) * 2.0 ** next(numbers) for _ in range(2 * LANDMARKS)]
+    return np.array(face, np.float32).reshape(LANDMARKS, 2)
+
+
+_MEAN_FACE_BYTES = 4096
+"""More than 136 numbers take."""
+
+
+def _dlib_numbers(data: bytes) -> Iterator[int]:
+    """Integers as dlib writes them: a byte with length and sign, then the bytes, lowest first."""
+    at = 0
+    while at < len(data):
+        length, negative = data[at] & 0x0F, data[at] & 0x80
+        number = int.from_bytes(data[at + 1 : at + 1 + length], "little")
+        yield -number if negative else number
+        at += 1 + length
 
 
 # OpenCV's weights of red, green and blue, in 15 bits. The published landmarks were found in its

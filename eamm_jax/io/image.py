@@ -50,6 +50,11 @@ def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.nda
     return np.asarray(image, np.float32) / 255
 
 
+def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
+    """Reads a whole picture as `read_image` does, but for its pixels, which stay 0..255."""
+    return np.asarray(_open(check_readable(path, "picture")))
+
+
 def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():

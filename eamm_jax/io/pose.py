@@ -9,14 +9,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import check_readable
+from eamm_jax.io.arrays import read_npy
 from eamm_jax.types import POSE_NUMBERS
 
 _EXPECTED = (
     "expected a .npy file of shape (frames, 7) or (frames, 6): "
     "yaw, pitch, roll, scale, tx, ty (and tz) for each frame"
 )
-_NPY, _ZIP = b"\x93NUMPY", b"PK"
 
 
 def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
@@ -32,8 +31,8 @@ def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
         UserError: the file cannot be read, is not such an array, or holds a number that is
             not finite.
     """
-    path = check_readable(path, "head pose")
-    array = _load(path)
+    path = Path(path)
+    array = read_npy(path, "head pose", _EXPECTED)
     rows = np.atleast_2d(array)
     if (
         array.dtype.kind not in "fiu"
@@ -52,21 +51,3 @@ def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
             f"infinite numbers, the first is frame {bad.argmax()}"
         )
     return rows.astype(np.float32)
-
-
-def _load(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        magic = file.read(len(_NPY))
-    if magic != _NPY:
-        found = "a .npz or zip archive" if magic.startswith(_ZIP) else "not a .npy file"
-        raise UserError(f"Cannot use the head pose {path}: it is {found}; {_EXPECTED}")
-    try:
-        # Mapped, so that a header that promises more than the file holds is found out before
-        # memory is set aside for it.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise UserError(
-            f"Cannot use the head pose {path}: it is cut short, damaged or holds Python objects "
-            f"({reason}); {_EXPECTED}"
-        ) from None

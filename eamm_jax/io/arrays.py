@@ -1,0 +1,42 @@
+"""Arrays from `.npy` files of unknown origin; nothing in them is ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import check_readable
+
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+
+
+def read_npy(path: Path, what: str, expected: str) -> np.ndarray:
+    """Reads an array of any shape.
+
+    Args:
+        path: a `.npy` file.
+        what: what it is to the user ("head pose"), for messages.
+        expected: what should be in it, for messages.
+
+    Raises:
+        UserError: the file cannot be read, is another kind of file, is damaged, or holds
+            Python objects.
+    """
+    path = check_readable(path, what)
+    with path.open("rb") as file:
+        magic = file.read(len(_NPY))
+    if magic != _NPY:
+        found = "a .npz or zip archive" if magic.startswith(_ZIP) else "not a .npy file"
+        raise UserError(f"Cannot use the {what} {path}: it is {found}; {expected}")
+    try:
+        # Mapped, so that a header that promises more than the file holds is found out before
+        # memory is set aside for it.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise UserError(
+            f"Cannot use the {what} {path}: it is cut short, damaged or holds Python objects "
+            f"({reason}); {expected}"
+        ) from None

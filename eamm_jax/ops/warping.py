@@ -1,0 +1,187 @@
+"""Cutting a turned square out of a picture, and putting it back so that nobody sees where.
+
+A square's place is a `Similarity` from its pixels to those of the picture. The way back is its
+inverse: `Patch` enlarges or shrinks a new square to the picture, shifts its colours to meet those
+of the picture where the two join, and fades it in from its edges.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+from scipy import ndimage
+
+from eamm_jax.ops.similarity import Similarity, resized
+
+_COARSE = 4.0
+"""Pixels of the picture for one of the crop from which on the picture is averaged first."""
+
+
+def corners(size: int) -> Float[np.ndarray, "4 2"]:
+    """Centres of the corner pixels of a square, clockwise from the top left."""
+    end = size - 1.0
+    return np.array([(0, 0), (end, 0), (end, end), (0, end)])
+
+
+def crop(
+    picture: UInt8[np.ndarray, "h w 3"], to_picture: Similarity, size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Cuts a turned square out of a picture.
+
+    Each pixel is a bilinear sample, as in the published crops; only pictures that shrink by
+    `_COARSE` or more are averaged over blocks before. Beyond the picture its edge goes on.
+
+    Args:
+        picture: RGB.
+        to_picture: from pixels of the square to those of the picture.
+        size: of the square.
+    """
+    factor = int(2 * to_picture.scale / _COARSE) if to_picture.scale >= _COARSE else 1
+    ends = to_picture(corners(size))
+    # Only that part is made into floats; a margin as samples lie between pixels.
+    left, top = np.maximum(np.floor(ends.min(axis=0)).astype(int) - 2 * factor, 0)
+    right, bottom = np.ceil(ends.max(axis=0)).astype(int) + 2 * factor + 1
+    height, width = picture.shape[:2]
+    left, top = min(left, width - 1), min(top, height - 1)
+    part = picture[top : max(bottom, top + 1), left : max(right, left + 1)]
+    place = Similarity(1, -complex(left, top)).after(to_picture)
+    if factor > 1:
+        part = np.asarray(Image.fromarray(part).reduce(factor))
+        place = resized(1 / factor).after(place)
+    y, x = np.mgrid[:size, :size]
+    z = place.turn * (x + 1j * y) + place.shift
+    square = np.stack(
+        [
+            ndimage.map_coordinates(
+                part[..., channel], (z.imag, z.real), np.float32, order=1, mode="nearest"
+            )
+            for channel in range(3)
+        ],
+        axis=-1,
+    )
+    # Parity: the published code cuts fractions off. The sum keeps exact levels whole.
+    return np.floor(square + 1e-3).astype(np.uint8)
+
+
+_FEATHER = {"left": 0.15, "top": 0.12, "right": 0.15, "bottom": 0.10}
+"""Over which part of its side a square fades in; the chin is near the lower edge."""
+
+_SEAM_BLUR = 0.1
+"""Deviation, of the side, of the Gaussian that spreads a difference of colours at the seam."""
+
+_SEAM_LIMIT = 24.0
+"""Levels by which colours are shifted at most; more is something that moved."""
+
+_SEAM_STEP = 4
+"""The shift is smooth: it is worked out for every so many pixels."""
+
+
+def feather(
+    u: Float[np.ndarray, "*shape"], v: Float[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """How much of a square is seen at places in it: 0 at its edges and beyond, 1 in the middle.
+
+    Args:
+        u: to the right, 0 at the left edge and 1 at the right one.
+        v: downwards.
+    """
+    edges = {"left": u, "top": v, "right": 1 - u, "bottom": 1 - v}
+    seen = np.ones_like(u)
+    for side, distance in edges.items():
+        t = np.clip(distance / _FEATHER[side], 0, 1)
+        seen = seen * t * t * (3 - 2 * t)
+    return seen
+
+
+class Patch:
+    """A place in a picture that squares are pasted to, one after the other.
+
+    Args:
+        picture: RGB; it stays as it is.
+        still: what was cut out there, by `crop` or resized.
+        to_picture: from pixels of the square to those of the picture.
+    """
+
+    def __init__(
+        self,
+        picture: UInt8[np.ndarray, "h w 3"],
+        still: UInt8[np.ndarray, "size size 3"],
+        to_picture: Similarity,
+    ):
+        self._picture = picture
+        size = len(still)
+        height, width = picture.shape[:2]
+        ends = to_picture(corners(size))
+        # Half a pixel of the square lies around the centres of its corners.
+        margin = math.ceil(to_picture.scale) + 1
+        left, top = np.maximum(np.floor(ends.min(axis=0)).astype(int) - margin, 0).tolist()
+        right, bottom = np.ceil(ends.max(axis=0)).astype(int) + margin + 1
+        self._place = slice(top, min(bottom, height)), slice(left, min(right, width))
+        self._below = picture[self._place].astype(np.float32)
+
+        place = Similarity(1, -complex(left, top)).after(to_picture)
+        from_place = place.inverse()
+        y, x = np.mgrid[: self._below.shape[0], : self._below.shape[1]]
+        z = from_place.turn * (x + 1j * y) + from_place.shift
+        seen = feather((z.real + 0.5) / size, (z.imag + 0.5) / size)
+        self._seen = seen[..., None].astype(np.float32)
+
+        # Where the picture has fewer pixels than the square, the square shrinks first.
+        self._size = min(size, max(1, round(size * to_picture.scale)))
+        shrunk = resized(self._size / size).after(from_place)
+        # Pillow counts from the corners of pixels.
+        corner = shrunk.shift + (0.5 + 0.5j) * (1 - shrunk.turn)
+        a, b = shrunk.turn.real, shrunk.turn.imag
+        self._affine = (a, -b, corner.real, b, a, corner.imag)
+
+        self._still = still.astype(np.float32)
+        middle = (np.arange(size) + 0.5) / size
+        weight = feather(*np.meshgrid(middle, middle))
+        self._seam = (4 * weight * (1 - weight)).astype(np.float32)[..., None]
+        self._spread_seam = self._spread(self._seam)
+
+    def paste(self, square: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture with a square in it."""
+        matched = square + self._shift(square)
+        image = Image.fromarray(np.round(np.clip(matched, 0, 255)).astype(np.uint8))
+        if self._size != len(square):
+            image = image.resize((self._size, self._size), Image.Resampling.LANCZOS)
+        height, width = self._below.shape[:2]
+        over = image.transform(
+            (width, height), Image.Transform.AFFINE, self._affine, Image.Resampling.BICUBIC
+        )
+        blended = self._below + self._seen * (np.asarray(over) - self._below)
+        result = self._picture.copy()
+        result[self._place] = np.round(blended)
+        return result
+
+    def _shift(
+        self, square: UInt8[np.ndarray, "size size 3"]
+    ) -> Float32[np.ndarray, "size size 3"]:
+        """What is added to colours: the difference at the seam, fading into the square."""
+        difference = self._spread(self._seam * (self._still - square))
+        coarse = np.clip(difference / (self._spread_seam + 1e-3), -_SEAM_LIMIT, _SEAM_LIMIT)
+        size = len(square)
+        return np.stack(
+            [
+                np.asarray(
+                    Image.fromarray(coarse[..., channel]).resize(
+                        (size, size), Image.Resampling.BICUBIC
+                    )
+                )
+                for channel in range(coarse.shape[-1])
+            ],
+            axis=-1,
+        )
+
+    def _spread(self, field: Float32[np.ndarray, "size size c"]) -> Float32[np.ndarray, "n n c"]:
+        """Means of blocks, blurred."""
+        size, step = len(field), _SEAM_STEP
+        count = size // step
+        blocks = field[: count * step, : count * step]
+        means = blocks.reshape(count, step, count, step, -1).mean(axis=(1, 3))
+        sigma = _SEAM_BLUR * size / step
+        return ndimage.gaussian_filter(means, (sigma, sigma, 0), mode="constant")
