@@ -8,9 +8,10 @@ converted network (convert_torch_weights.py --pose_network).
 
     python benchmarks/head_pose.py --calibrate --network FOLDER
 
-prints how far below its box the region lies best (for the LRW clip's published `ty`), and the
-constants of `eamm_jax/ops/generic_face.py`: from the LRW clip's published poses and, as there are
-no others with pictures, from what the network says of the films in `media/emotion_video` and
+prints how far below its box the region lies best (for the published `ty` of the LRW clip), how
+well it lies in aligned pictures in which no face is looked for (`tx`), and the constants of
+`eamm_jax/ops/generic_face.py`: from the published poses of the LRW clip and, as there are no
+others with pictures, from what the network says of the films in `media/emotion_video` and
 `media/raw_video`. Each film counts the same. The portraits take no part.
 """
 
@@ -106,9 +107,7 @@ def print_errors(seen: list[Seen], estimators: dict[str, PoseEstimator]) -> None
             if name.endswith("unseen"):
                 pictures = [p._replace(region=None).taken_as_aligned() for p in pictures]
             wrong = errors(estimates(estimator, pictures), group.published)
-            shown = [
-                f"{np.abs(column).mean():.2f} ({column.mean():+.2f})" for column in wrong.T
-            ]
+            shown = [f"{np.abs(column).mean():.2f} ({column.mean():+.2f})" for column in wrong.T]
             table.add_row(group.name, name, str(len(wrong)), *shown)
     Console(width=150).print(table)
 
@@ -119,6 +118,9 @@ def calibrate(media: Path, network: NetworkEstimator) -> None:
         moved = [p._replace(region=lowered_region(p, lowered)) for p in clip.pictures]
         wrong = errors(estimates(network, moved), clip.published)[:, 5].mean()
         print(f"region lowered by {lowered:.2f}: ty of the LRW clip is off by {wrong:+.2f}")
+    framed_alike = [p._replace(region=None).taken_as_aligned() for p in clip.pictures]
+    wrong = errors(estimates(network, framed_alike), clip.published).mean(axis=0)
+    print(f"FRAMED_REGION: tx of the LRW clip is off by {wrong[4]:+.2f}, ty by {wrong[5]:+.2f}")
     plain = generic_face.calibrated(1.0, 0.0, (0.0, 0.0))
     sizes, pitches, nasions = [], [], []
     for group in (clip, *films(media)):
@@ -131,14 +133,17 @@ def calibrate(media: Path, network: NetworkEstimator) -> None:
         turned = truth[:, 3, None, None] * rotation_matrix(truth[:, :3])[:, :2, 1:]
         moved = (fitted - truth[:, :6])[:, 4:6]
         nasion = np.linalg.lstsq(turned.reshape(-1, 2), moved.reshape(-1), rcond=None)[0] / 1000
-        print(f"{group.name}: {len(fitted)} frames, size {size:.3f}, pitch {pitch:+.1f}, "
-              f"nasion ({nasion[0]:.1f}, {nasion[1]:.1f}) mm")
+        print(
+            f"{group.name}: {len(fitted)} frames, size {size:.3f}, pitch {pitch:+.1f}, "
+            f"nasion ({nasion[0]:.1f}, {nasion[1]:.1f}) mm"
+        )
         sizes.append(size)
         pitches.append(pitch)
         nasions.append(nasion)
     y, z = np.mean(nasions, axis=0)
-    print(f"SIZE = {np.mean(sizes):.3f}, PITCH = {np.mean(pitches):.1f}, "
-          f"NASION = ({y:.1f}, {z:.1f})")
+    print(
+        f"SIZE = {np.mean(sizes):.3f}, PITCH = {np.mean(pitches):.1f}, NASION = ({y:.1f}, {z:.1f})"
+    )
 
 
 def lowered_region(picture: Framed, lowered: float) -> head_pose.Region:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -47,7 +47,7 @@ TZ = -66.67
 BATCH = 16
 """Regions that the network sees at once; always as many, so that nothing is compiled again."""
 
-LOOKED_AT = 400
+LOOKED_AT = 320
 """Pixels across of the part of a video's frame that is searched for the face."""
 
 _AROUND = 2.0
@@ -78,7 +78,7 @@ class Framed(NamedTuple):
 
     def taken_as_aligned(self) -> Framed:
         """With the region that the face of an aligned portrait has, where none is known."""
-        framed = FRAMED_REGION.moved(0, 0, self.image.shape[1])
+        framed = FRAMED_REGION.scaled(self.image.shape[1])
         return self._replace(region=self.region or framed)
 
 
@@ -168,10 +168,10 @@ class HeadPose:
     seed: int = 0
 
     def check(self) -> None:
-        """Finds what contradicts itself.
+        """Finds what contradicts itself, or is not there, before anything is read.
 
         Raises:
-            UserError: it does.
+            UserError: something does or is not.
         """
         if not np.isfinite(self.idle) or self.idle < 0:
             raise UserError(f"idle motion is {self.idle}; it must be 0 or more, 1 is natural")
@@ -185,6 +185,8 @@ class HeadPose:
             raise UserError(f"--still and {asked[0]} are both given; a head is held or moves")
         if self.motion is not None and self.video is not None:
             raise UserError("--pose_given and --pose_video are both given; choose one motion")
+        if self.network is not None:
+            converted.require(self.network)
 
     def track(self, portrait: Picture, length: int) -> Float32[np.ndarray, "m _"]:
         """The pose or the poses of an animation.
@@ -201,26 +203,27 @@ class HeadPose:
         """
         pose = self._of_portrait(portrait) if self.file is None else read_pose(self.file)
         pose = pose[:, :POSE_NUMBERS]
-        if self.still:
-            return pose[:1]
+        moves = self.motion or self.video or self.idle > 0
+        if self.still or (moves and self.file in (None, bundled.POSE)):
+            pose = pose[:1]
         if self.motion is not None or self.video is not None:
-            if len(pose) != 1 and self.file is not None:
+            if len(pose) != 1:
                 raise UserError(
                     f"{self.file} holds {len(pose)} head poses; to add the motion of "
                     f"{self.motion or self.video} it must hold a single one"
                 )
-            track = (
-                video_track(self.video, self.network, length)
-                if self.video is not None
-                else read_pose(self.motion)  # type: ignore[arg-type]
-            )
-            pose = features.add_motion(pose[:1], track[:, :POSE_NUMBERS])
+            if self.motion is not None:
+                track = read_pose(self.motion)
+            else:
+                assert self.video is not None
+                track = video_track(self.video, self.network, length)
+            pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
             pose = pose + features.idle_motion(length, self.idle, self.seed)
         return pose
 
-    def _of_portrait(self, portrait: Picture) -> Float32[np.ndarray, "m 6"]:
+    def _of_portrait(self, portrait: Picture) -> Float32[np.ndarray, "m 7"]:
         finder = faces.make_finder() if faces.is_installed() else None
         found = [] if finder is None else finder.find(portrait)
         estimator = make_estimator(self.network)
@@ -233,10 +236,10 @@ class HeadPose:
                 "'faces'"
             )
             _log.info("no --pose_file, and %s: the head is taken to be held straight", why)
-            return read_pose(bundled.POSE)[:, :POSE_NUMBERS]
+            return read_pose(bundled.POSE)
         where = "" if found or self.network is None else ", where aligned portraits have their face"
         _log.info("head pose by %s%s: %s", estimator.name, where, in_words(pose))
-        return pose[None, :POSE_NUMBERS]
+        return pose[None]
 
 
 def in_words(pose: Float[np.ndarray, " _"]) -> str:
@@ -311,16 +314,20 @@ def _surroundings(
     return np.ascontiguousarray(part), (left, top), factor
 
 
-def _complete(
-    path: Path, poses: list[np.ndarray | None], name: str
-) -> Float32[np.ndarray, "t 7"]:
-    known = [n for n, pose in enumerate(poses) if pose is not None]
+def _complete(path: Path, poses: list[np.ndarray | None], name: str) -> Float32[np.ndarray, "t 7"]:
+    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
     if not known:
         raise UserError(f"No face was found in {path}; give a video of one person, seen from near")
-    rows = np.stack([poses[n] for n in known])
-    missing = len(poses) - len(known)
-    if missing:
+    if len(known) < len(poses):
+        missing = len(poses) - len(known)
         _log.warning("%s: no face was found in %d of %d frames", path, missing, len(poses))
     _log.info("motion of the head in %s by %s", path, name)
-    times = np.arange(len(poses))
-    return np.stack([np.interp(times, known, column) for column in rows.T], 1).astype(np.float32)
+    return fill_gaps(poses)
+
+
+def fill_gaps(poses: Sequence[np.ndarray | None]) -> Float32[np.ndarray, "t 7"]:
+    """A track without gaps: what is not known is in between what is; one at least must be."""
+    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
+    times, columns = np.arange(len(poses)), np.stack(list(known.values())).T
+    filled = [np.interp(times, list(known), column) for column in columns]
+    return np.stack(filled, axis=1).astype(np.float32)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.networks import Converted, convert_by_table
+from eamm_jax.conversion.contents import strip_wrapper
+from eamm_jax.conversion.networks import Converted, TensorLike, convert_by_table
 from eamm_jax.conversion.numpy_pickle import read_array_pickle
 from eamm_jax.conversion.tables import Table, Unused
-from eamm_jax.conversion.torch_reader import TorchFile
 from eamm_jax.errors import UserError
 from eamm_jax.models.head_pose import BLOCKS, OUTPUTS
 
@@ -102,41 +102,22 @@ def read_statistics(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def is_head_pose(content: object) -> bool:
-    """Whether a PyTorch file's content looks like this network, by names alone."""
-    names = _state(content)
-    return any(name.removeprefix("module.") == "fc_param.weight" for name in names)
-
-
-def convert(file: TorchFile, statistics: Mapping[str, np.ndarray]) -> Converted:
-    """Converts the network in an open file.
+def convert(tensors: Mapping[str, TensorLike], statistics: Mapping[str, np.ndarray]) -> Converted:
+    """Converts the network.
 
     Args:
-        file: from `open_torch_file`.
+        tensors: by their published names, perhaps with `module.` before them.
         statistics: from `read_statistics`.
 
     Raises:
-        UserError: it holds another thing; tensors are missing, left over or misshapen, by name.
+        UserError: tensors are missing, left over or misshapen, by name.
     """
-    if not is_head_pose(file.content):
-        raise UserError(
-            f"{file.path}: is not 3DDFA_V2's head pose network (mb1_120x120.pth or "
-            "mb05_120x120.pth): it holds no fc_param"
-        )
+    tensors = strip_wrapper(tensors)
+    shape: tuple[int, ...] = tensors[_FIRST].shape if _FIRST in tensors else ()
+    width = shape[0] if len(shape) == 4 and shape[0] in WIDTHS else WIDTHS[0]
     # Our names for the numbers of the other file, which no tensor has.
     added = {f"statistics.{name}": statistics[name] for name in _STATISTICS}
-    tensors = {**_state(file.content), **added}
-    first = next((t for n, t in tensors.items() if n.removeprefix("module.") == _FIRST), None)
-    shape = getattr(first, "shape", ())
-    width = shape[0] if len(shape) == 4 and shape[0] in WIDTHS else WIDTHS[0]
-    return convert_by_table("head_pose", table(width), tensors)
-
-
-def _state(content: object) -> Mapping[str, Any]:
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    if not isinstance(state, dict):
-        return {}
-    return {name: value for name, value in state.items() if isinstance(name, str)}
+    return convert_by_table("head_pose", table(width), dict(tensors) | added)
 
 
 def save(folder: Path, variables: Variables) -> None:
@@ -152,6 +133,21 @@ def find(folder: str | os.PathLike[str]) -> Path | None:
     return path if path.is_file() else None
 
 
+def require(folder: str | os.PathLike[str]) -> Path:
+    """The network's file in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = find(folder)
+    if path is None:
+        raise UserError(
+            f"The folder {folder} holds no head pose network ({FILE_NAME}); make it with "
+            "convert_torch_weights.py --pose_network mb1_120x120.pth"
+        )
+    return path
+
+
 def load(folder: str | os.PathLike[str]) -> tuple[int, Variables]:
     """Reads a converted network.
 
@@ -164,12 +160,7 @@ def load(folder: str | os.PathLike[str]) -> tuple[int, Variables]:
     Raises:
         UserError: there is none in the folder, or it is damaged.
     """
-    path = find(folder)
-    if path is None:
-        raise UserError(
-            f"The folder {folder} holds no head pose network ({FILE_NAME}); make it with "
-            "convert_torch_weights.py --pose_network mb1_120x120.pth"
-        )
+    path = require(folder)
     damaged = UserError(f"{path} is damaged; convert the head pose network again")
     try:
         with zipfile.ZipFile(path) as archive:
