@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,15 +20,26 @@ from eamm_jax.animate.head_pose import HeadPose
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
+from eamm_jax.io.emotion_video import EmotionVideo
 from eamm_jax.io.files import check_writable
-from eamm_jax.io.image import PngSequence, read_image, tile, to_uint8, write_png
-from eamm_jax.io.video import VideoWriter, read_video
-from eamm_jax.types import FRAME_RATE
+from eamm_jax.io.framing import Portrait, read_portrait
+from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
+from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
+from eamm_jax.ops.warping import Patch
+from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 LAYOUTS = ("single", "side_by_side")
 
 SHEET_FRAMES = 24
 """Of a contact sheet."""
+
+_SHEET_HEIGHT = 256
+"""Of pictures in it, if they are larger."""
+
+_PLAYED_SIDE = 4096
+"""Pixels. Larger videos are not played everywhere."""
+
+_log = logging.getLogger(__name__)
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
@@ -35,11 +49,11 @@ class Job:
     """The files of one animation.
 
     Attributes:
-        portrait: picture of a face, framed as in training.
+        portrait: photo of a face, or a portrait framed as in training.
         speech: any file with a sound track.
         pose: `.npy` of head poses for the portrait, or None to estimate its pose.
         output: mp4 to be written.
-        emotion_video: aligned video of an emotional face, or None for a neutral one.
+        emotion_video: of an emotional face, or None for a neutral one.
         emotions: of the model's emotion bank, where there is no video.
         level: how strongly the bank's faces felt them, 1 to 3; None is most.
         emotion: what the emotion is called; for the video's metadata.
@@ -53,6 +67,10 @@ class Job:
         contact_sheet: PNG of some of the frames, or None.
         layout: `single`, or `side_by_side`: portrait, emotion video if there is one, neutral,
             emotion.
+        crop: whether faces are looked for in the portrait and the emotion video, and cut out.
+        template: `.npy` of where their landmarks belong, or None for the mean face.
+        face: of several in the portrait, 1 for the largest; None is that one, with a notice.
+        paste_back: whether the animated face is put back into the portrait's picture.
         settings: of the animation.
     """
 
@@ -73,6 +91,10 @@ class Job:
     frames: Path | None = None
     contact_sheet: Path | None = None
     layout: str = "single"
+    crop: bool = True
+    template: Path | None = None
+    face: int | None = None
+    paste_back: bool = False
     settings: Settings = dataclasses.field(default_factory=Settings)
 
     @property
@@ -146,6 +168,8 @@ def check(job: Job) -> None:
         raise UserError(f"{job.output} is given for both the emotional and the neutral video")
     if job.layout not in LAYOUTS:
         raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
+    if not job.crop and (job.template is not None or job.face is not None):
+        raise UserError("--no_crop looks for no face; --face and --template need one")
 
 
 def run(
@@ -166,28 +190,37 @@ def run(
     clock = _Clock()
     size = animator.image_size
     speech = read_speech(job.speech)
-    portrait = read_image(job.portrait, size)
+    portrait = read_portrait(
+        job.portrait, size, align=job.crop, template=job.template, number=job.face
+    )
     length = features.num_frames(features.mfcc_rows(len(speech)))
-    pose = job.head.track(to_uint8(portrait), length)
-    emotion_frames = None if job.emotion_video is None else read_video(job.emotion_video, size)
-    side_by_side = job.layout == "side_by_side"
-    wants_neutral = job.neutral_output is not None or (side_by_side and _is_emotional(job))
+    pose = job.head.track(to_uint8(portrait.crop), length)
+    video = None
+    if job.emotion_video is not None:
+        # No more frames than there is sound for are looked at.
+        wanted = math.ceil(len(speech) / SAMPLE_RATE * FRAME_RATE) + 1
+        video = EmotionVideo(
+            job.emotion_video, size, align=job.crop, template=job.template, frames=wanted
+        )
+    stage = _Stage(job, portrait, video)
+    wants_neutral = job.neutral_output is not None or (
+        job.layout == "side_by_side" and _is_emotional(job)
+    )
     settings = dataclasses.replace(job.settings, neutral=wants_neutral)
     animation = animator.animate(
-        portrait, speech, pose, emotion_frames, settings, emotions=job.emotions, level=job.level
+        portrait.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
     )
-    panels = _panels(job, portrait) if side_by_side else lambda frame: [frame.image]
     clock.lap("reading")
     with ExitStack() as outputs:
-        write = _open_outputs(job, size, outputs)
+        write = _open_outputs(job, stage, outputs)
         shown = set(_sheet_frames(len(animation))) if job.contact_sheet else set()
         sheet = []
         for index, frame in enumerate(animation):
             clock.lap("drawing" if index else "first_frame")
-            picture = np.concatenate(panels(frame), axis=1)
-            write(picture, frame.neutral)
+            picture, neutral = stage.show(frame)
+            write(picture, neutral)
             if index in shown:
-                sheet.append(picture)
+                sheet.append(fit_height(picture, min(len(picture), _SHEET_HEIGHT)))
             clock.lap("writing")
             if progress is not None:
                 progress(index + 1, len(animation))
@@ -197,19 +230,55 @@ def run(
     return Summary(len(animation), **clock.seconds, output=job.output)
 
 
-def _panels(job: Job, portrait: np.ndarray) -> Callable[[AnimatedFrame], list[Frame]]:
-    """What stands side by side: portrait, emotion video, neutral, emotion."""
-    still = to_uint8(portrait)
-    if not _is_emotional(job):
-        return lambda frame: [still, frame.image]
-    shown = None if job.emotion_video is None else _endless(job.emotion_video, len(portrait))
+class _Stage:
+    """What is seen of each frame: alone or beside others, cropped or in the whole picture.
 
-    def panels(frame: AnimatedFrame) -> list[Frame]:
-        assert frame.neutral is not None
-        video = [] if shown is None else [next(shown)]
-        return [still, *video, frame.neutral, frame.image]
+    Attributes:
+        width: of a picture with all that stands side by side.
+        single_width: of one.
+        height: of both.
+    """
 
-    return panels
+    def __init__(self, job: Job, portrait: Portrait, video: EmotionVideo | None):
+        still = to_uint8(portrait.crop)
+        self._place: Callable[[Frame], Frame] = lambda frame: frame
+        if job.paste_back:
+            _check_size(job.portrait, portrait.picture)
+            self._place = Patch(portrait.picture, still, portrait.to_picture).paste
+            still = portrait.picture
+        self.height, self.single_width = still.shape[:2]
+        self.width = self.single_width
+        self._beside: list[Iterator[Frame]] = []
+        self._shows_neutral = False
+        if job.layout == "side_by_side":
+            self._beside = [itertools.repeat(still)]
+            self.width += self.single_width
+            if video is not None:
+                self._beside.append(fit_height(f, self.height) for f in _endless(video))
+                self.width += self.height
+            self._shows_neutral = _is_emotional(job)
+            self.width += self.single_width * self._shows_neutral
+
+    def show(self, frame: AnimatedFrame) -> tuple[Frame, Frame | None]:
+        """The picture of a frame, and that of its face without emotion, if there is one."""
+        image = self._place(frame.image)
+        neutral = None if frame.neutral is None else self._place(frame.neutral)
+        panels = [next(pictures) for pictures in self._beside]
+        if self._shows_neutral:
+            assert neutral is not None
+            panels.append(neutral)
+        return np.concatenate([*panels, image], axis=1), neutral
+
+
+def _check_size(path: Path, picture: Frame) -> None:
+    side = max(picture.shape)
+    if side > LARGEST_SIDE:
+        raise UserError(
+            f"{path} has a side of {side} pixels, and videos are at most {LARGEST_SIDE}; make it "
+            "smaller, or leave out --paste_back"
+        )
+    if side > _PLAYED_SIDE:
+        _log.info("the video has a side of %d pixels: not every player shows that", side)
 
 
 def _is_emotional(job: Job) -> bool:
@@ -221,27 +290,26 @@ def _sheet_frames(length: int) -> list[int]:
     return np.linspace(0, length - 1, min(length, SHEET_FRAMES)).round().astype(int).tolist()
 
 
-def _endless(video: Path, size: int) -> Iterator[Frame]:
+def _endless(video: EmotionVideo) -> Iterator[Frame]:
     while True:
-        yield from read_video(video, size)
+        yield from video
 
 
-def _open_outputs(job: Job, size: int, outputs: ExitStack) -> Callable[[Frame, Frame | None], None]:
+def _open_outputs(
+    job: Job, stage: _Stage, outputs: ExitStack
+) -> Callable[[Frame, Frame | None], None]:
     """Opens all that is to be written; what is returned writes one frame to each."""
-    width = size
-    if job.layout == "side_by_side":
-        width = size * (2 + _is_emotional(job) + (job.emotion_video is not None))
 
     def video(path: Path, width: int, title: str) -> VideoWriter:
         metadata = {"title": title, "comment": _origin(job)}
         return outputs.enter_context(
-            VideoWriter(path, width, size, FRAME_RATE, sound=job.speech, metadata=metadata)
+            VideoWriter(path, width, stage.height, FRAME_RATE, sound=job.speech, metadata=metadata)
         )
 
-    emotional = video(job.output, width, f"{job.portrait.stem}, {job.emotion or 'neutral'}")
+    emotional = video(job.output, stage.width, f"{job.portrait.stem}, {job.emotion or 'neutral'}")
     neutral = None
     if job.neutral_output is not None:
-        neutral = video(job.neutral_output, size, f"{job.portrait.stem}, neutral")
+        neutral = video(job.neutral_output, stage.single_width, f"{job.portrait.stem}, neutral")
     pictures = None
     if job.frames is not None:
         pictures = outputs.enter_context(PngSequence(job.frames))

@@ -67,7 +67,14 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=bundled.PORTRAIT,
         metavar="PICTURE",
-        help="portrait, cropped to the face as the published examples are",
+        help="photo of a person, whose face is found and cropped (needs the extra 'faces'), or a "
+        "portrait cropped as the published examples are",
+    )
+    inputs.add_argument(
+        "--face",
+        type=int,
+        metavar="N",
+        help="of several in the photo, 1 for the largest; default: the largest",
     )
     inputs.add_argument(
         "--in_file",
@@ -129,7 +136,8 @@ def _parser() -> argparse.ArgumentParser:
         "--driving_video",
         type=Path,
         metavar="VIDEO",
-        help="aligned video of an emotional face; without it the face stays neutral",
+        help="video of an emotional face, aligned frame by frame unless it is cropped already; "
+        "without it the face stays neutral",
     )
     inputs.add_argument(
         "--emotion",
@@ -154,6 +162,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--emotion_strength", type=float, default=1.0, help="0 is neutral; default: %(default)s"
+    )
+    how.add_argument(
+        "--template",
+        type=Path,
+        metavar="NPY",
+        help="68 landmarks in a crop of 256x256 that faces are aligned to; default: a mean face",
+    )
+    how.add_argument(
+        "--no_crop",
+        action="store_true",
+        help="look for no face: take pictures and videos as they are, or the square in their "
+        "middle",
     )
     how.add_argument(
         "--smoothing", choices=("on", "off"), default="on", help="default: %(default)s"
@@ -183,6 +203,11 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("outputs"),
         metavar="DIR",
         help="where to write if --output is not given; default: %(default)s",
+    )
+    outputs.add_argument(
+        "--paste_back",
+        action="store_true",
+        help="put the animated face back into the whole photo; the video has the photo's size",
     )
     outputs.add_argument(
         "--layout",
@@ -245,6 +270,10 @@ def _job(flags: argparse.Namespace) -> Job:
         frames=flags.frames,
         contact_sheet=flags.contact_sheet,
         layout=flags.layout,
+        crop=not flags.no_crop,
+        template=flags.template,
+        face=flags.face,
+        paste_back=flags.paste_back,
         settings=Settings(
             audio_weight=flags.audio_weight,
             emotion_strength=flags.emotion_strength,

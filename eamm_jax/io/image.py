@@ -113,6 +113,14 @@ def fit_square(image: Image.Image, size: int, pixel_aspect_ratio: float = 1.0) -
     return image.resize((size, size), Image.Resampling.LANCZOS, box=box)
 
 
+def fit_height(image: UInt8[np.ndarray, "h w 3"], height: int) -> UInt8[np.ndarray, "height i 3"]:
+    """Resizes a picture to a height, with antialiasing; one that fits stays as it is."""
+    if len(image) == height:
+        return image
+    width = max(1, round(image.shape[1] * height / len(image)))
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Rounds pixels in [0, 1] to 0..255, clipping what lies outside."""
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)

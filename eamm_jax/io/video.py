@@ -154,7 +154,9 @@ def _frames(path: Path, size: int | None, frame_rate: int) -> Iterator[UInt8[np.
 _CRF = 18
 """x264's constant quality: 18 is near what the eye can tell from the original."""
 _PRESET = "veryfast"
-_QUEUE_FRAMES = 16
+_QUEUE_FRAMES, _QUEUE_BYTES = 16, 256 * 2**20
+LARGEST_SIDE = 16384
+"""Pixels, of what x264 encodes."""
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_BITS_PER_SAMPLE = 3  # 144 kbit/s a channel at 48 kHz: transparent; 48 at 16 kHz
 _METADATA_KEYS = {"title", "artist", "comment", "description", "copyright", "date", "genre"}
@@ -348,7 +350,9 @@ class VideoWriter:
             metadata=metadata or {},
             crf=crf,
         )
-        self._queue: queue.Queue[Any] = queue.Queue(_QUEUE_FRAMES)
+        self._queue: queue.Queue[Any] = queue.Queue(
+            max(2, min(_QUEUE_FRAMES, _QUEUE_BYTES // (height * width * 3)))
+        )
         self._error: BaseException | None = None
         self._cancelled = False
         self._context: AbstractContextManager[None] | None = None

@@ -75,6 +75,9 @@ _SEAM_BLUR = 0.1
 _SEAM_LIMIT = 24.0
 """Levels by which colours are shifted at most; more is something that moved."""
 
+_SEAM_FAR = 0.05
+"""Weight of the seam below which a place is far from it, and takes its mean difference."""
+
 _SEAM_STEP = 4
 """The shift is smooth: it is worked out for every so many pixels."""
 
@@ -161,9 +164,11 @@ class Patch:
     def _shift(
         self, square: UInt8[np.ndarray, "size size 3"]
     ) -> Float32[np.ndarray, "size size 3"]:
-        """What is added to colours: the difference at the seam, fading into the square."""
-        difference = self._spread(self._seam * (self._still - square))
-        coarse = np.clip(difference / (self._spread_seam + 1e-3), -_SEAM_LIMIT, _SEAM_LIMIT)
+        """What is added to colours: the difference at the seam nearby, and far from it its mean."""
+        difference = self._seam * (self._still - square)
+        mean = difference.sum(axis=(0, 1)) / self._seam.sum()
+        nearby = (self._spread(difference) + _SEAM_FAR * mean) / (self._spread_seam + _SEAM_FAR)
+        coarse = np.clip(nearby, -_SEAM_LIMIT, _SEAM_LIMIT)
         size = len(square)
         return np.stack(
             [
