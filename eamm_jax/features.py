@@ -16,8 +16,9 @@ from functools import cache
 import numpy as np
 import scipy.fft
 from jaxtyping import Float, Float32, Float64, Shaped
+from scipy.ndimage import gaussian_filter1d
 
-from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, SAMPLE_RATE
+from eamm_jax.types import AUDIO_WINDOW, FRAME_RATE, POSE_NUMBERS, SAMPLE_RATE
 
 SILENCE_PADDING = 1920
 """Zeros (0.12 s) put before and after the speech, so that its ends fill a window too."""
@@ -92,7 +93,7 @@ def mfcc(samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "t_mfcc 13"]:
     """
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"expected samples of shape (n,), n > 0, got {samples.shape}")
-    rows = 1 + max(0, -(-(len(samples) - WINDOW_LENGTH) // WINDOW_STEP))
+    rows = _rows(len(samples))
     result = np.empty((rows, MFCC_COEFFICIENTS))
     for first in range(0, rows, _BLOCK_ROWS):
         last = min(first + _BLOCK_ROWS, rows)
@@ -106,6 +107,15 @@ def mfcc(samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "t_mfcc 13"]:
         windows = np.lib.stride_tricks.sliding_window_view(emphasised, WINDOW_LENGTH)
         result[first:last] = _mfcc_rows(windows[::WINDOW_STEP])
     return result
+
+
+def _rows(samples: int) -> int:
+    return 1 + max(0, -(-(samples - WINDOW_LENGTH) // WINDOW_STEP))
+
+
+def mfcc_rows(samples: int) -> int:
+    """Rows that `speech_mfcc` gives for so many samples."""
+    return _rows(samples + 2 * SILENCE_PADDING)
 
 
 def speech_mfcc(samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "t_mfcc 13"]:
@@ -183,3 +193,85 @@ def add_motion(
 ) -> Float32[np.ndarray, "length 6"]:
     """Moves a still pose as a track moves: still + (track - track[0])."""
     return (still + (track - track[:1])).astype(np.float32)
+
+
+# --- A head that is alive -----------------------------------------------------------------
+
+_SWAY = (2.0, 1.3, 0.9)
+"""Standard deviation of yaw, pitch and roll in degrees: a calm speaker's."""
+
+_SWAY_SECONDS, _TREMOR_SECONDS, _TREMOR = 1.2, 0.4, 0.3
+"""How fast the head changes its mind, slowly and (by a smaller share) quickly."""
+
+_DRIFT_SECONDS, _DRIFT_PIXELS, _DRIFT_SCALE = 1.0, 0.4, 2.8e-6
+"""Of place (pixels of the pose's region) and scale."""
+
+FOLLOWED = 0.43
+"""Pixels of the region by which tx follows a degree of yaw, and ty one of pitch.
+
+The published poses lie on such lines, as their crops follow the face.
+"""
+
+_NOD = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
+"""Course of the small nod that goes with a blink: seconds from its middle, and share."""
+
+_NOD_DEGREES = 0.8
+_NODS_A_MINUTE, _SHORTEST_GAP = 14.0, 0.7
+
+_BEGIN_SECONDS = 1.0
+"""In which the motion grows from the still pose."""
+
+
+def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
+    """A gentle motion of a head, to be added to a still pose.
+
+    The head sways, drifts a little, and dips now and then as heads do with a blink (the eyes
+    themselves do not follow the pose). It begins in the still pose, and a longer track begins
+    as a shorter one does.
+
+    Args:
+        length: frames.
+        strength: factor on all of it; 1 is a calm speaker.
+        seed: of the motion.
+    """
+    time = np.arange(length) / FRAME_RATE
+    motion = np.zeros((length, POSE_NUMBERS))
+    for number, degrees in enumerate(_SWAY):
+        slow, fast = (
+            _smooth_noise(np.random.default_rng([seed, number, part]), length, seconds)
+            for part, seconds in enumerate((_SWAY_SECONDS, _TREMOR_SECONDS))
+        )
+        motion[:, number] = degrees * (slow + _TREMOR * fast)
+    motion[:, 1] += _NOD_DEGREES * _nods(np.random.default_rng([seed, 1, 2]), time)
+    for number, amount in ((3, _DRIFT_SCALE), (4, _DRIFT_PIXELS), (5, _DRIFT_PIXELS)):
+        rng = np.random.default_rng([seed, number])
+        motion[:, number] = amount * _smooth_noise(rng, length, _DRIFT_SECONDS)
+    motion[:, 4:6] += FOLLOWED * motion[:, :2]
+    begun = np.clip(time / _BEGIN_SECONDS, 0, 1)
+    return (strength * (begun**2 * (3 - 2 * begun))[:, None] * motion).astype(np.float32)
+
+
+def _smooth_noise(
+    rng: np.random.Generator, length: int, seconds: float
+) -> Float64[np.ndarray, " length"]:
+    """Noise of unit variance that takes about so many seconds to change its mind."""
+    sigma = seconds * FRAME_RATE / 2
+    margin = int(4 * sigma) + 1
+    white = rng.standard_normal(length + 2 * margin)
+    # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
+    smooth = gaussian_filter1d(white, sigma) * np.sqrt(2 * sigma * np.sqrt(np.pi))
+    return smooth[margin : margin + length]
+
+
+def _nods(
+    rng: np.random.Generator, time: Float64[np.ndarray, " length"]
+) -> Float64[np.ndarray, " length"]:
+    """How far the head has dipped, 0..1."""
+    offsets, shares = zip(*_NOD, strict=True)
+    mean_gap = 60 / _NODS_A_MINUTE
+    dipped = np.zeros(len(time))
+    at = float(rng.uniform(_BEGIN_SECONDS, mean_gap))
+    while len(time) and at < time[-1] + 1:
+        dipped = np.maximum(dipped, np.interp(time - at, offsets, shares))
+        at += _SHORTEST_GAP + float(rng.exponential(mean_gap - _SHORTEST_GAP))
+    return dipped

@@ -21,7 +21,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import wave
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from data import layout
 from data.synthetic import album, cast
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Control
@@ -39,7 +39,6 @@ from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.published import (
-    FRAMES_FOLDER,
     LANDMARKS_FOLDER,
     POSE_FOLDER,
     PUPILS_FOLDER,
@@ -53,8 +52,6 @@ FORMAT = 2
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
 WAV_FOLDER, FACTS_FOLDER = "sound", "facts"
 RECIPE_FILE = "synthetic.json"
-
-_UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Job:
     @property
     def frames(self) -> Path:
         """Where the frames are when it is complete."""
-        return Path(self.root, FRAMES_FOLDER, *self.name)
+        return layout.frames_of(self.root, self.name)
 
 
 def plan(root: str | os.PathLike[str], recipe: Recipe, numbers: Iterable[int]) -> list[Job]:
@@ -120,7 +117,7 @@ def begin(root: Path, recipe: Recipe) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _write_whole(path, json.dumps(facts, indent=2).encode())
+            layout.write_whole(path, json.dumps(facts, indent=2).encode())
         found = json.loads(path.read_text())
     except OSError as error:
         raise cannot_write(root, error) from error
@@ -132,7 +129,7 @@ def begin(root: Path, recipe: Recipe) -> None:
             f"{root} holds a synthetic data set made from {_words(was)}, not from "
             f"{_words(asdict(recipe))}: give the same flags to go on, or another folder"
         )
-    shutil.rmtree(root / _UNFINISHED, ignore_errors=True)
+    layout.remove_unfinished(root)
 
 
 def _words(recipe: dict[str, Any]) -> str:
@@ -164,8 +161,8 @@ def _write_clip(job: Job, take: Take) -> int:
         MOUTH_FOLDER: clip.mouth_opening(),
         CONTROLS_FOLDER: clip.acting.performance,
     }
-    wav = _parent(Path(job.root, WAV_FOLDER, job.name.identity, f"{job.name.clip}.wav"))
-    _write_whole(wav, _wav(clip.sound))
+    wav = layout.parent(Path(job.root, WAV_FOLDER, job.name.identity, f"{job.name.clip}.wav"))
+    layout.write_whole(wav, _wav(clip.sound))
     _write_parts(job, tracks, facts_of(clip), clip.frames(job.recipe.size))
     return clip.num_frames
 
@@ -198,18 +195,14 @@ def _write_parts(
 ) -> None:
     root, name = Path(job.root), job.name
     for folder, array in tracks.items():
-        path = _parent(root / folder / name.identity / f"{name.clip}.npy")
-        with open(f"{path}{_UNFINISHED}", "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(f"{path}{_UNFINISHED}", path)
+        layout.write_track(root, folder, name, array)
     text = json.dumps(facts, ensure_ascii=False, indent=1).encode()
-    _write_whole(_parent(root / FACTS_FOLDER / name.identity / f"{name.clip}.json"), text)
-    unfinished = root / _UNFINISHED / name.identity / name.clip
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for n, frame in enumerate(frames):
-        (unfinished / f"{n}.png").write_bytes(encode_png(frame))
-    os.replace(unfinished, _parent(job.frames))
+    layout.write_whole(
+        layout.parent(root / FACTS_FOLDER / name.identity / f"{name.clip}.json"), text
+    )
+    with layout.unfinished_frames(root, name) as folder_of_frames:
+        for n, frame in enumerate(frames):
+            (folder_of_frames / f"{n}.png").write_bytes(encode_png(frame))
 
 
 def facts_of(clip: Clip) -> dict[str, Any]:
@@ -232,11 +225,6 @@ def facts_of(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _parent(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def _wav(samples: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
@@ -245,10 +233,3 @@ def _wav(samples: np.ndarray) -> bytes:
         file.setframerate(SAMPLE_RATE)
         file.writeframes((samples * 32767).round().astype("<i2").tobytes())
     return buffer.getvalue()
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is never seen half-written."""
-    unfinished = path.with_name(path.name + _UNFINISHED)
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

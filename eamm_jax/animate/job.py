@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
+from eamm_jax.animate.head_pose import HeadPose
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
@@ -23,10 +24,9 @@ from eamm_jax.io.emotion_video import EmotionVideo
 from eamm_jax.io.files import check_writable
 from eamm_jax.io.framing import Portrait, read_portrait
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
-from eamm_jax.io.pose import read_pose
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
 from eamm_jax.ops.warping import Patch
-from eamm_jax.types import FRAME_RATE, POSE_NUMBERS, SAMPLE_RATE
+from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 LAYOUTS = ("single", "side_by_side")
 
@@ -51,13 +51,17 @@ class Job:
     Attributes:
         portrait: photo of a face, or a portrait framed as in training.
         speech: any file with a sound track.
-        pose: `.npy` of head poses for the portrait.
+        pose: `.npy` of head poses for the portrait, or None to estimate its pose.
         output: mp4 to be written.
         emotion_video: of an emotional face, or None for a neutral one.
         emotions: of the model's emotion bank, where there is no video.
         level: how strongly the bank's faces felt them, 1 to 3; None is most.
         emotion: what the emotion is called; for the video's metadata.
         pose_motion: `.npy` track whose motion is added to the still pose, or None.
+        pose_video: of a person whose head's motion is added to the still pose, or None.
+        pose_network: folder of a converted head pose network, or None to go by landmarks.
+        idle_motion: strength of a gentle motion that is made up; 0 is none.
+        still: whether the head is held fixed.
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
         contact_sheet: PNG of some of the frames, or None.
@@ -72,13 +76,17 @@ class Job:
 
     portrait: Path
     speech: Path
-    pose: Path
+    pose: Path | None
     output: Path
     emotion_video: Path | None = None
     emotions: tuple[Span, ...] = ()
     level: int | None = None
     emotion: str | None = None
     pose_motion: Path | None = None
+    pose_video: Path | None = None
+    pose_network: Path | None = None
+    idle_motion: float = 0.0
+    still: bool = False
     neutral_output: Path | None = None
     frames: Path | None = None
     contact_sheet: Path | None = None
@@ -88,6 +96,19 @@ class Job:
     face: int | None = None
     paste_back: bool = False
     settings: Settings = dataclasses.field(default_factory=Settings)
+
+    @property
+    def head(self) -> HeadPose:
+        """What is asked of the head."""
+        return HeadPose(
+            file=self.pose,
+            network=self.pose_network,
+            motion=self.pose_motion,
+            video=self.pose_video,
+            idle=self.idle_motion,
+            still=self.still,
+            seed=self.settings.seed,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +151,10 @@ def check(job: Job) -> None:
     """Finds what can be found wrong without loading a model or decoding anything.
 
     Raises:
-        UserError: an output cannot be written, or two of them are the same file.
+        UserError: an output cannot be written, two of them are the same file, or what is asked
+            of the head contradicts itself.
     """
+    job.head.check()
     outputs = [path for path in (job.output, job.neutral_output) if path is not None]
     for path in outputs:
         if path.suffix.lower() != ".mp4":
@@ -167,10 +190,11 @@ def run(
     clock = _Clock()
     size = animator.image_size
     speech = read_speech(job.speech)
-    pose = _read_poses(job)
     portrait = read_portrait(
         job.portrait, size, align=job.crop, template=job.template, number=job.face
     )
+    length = features.num_frames(features.mfcc_rows(len(speech)))
+    pose = job.head.track(to_uint8(portrait.crop), length)
     video = None
     if job.emotion_video is not None:
         # No more frames than there is sound for are looked at.
@@ -204,19 +228,6 @@ def run(
         write_png(job.contact_sheet, tile(sheet))
     clock.lap("writing")
     return Summary(len(animation), **clock.seconds, output=job.output)
-
-
-def _read_poses(job: Job) -> np.ndarray:
-    pose = read_pose(job.pose)
-    if job.pose_motion is None:
-        return pose
-    if len(pose) != 1:
-        raise UserError(
-            f"{job.pose} holds {len(pose)} head poses; to add the motion of {job.pose_motion} "
-            "it must hold a single one"
-        )
-    columns = slice(POSE_NUMBERS)
-    return features.add_motion(pose[:, columns], read_pose(job.pose_motion)[:, columns])
 
 
 class _Stage:

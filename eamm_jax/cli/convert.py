@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax.cli._run import OneLineParser, run
@@ -24,6 +25,7 @@ examples:
   %(prog)s --checkpoint 124_52000.pth.tar --audio_checkpoint 1-6000.pth.tar \\
       --emotion_checkpoint 5-3000.pth.tar --output checkpoints/eamm
   %(prog)s --checkpoint vox-adv-cpk.pth.tar --output checkpoints/vox-adv
+  %(prog)s --pose_network mb1_120x120.pth --output checkpoints/head_pose
   %(prog)s --inspect 1-6000.pth.tar
 
 Files are read without PyTorch, and nothing in them is run. See docs/conversion.md.
@@ -47,6 +49,17 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument("--emotion_checkpoint", metavar="FILE", help="5-3000.pth.tar")
     files.add_argument(
         "--vgg", metavar="FILE", help="VGG-19 weights of torchvision; for training only"
+    )
+    files.add_argument(
+        "--pose_network",
+        metavar="FILE",
+        help="3DDFA_V2's head pose network: mb1_120x120.pth or mb05_120x120.pth",
+    )
+    files.add_argument(
+        "--pose_statistics",
+        type=Path,
+        metavar="FILE",
+        help="mean and deviation of its outputs; default: param_mean_std_62d_120x120.pkl beside it",
     )
     parser.add_argument(
         "--output", metavar="DIR", help="folder to be made (required unless --inspect)"
@@ -73,6 +86,7 @@ def _job(arguments: argparse.Namespace) -> None:
         "audio": arguments.audio_checkpoint,
         "emotion": arguments.emotion_checkpoint,
         "vgg": arguments.vgg,
+        "pose": arguments.pose_network,
     }
     paths = {role: path for role, path in given.items() if path is not None}
     if arguments.inspect is not None:
@@ -81,22 +95,30 @@ def _job(arguments: argparse.Namespace) -> None:
         _inspect(arguments.inspect)
     elif arguments.output is None:
         raise UserError("--output is missing: name the folder to be made, e.g. checkpoints/eamm")
+    elif arguments.pose_statistics is not None and arguments.pose_network is None:
+        raise UserError("--pose_statistics goes with --pose_network, which is missing")
     else:
-        _convert(paths, arguments.output, arguments.overwrite, arguments.quiet)
+        _convert(paths, arguments)
 
 
-def _convert(paths: dict[str, str], output: str, overwrite: bool, quiet: bool) -> None:
+def _convert(paths: dict[str, str], arguments: argparse.Namespace) -> None:
     # Nothing is computed; a GPU or TPU may be busy and need not be touched.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from rich.console import Console
 
     from eamm_jax.conversion.published import convert_files
 
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True, quiet=arguments.quiet)
     with console.status("reading") as status:
-        report = convert_files(paths, output, overwrite=overwrite, progress=status.update)
-    if not quiet:
-        _print_report(report, output, Console(soft_wrap=True))
+        report = convert_files(
+            paths,
+            arguments.output,
+            pose_statistics=arguments.pose_statistics,
+            overwrite=arguments.overwrite,
+            progress=status.update,
+        )
+    if not arguments.quiet:
+        _print_report(report, arguments.output, Console(soft_wrap=True))
 
 
 def _print_report(report: Report, output: str, console: Console) -> None:

@@ -97,13 +97,40 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="NPY",
         help="head pose of the portrait, or a track of them (7 numbers a frame, from 3DDFA_V2); "
-        "default: a head held straight that moves gently",
+        "default: estimated from the portrait, by --pose_network or else from its landmarks "
+        "(needs the extra 'faces')",
+    )
+    inputs.add_argument(
+        "--pose_network",
+        type=Path,
+        metavar="DIR",
+        help="head pose network converted by convert_torch_weights.py; default: that in "
+        "--checkpoint, if there is one",
     )
     inputs.add_argument(
         "--pose_given",
         type=Path,
         metavar="NPY",
-        help="pose track whose motion is added to the still pose of --pose_file",
+        help="pose track whose motion is added to the still pose",
+    )
+    inputs.add_argument(
+        "--pose_video",
+        type=Path,
+        metavar="VIDEO",
+        help="video of a person whose head's motion is added to the still pose",
+    )
+    inputs.add_argument(
+        "--still", action="store_true", help="hold the head fixed, in the first pose of a track"
+    )
+    inputs.add_argument(
+        "--idle_motion",
+        type=float,
+        nargs="?",
+        const=1.0,
+        default=0.0,
+        metavar="STRENGTH",
+        help="let the head move gently, as --seed has it; 1 (the default without a number) is a "
+        "calm speaker",
     )
     inputs.add_argument(
         "--driving_video",
@@ -235,6 +262,10 @@ def _job(flags: argparse.Namespace) -> Job:
         level=flags.emotion_level,
         emotion=emotion,
         pose_motion=flags.pose_given,
+        pose_video=flags.pose_video,
+        pose_network=flags.pose_network,
+        idle_motion=flags.idle_motion,
+        still=flags.still,
         neutral_output=flags.neutral_output,
         frames=flags.frames,
         contact_sheet=flags.contact_sheet,
@@ -346,6 +377,7 @@ def _fill_in(flags: argparse.Namespace) -> bool:
     Returns:
         Whether nothing at all was given, and this is the demonstration.
     """
+    from eamm_jax.conversion import head_pose
     from eamm_jax.emotion_bank import BANK_NAME
 
     if flags.in_file and flags.text is not None:
@@ -361,10 +393,10 @@ def _fill_in(flags: argparse.Namespace) -> bool:
         flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
     if not flags.in_file and flags.text is None:
         flags.in_file = bundled.SPEECH
-    if not flags.pose_file:
-        if own_portrait and not flags.quiet:
-            print("note: no --pose_file: the head is taken to be held straight", file=sys.stderr)
+    if not flags.pose_file and not own_portrait:
         flags.pose_file = bundled.POSE
+    if not flags.pose_network and head_pose.find(flags.checkpoint):
+        flags.pose_network = flags.checkpoint
     return demo
 
 

@@ -4,6 +4,7 @@
     <folder>/weights/            an Orbax checkpoint, one item for each network
     <folder>/files.json          size and CRC-32 of every file in it
     <folder>/report.json         how it came to be (conversion or training); for people
+    <folder>/head_pose.npz       the network that tells head poses, if it was converted too
 
 The folder appears when it is complete and not before. Loading checks its files (Orbax notices
 neither a flipped bit nor, always, a missing file), then the shape of every variable against
@@ -22,7 +23,7 @@ import signal
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from eamm_jax.conversion import tables
+from eamm_jax.conversion import head_pose, tables
 from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.conversion.wording import named, printable, shape_text
 from eamm_jax.errors import UserError
@@ -58,8 +59,11 @@ _MAX_PATH_BYTES = 4096  # Linux's limit
 
 _DISK_MARK = "os_error_code"  # in the message of whatever TensorStore could not write
 
-_OUR_NAMES = (CONFIG_NAME, WEIGHTS_NAME, FILES_NAME, REPORT_NAME, "emotion_bank.npz")
-"""What may stand in a checkpoint; the last belongs to its emotion network, and goes with it."""
+_OUR_NAMES = (
+    *(CONFIG_NAME, WEIGHTS_NAME, FILES_NAME, REPORT_NAME),
+    *("emotion_bank.npz", head_pose.FILE_NAME),
+)
+"""What may stand in a checkpoint; a bank belongs to its emotion network, and goes with it."""
 
 _SOURCES = {
     "kp_detector": "--checkpoint",
@@ -83,6 +87,7 @@ def save_checkpoint(
     report: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     dtype: str = "float32",
+    beside: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a checkpoint; whole or, after any failure or interrupt, not at all.
 
@@ -97,6 +102,7 @@ def save_checkpoint(
         report: JSON beside it.
         overwrite: replace a checkpoint that is there.
         dtype: on the disk; one of `STORED_DTYPES`. All are float32 again when they are loaded.
+        beside: writes more of our files into the folder, before it appears.
 
     Raises:
         UserError: the folder cannot be made, is there already (with `overwrite`: and holds
@@ -112,7 +118,7 @@ def save_checkpoint(
     first = jax.process_index() == 0
     with _output_dir(Path(folder), overwrite=overwrite) as temporary:
         if first:
-            _write_json(temporary / CONFIG_NAME, config.to_dict())
+            write_json(temporary / CONFIG_NAME, config.to_dict())
             _check_space(temporary, networks)
         try:
             _save_weights(temporary / WEIGHTS_NAME, networks)
@@ -123,9 +129,11 @@ def save_checkpoint(
                 ) from error
             raise
         if first:
-            _write_json(temporary / FILES_NAME, _checksums(temporary / WEIGHTS_NAME))
+            write_json(temporary / FILES_NAME, _checksums(temporary / WEIGHTS_NAME))
             if report is not None:
-                _write_json(temporary / REPORT_NAME, report)
+                write_json(temporary / REPORT_NAME, report)
+            if beside is not None:
+                beside(temporary)
 
 
 @contextlib.contextmanager
@@ -421,5 +429,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: Any) -> None:
+    """JSON for people and programs, into a folder that is being made."""
     path.write_text(json.dumps(values, indent=2) + "\n")

@@ -5,6 +5,7 @@
     audio        1-6000.pth.tar     audio_feature, kp_detector_a
     emotion      5-3000.pth.tar     emo_detector, and copies of the two above
     vgg          vgg19.pth          the features of torchvision's VGG-19, names at top level
+    pose         mb1_120x120.pth    3DDFA_V2's head pose network, under `state_dict`
 
 (ARCHITECTURE.md section 3.) Needs neither JAX nor the models, so that looking into a file is
 quick.
@@ -71,6 +72,7 @@ ROLES = {
         ("emo_detector",),
     ),
     "vgg": Role("--vgg", "VGG-19 weights (vgg19.pth)", ("vgg19",)),
+    "pose": Role("--pose_network", "head pose network (mb1_120x120.pth)", ("head_pose",)),
 }
 """Of two copies of a network that is taken which is in the file that requires it, so that the
 audio checkpoint's win over those of the emotion checkpoint, as in the published demo."""
@@ -82,6 +84,7 @@ MAX_VALUE = 2**63
 """Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
 
 _VGG_MARK = "features.0.weight"
+_POSE_KEY, _POSE_MARK = "state_dict", "fc_param.weight"
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,9 @@ def sort_content(content: Any) -> Contents:
         return Contents({"vgg19": _tensors("vgg19", content)}, {}, {}, {})
     result = Contents({}, {}, {}, {})
     for name, value in content.items():
-        if name in NETWORKS:
+        if name == _POSE_KEY and isinstance(value, dict) and _POSE_MARK in _plain_names(value):
+            result.networks["head_pose"] = _tensors("head_pose", value)
+        elif name in NETWORKS:
             result.networks[name] = _tensors(name, value)
         elif name.startswith(OPTIMIZER_PREFIX):
             result.optimizers[name] = value
@@ -122,6 +127,10 @@ def sort_content(content: Any) -> Contents:
         elif isinstance(value, int | float | str):
             result.values[printable(name)] = _plain(value)
     return result
+
+
+def _plain_names(tensors: Mapping[Any, Any]) -> set[str]:
+    return {name.removeprefix(WRAPPER_PREFIX) for name in tensors if isinstance(name, str)}
 
 
 def _plain(value: float | str) -> int | float | str:

@@ -70,7 +70,11 @@ def find_problems(
     Returns:
         A phrase for each kind of problem; none if it can be converted.
     """
-    table = tables.table(network, config)
+    return table_problems(tables.table(network, config), tensors)
+
+
+def table_problems(table: tables.Table, tensors: Mapping[str, TensorLike]) -> list[str]:
+    """As `find_problems`, of a network that is given by its table."""
     known = {entry.name: entry for entry in table.entries}
     missing = [name for name in known if name not in tensors]
     left_over = [name for name in tensors if name not in known and not _unused(table, name)]
@@ -108,11 +112,17 @@ def convert_network(
         UserError: tensors are missing, left over, misshapen, not floating-point, not finite,
             or constants that differ from ours; by name.
     """
+    return convert_by_table(network, tables.table(network, config), tensors)
+
+
+def convert_by_table(
+    network: str, table: tables.Table, tensors: Mapping[str, TensorLike]
+) -> Converted:
+    """As `convert_network`, of a network that is given by its table; the name is for messages."""
     tensors = strip_wrapper(tensors)
-    problems = find_problems(network, tensors, config)
+    problems = table_problems(table, tensors)
     if problems:
         raise UserError(f"{network}: tensors are wrong: {'; '.join(problems)}")
-    table = tables.table(network, config)
     dtypes: Counter[str] = Counter()
     leaves = []
     for entry in table.entries:

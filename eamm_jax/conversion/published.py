@@ -12,13 +12,20 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eamm_jax.conversion import tables
-from eamm_jax.conversion.checkpoint import check_output_folder, parameter_count, save_checkpoint
+from eamm_jax.conversion import head_pose, tables
+from eamm_jax.conversion.checkpoint import (
+    REPORT_NAME,
+    check_output_folder,
+    parameter_count,
+    save_checkpoint,
+    write_json,
+)
 from eamm_jax.conversion.contents import NETWORKS, ROLES, Contents, guess, sort_content
 from eamm_jax.conversion.networks import (
     Converted,
@@ -30,7 +37,7 @@ from eamm_jax.conversion.report import Copy, NetworkReport, Report, SourceReport
 from eamm_jax.conversion.torch_reader import TorchFile, open_torch_file, walk_tensors
 from eamm_jax.conversion.wording import named, printable
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import check_readable
+from eamm_jax.io.files import atomic_output_dir, check_readable
 from eamm_jax.models.config import ModelConfig, published
 
 
@@ -49,6 +56,7 @@ def convert_files(
     output: str | os.PathLike[str],
     *,
     config: ModelConfig | None = None,
+    pose_statistics: Path | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
@@ -59,6 +67,8 @@ def convert_files(
         output: the folder to be made (see `checkpoint.save_checkpoint`).
         config: hyperparameters of the networks; by default the published ones. What the
             discriminator is follows from its tensors.
+        pose_statistics: mean and deviation of the head pose network's outputs; by default the
+            file of that name beside the network's.
         overwrite: replace what is there.
         progress: is told what is being done.
 
@@ -77,6 +87,9 @@ def convert_files(
     for role in paths:
         check_readable(paths[role], f"file for {ROLES[role].flag}")
     check_output_folder(output, overwrite=overwrite)
+    statistics = None
+    if "pose" in paths:
+        statistics = head_pose.find_statistics(Path(paths["pose"]), pose_statistics)
     config = config or published()
     with ExitStack() as stack:
         sources = []
@@ -99,15 +112,15 @@ def convert_files(
             progress(f"converting {network}")
             converted = _convert(network, source, config)
             variables[network] = converted.variables
-            reports[network] = NetworkReport(
-                source=source.file.path.name,
-                tensors=converted.tensors,
-                parameters=parameter_count(converted.variables),
-                bytes=_bytes(converted.variables),
-                dtypes=converted.dtypes,
-                unused=converted.unused,
-                copies=_compare_copies(network, source, sources, config),
-            )
+            copies = _compare_copies(network, source, sources, config)
+            reports[network] = _report(source, converted, copies)
+        pose: dict[str, Any] | None = None
+        for source in sources:
+            if source.role == "pose":
+                assert statistics is not None
+                converted = _convert_pose(source, statistics)
+                pose = converted.variables
+                reports["head_pose"] = _report(source, converted, [])
         for source in sources:
             progress(f"hashing {source.file.path.name}")
             source.report.sha256 = _sha256(source.file.path)
@@ -120,7 +133,21 @@ def convert_files(
     progress(f"writing {output}")
     # The time of writing cannot stand in what is written.
     report.seconds = time.monotonic() - started
-    save_checkpoint(output, config, variables, report=report.to_dict(), overwrite=overwrite)
+    if pose is None:
+        save_checkpoint(output, config, variables, report=report.to_dict(), overwrite=overwrite)
+    elif variables:
+        save_checkpoint(
+            output,
+            config,
+            variables,
+            report=report.to_dict(),
+            overwrite=overwrite,
+            beside=partial(head_pose.save, variables=pose),
+        )
+    else:
+        with atomic_output_dir(output, overwrite=overwrite) as folder:
+            head_pose.save(folder, pose)
+            write_json(folder / REPORT_NAME, report.to_dict())
     report.seconds = time.monotonic() - started
     return report
 
@@ -170,6 +197,26 @@ def _convert(network: str, source: _Source, config: ModelConfig) -> Converted:
         return convert_network(network, source.contents.networks[network], config)
     except UserError as error:
         raise UserError(f"{source.file.path}: {error}") from error
+
+
+def _convert_pose(source: _Source, statistics: Path) -> Converted:
+    numbers = head_pose.read_statistics(statistics)
+    try:
+        return head_pose.convert(source.contents.networks["head_pose"], numbers)
+    except UserError as error:
+        raise UserError(f"{source.file.path}: {error}") from error
+
+
+def _report(source: _Source, converted: Converted, copies: list[Copy]) -> NetworkReport:
+    return NetworkReport(
+        source=source.file.path.name,
+        tensors=converted.tensors,
+        parameters=parameter_count(converted.variables),
+        bytes=_bytes(converted.variables),
+        dtypes=converted.dtypes,
+        unused=converted.unused,
+        copies=copies,
+    )
 
 
 def _compare_copies(

@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from eamm_jax.conversion import restricted_pickle
+from eamm_jax.conversion.numpy_pickle import NumpyDtype, encode_latin1
 from eamm_jax.conversion.restricted_pickle import CorruptError, Global, RefusedError
 from eamm_jax.errors import UserError
 
@@ -199,38 +200,14 @@ class Pickles:
         return self._stream.readline(min(_MAX_NAME_BYTES, self._end - self._stream.tell()))
 
 
-class _NumpyDtype:
-    """A NumPy dtype as pickles describe it: numbers only."""
-
-    CODES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-
-    def __init__(self, code: object, *_align_and_copy: object):
-        if not isinstance(code, str) or code not in self.CODES:
-            raise RefusedError(f"it holds a NumPy value of type {quoted(code)}")
-        self.dtype = np.dtype(code)
-
-    def build(self, state: object) -> None:
-        """Takes the byte order, the one part of a number's state that matters."""
-        if not (isinstance(state, tuple) and len(state) >= 2 and state[1] in ("<", ">", "|", "=")):
-            raise CorruptError("a NumPy type in it has no byte order")
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
 def _numpy_scalar(dtype: object, data: object) -> bool | int | float:
-    if not isinstance(dtype, _NumpyDtype):
+    if not isinstance(dtype, NumpyDtype):
         raise CorruptError("a NumPy value in it has no type")
     # Python 2 wrote bytes as text.
     raw = data.encode("latin-1") if isinstance(data, str) else data
     if not isinstance(raw, bytes) or len(raw) != dtype.dtype.itemsize:
         raise CorruptError("a NumPy value in it has the wrong length")
     return np.frombuffer(raw, dtype.dtype)[0].item()
-
-
-def _encode(text: object, encoding: object) -> bytes:
-    # How protocol 2 writes bytes.
-    if not isinstance(text, str) or encoding != "latin1":
-        raise CorruptError("bytes in it are not written as Latin-1")
-    return text.encode("latin-1")
 
 
 def _ordered_dict(pairs: object = ()) -> dict[str, Any]:
@@ -278,8 +255,8 @@ def _functions(source: Source | None) -> dict[str, Callable[..., Any]]:
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.Size": _size,
         "torch.device": _device,
-        "_codecs.encode": _encode,
-        "numpy.dtype": _NumpyDtype,
+        "_codecs.encode": encode_latin1,
+        "numpy.dtype": NumpyDtype,
         "numpy.core.multiarray.scalar": _numpy_scalar,
         "numpy._core.multiarray.scalar": _numpy_scalar,
     }

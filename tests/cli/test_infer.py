@@ -181,7 +181,8 @@ def test_emotions_of_a_bank_a_text_and_a_head_that_is_assumed(infer, files, tmp_
         contact_sheet=tmp_path / "sheet.png",
     )
     assert done.returncode == 0, done.stderr
-    assert "no --pose_file: the head is taken to be held straight" in done.stderr
+    assert "no --pose_file" in done.stderr
+    assert "the head is taken to be held straight" in done.stderr
     assert "sheet.png" in done.stdout
     video = described(tmp_path / "out.mp4")
     assert video["size"] == (3 * 64, 64)
@@ -220,6 +221,12 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "pose of a wrong shape": ({"pose_file": folder / "shape.npy"}, "(3, 5)"),
         "pose that is not a number": ({"pose_file": folder / "nan.npy"}, "nan.npy"),
         "pose that would run code": ({"pose_file": folder / "object.npy"}, "object.npy"),
+        "a head that is held and moves": ({"still": True, "idle_motion": 1}, "--still"),
+        "two motions of the head": (
+            {"pose_given": files["track.npy"], "pose_video": files["happy.mp4"]},
+            "choose one motion",
+        ),
+        "no head pose network": ({"pose_network": folder}, "holds no head pose network"),
         "sound for a driving video": ({"driving_video": files["voice.wav"]}, "video"),
         "unknown emotion": ({"emotion": "smug"}, "smug"),
         "emotion without a bank": ({"emotion": "sad"}, "emotion bank"),

@@ -1,0 +1,137 @@
+"""`python -m data.prepare --input RAW --output ROOT`: raw videos into the published layout."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
+from eamm_jax.cli._run import run
+from eamm_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from data.prepare.job import Report
+
+SIZES = range(64, 513)
+
+SHOWN = 20
+"""Skipped videos that are printed; the report lists all."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepares a data set as the flags say."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data.prepare",
+        description=(
+            "Turns raw videos (mp4, mpg, avi ...; with sound) of LRW, MEAD or VoxCeleb into the "
+            "published folder layout: frames at 25 fps cropped by the alignment of the first, "
+            "head poses, MFCC. Run again after a stop, it goes on where it was."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument("--input", required=True, type=Path, help="folder of raw videos")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
+    parser.add_argument(
+        "--kind", choices=tuple(NAMERS), help="data set, for its names; default: by the names"
+    )
+    parser.add_argument(
+        "--split", choices=LRW_SPLITS, default="train", help="of LRW; default: %(default)s"
+    )
+    parser.add_argument(
+        "--view", choices=MEAD_VIEWS, default="front", help="of MEAD; default: %(default)s"
+    )
+    parser.add_argument(
+        "--pose_network",
+        type=Path,
+        metavar="DIR",
+        help="head pose network converted by convert_torch_weights.py; without it poses are "
+        "estimated from the landmarks",
+    )
+    parser.add_argument(
+        "--template",
+        type=Path,
+        metavar="NPY",
+        help="68 landmarks that the first frame of each video is aligned to; default: the mean "
+        "face",
+    )
+    parser.add_argument(
+        "--size", type=int, default=256, help="rows and columns of the frames (default 256)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that work at once"
+    )
+    parser.add_argument(
+        "--retry_skipped", action="store_true", help="try again what was left out before"
+    )
+    parser.add_argument(
+        "--beam_runner",
+        help="prepare by Apache Beam on this runner, for example DirectRunner or FlinkRunner; "
+        "flags after -- are the runner's own",
+    )
+    parser.add_argument("beam_options", nargs="*", help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    run(lambda: _prepare(flags))
+
+
+def _prepare(flags: argparse.Namespace) -> None:
+    if flags.workers < 1:
+        raise UserError(f"--workers is {flags.workers}; it must be at least 1")
+    if flags.size not in SIZES:
+        raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
+    # An accelerator gains nothing here, and all processes would want it.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    # Here and not above: they take seconds to load, and flags may be wrong.
+    from data.prepare import job
+    from data.prepare.clip import Recipe
+    from data.prepare.names import Selection
+
+    options = None
+    if flags.beam_runner:
+        try:
+            from apache_beam.options.pipeline_options import PipelineOptions
+        except ImportError as error:
+            raise UserError(
+                "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
+            ) from error
+        options = PipelineOptions(flags.beam_options)
+    report = job.run(
+        flags.input,
+        flags.output,
+        Recipe(
+            size=flags.size,
+            pose_network=None if flags.pose_network is None else str(flags.pose_network.resolve()),
+            template=None if flags.template is None else str(flags.template.resolve()),
+        ),
+        kind=flags.kind,
+        selection=Selection(flags.split, flags.view),
+        workers=flags.workers,
+        retry=flags.retry_skipped,
+        beam_runner=flags.beam_runner,
+        beam_options=options,
+    )
+    _print(report)
+
+
+def _print(report: Report) -> None:
+    from data.prepare.job import REPORT_FILE, reasons
+
+    for path, why in list(report.skipped.items())[:SHOWN]:
+        print(f"skipped {path}: {why}", file=sys.stderr)
+    if len(report.skipped) > SHOWN:
+        print(f"and {len(report.skipped) - SHOWN} more, of them", file=sys.stderr)
+        for why, count in reasons(report)[:SHOWN]:
+            print(f"{count:8d}  {why}", file=sys.stderr)
+    print(
+        f"{report.output}: {report.clips} clips of {report.kind} ({report.made} made now), poses "
+        f"by {report.pose}, {len(report.skipped)} videos skipped; {REPORT_FILE} lists them"
+    )
+    if not report.clips:
+        raise UserError("not one clip could be made; the lines above say why")
+
+
+if __name__ == "__main__":
+    main()

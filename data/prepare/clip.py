@@ -1,0 +1,175 @@
+"""One raw video to a clip in the published layout: frames, poses, sound."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from data import layout
+from data.prepare.names import RawClip
+from eamm_jax import features
+from eamm_jax.animate.head_pose import PoseEstimator, fill_gaps, follow_face, make_estimator
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import LENGTH_TOLERANCE, WINDOW_FRAMES
+from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
+from eamm_jax.io.audio import read_speech
+from eamm_jax.io.faces import FaceFinder, make_finder
+from eamm_jax.io.files import cannot_write
+from eamm_jax.io.framing import frame_face, read_template
+from eamm_jax.io.video import read_video
+from eamm_jax.ops.warping import crop
+
+SKIPPED_FOLDER = ".skipped"
+"""Below the output: for each video that was left out a file that says why."""
+
+MISSING_FACES = 0.25
+"""Share of a clip's frames without a face from which on it is left out."""
+
+_COMPRESS_LEVEL = 2  # of PNG: quick rather than small
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every clip is made with.
+
+    Attributes:
+        size: rows and columns of the frames.
+        pose_network: folder of a converted head pose network; None goes by the landmarks.
+        template: `.npy` of 68 landmarks; None is the mean face.
+    """
+
+    size: int = 256
+    pose_network: str | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A clip to be prepared, and all that a worker needs to know."""
+
+    root: str
+    raw: RawClip
+    recipe: Recipe
+
+    @property
+    def done(self) -> bool:
+        """Whether its frames are there, and so everything."""
+        return layout.frames_of(self.root, self.raw.name).is_dir()
+
+    @property
+    def skipped(self) -> Path:
+        """Where it says why the video was left out."""
+        return Path(self.root, SKIPPED_FOLDER, self.raw.name.identity, f"{self.raw.name.clip}.txt")
+
+
+class BadVideo(Exception):  # noqa: N818 - it names a video, and is always caught
+    """Why a video makes no clip."""
+
+
+class _Tools(NamedTuple):
+    finder: FaceFinder
+    estimator: PoseEstimator
+    template: Float[np.ndarray, "68 2"]
+
+
+@cache
+def _tools(recipe: Recipe) -> _Tools:
+    """Once in each process."""
+    network = None if recipe.pose_network is None else Path(recipe.pose_network)
+    return _Tools(make_finder(), make_estimator(network), read_template(recipe.template))
+
+
+def check_tools(recipe: Recipe) -> str:
+    """Makes sure that clips can be made, before many are begun.
+
+    Returns:
+        What poses are told by.
+
+    Raises:
+        UserError: the extra `faces` is missing, or the network or the template is bad.
+    """
+    return _tools(recipe).estimator.name
+
+
+def prepare(task: Task) -> str | None:
+    """Makes a clip, or notes why it cannot be made.
+
+    Returns:
+        None, or why the video was left out.
+
+    Raises:
+        UserError: the output cannot be written.
+    """
+    try:
+        try:
+            _make(task)
+        except BadVideo as fault:
+            layout.write_whole(layout.parent(task.skipped), str(fault).encode())
+            return str(fault)
+    except OSError as error:
+        raise cannot_write(layout.frames_of(task.root, task.raw.name), error) from error
+    return None
+
+
+def _make(task: Task) -> None:
+    raw, root, name = task.raw, Path(task.root), task.raw.name
+    tools = _tools(task.recipe)
+    try:
+        windows = features.mfcc_windows(features.speech_mfcc(read_speech(raw.sound or raw.video)))
+        video = read_video(raw.video, None)
+        first = next(video)
+    except UserError as error:
+        raise BadVideo(str(error)) from error
+    if len(windows) < WINDOW_FRAMES:
+        raise BadVideo(f"its sound lasts {len(windows)} frames; {WINDOW_FRAMES} are needed")
+    found = tools.finder.find(first)
+    if not found:
+        raise BadVideo("no face was found in its first frame")
+    place = frame_face(found[0].landmarks, tools.template, task.recipe.size)
+    # Without sound there is nothing to learn from a frame.
+    wanted = itertools.islice(itertools.chain([first], video), len(windows) + LENGTH_TOLERANCE)
+    with layout.unfinished_frames(root, name) as folder:
+
+        def cropped() -> Iterator[UInt8[np.ndarray, "s s 3"]]:
+            for n, frame in enumerate(wanted):
+                square = crop(frame, place, task.recipe.size)
+                Image.fromarray(square).save(folder / f"{n}.png", compress_level=_COMPRESS_LEVEL)
+                yield square
+
+        try:
+            poses = list(tools.estimator.poses(follow_face(tools.finder, cropped())))
+        except UserError as error:
+            raise BadVideo(str(error)) from error
+        if len(poses) < WINDOW_FRAMES:
+            raise BadVideo(f"it has {len(poses)} frames; {WINDOW_FRAMES} are needed")
+        missing = sum(pose is None for pose in poses)
+        if missing > MISSING_FACES * len(poses):
+            raise BadVideo(f"no face was found in {missing} of its {len(poses)} frames")
+        # A sound that goes on after the last frame is cut, like frames after the sound.
+        windows = windows[: len(poses) + LENGTH_TOLERANCE]
+        layout.write_track(root, POSE_FOLDER, name, fill_gaps(poses))
+        layout.write_track(root, SOUND_FOLDER, name, windows.astype(np.float32))
+
+
+def read_skipped(task: Task) -> str | None:
+    """Why a video was left out before, if it was."""
+    try:
+        return task.skipped.read_text()
+    except OSError:
+        return None
+
+
+def forget_skipped(tasks: list[Task]) -> None:
+    """Has videos that were left out tried again."""
+    for task in tasks:
+        if task.skipped.is_file():
+            os.remove(task.skipped)

@@ -1,0 +1,206 @@
+"""All raw videos of a folder: planned, prepared in parallel or by Apache Beam, and reported.
+
+A run that was stopped goes on where it was: a clip whose frames are there is done, and one
+that was left out says why in a file of its own. What the clips are made with stands in
+`prepare.json`; another recipe on the same folder is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data import layout
+from data.parallel import progress_bar, run_parallel
+from data.prepare.clip import (
+    Recipe,
+    Task,
+    check_tools,
+    forget_skipped,
+    prepare,
+    read_skipped,
+)
+from data.prepare.names import Selection, guess_kind, name_clips, videos_in
+from eamm_jax.errors import UserError
+from eamm_jax.io.files import cannot_write
+
+RECIPE_FILE = "prepare.json"
+REPORT_FILE = "prepare_report.json"
+
+
+@dataclass
+class Report:
+    """What became of the videos.
+
+    Attributes:
+        input: where they were.
+        output: where the clips are.
+        kind: of data set.
+        pose: what told the head poses.
+        clips: complete, those of runs before among them.
+        made: in this run.
+        skipped: why each of the others was left out, by its path below the input.
+    """
+
+    input: str
+    output: str
+    kind: str
+    pose: str
+    clips: int = 0
+    made: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def run(
+    source: Path,
+    root: Path,
+    recipe: Recipe,
+    *,
+    kind: str | None = None,
+    selection: Selection | None = None,
+    workers: int = 1,
+    retry: bool = False,
+    beam_runner: str | None = None,
+    beam_options: Any = None,
+) -> Report:
+    """Prepares a data set.
+
+    Args:
+        source: folder of raw videos.
+        root: where to; made if it is not there.
+        recipe: what clips are made with.
+        kind: `lrw`, `mead` or `voxceleb`; None goes by the names.
+        selection: which videos are wanted.
+        workers: processes.
+        retry: try again what was left out before.
+        beam_runner: has Apache Beam do it.
+        beam_options: of the runner.
+
+    Raises:
+        UserError: there is nothing to prepare, something is not installed, `root` holds clips
+            of another recipe, or cannot be written.
+    """
+    videos = videos_in(source)
+    kind = kind or guess_kind(source, videos)
+    report = Report(str(source), str(root), kind, check_tools(recipe))
+    tasks: list[Task] = []
+    for path, raw in name_clips(videos, kind, selection or Selection()):
+        if isinstance(raw, str):
+            report.skipped[str(path.relative_to(source))] = raw
+        else:
+            tasks.append(Task(str(root), raw, recipe))
+    if not tasks:
+        example, why = next(iter(report.skipped.items()))
+        raise UserError(
+            f"none of the {len(videos)} videos in {source} can be prepared as {kind}; "
+            f"{example}, for example: {why}"
+        )
+    _begin(root, {"kind": kind, **asdict(recipe)})
+    if retry:
+        forget_skipped(tasks)
+    missing = [task for task in tasks if not task.done and read_skipped(task) is None]
+    if beam_runner:
+        prepare_with_beam(missing, beam_runner, beam_options)
+    else:
+        _prepare_with_processes(missing, tasks, workers)
+    for task in tasks:
+        fault = None if task.done else read_skipped(task)
+        if fault is not None:
+            report.skipped[str(task.raw.video.relative_to(source))] = fault
+    report.clips = sum(task.done for task in tasks)
+    report.made = sum(task.done for task in missing)
+    report.skipped = dict(sorted(report.skipped.items()))
+    text = json.dumps(asdict(report), indent=2) + "\n"
+    try:
+        layout.remove_unfinished(root)
+        layout.write_whole(root / REPORT_FILE, text.encode())
+    except OSError as error:
+        raise cannot_write(root / REPORT_FILE, error) from error
+    return report
+
+
+def _begin(root: Path, recipe: dict[str, Any]) -> None:
+    """Makes the folder, or makes sure that an existing one is made of the same recipe."""
+    path = root / RECIPE_FILE
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            layout.write_whole(path, (json.dumps(recipe, indent=2) + "\n").encode())
+        found = json.loads(path.read_text())
+        layout.remove_unfinished(root)
+    except OSError as error:
+        raise cannot_write(root, error) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: remove it, or write to another folder") from error
+    if found != recipe:
+        raise UserError(
+            f"{root} holds clips that were made with {_words(found)}, not with {_words(recipe)}: "
+            "give the same flags to go on, or another folder"
+        )
+
+
+def _words(recipe: Any) -> str:
+    if not isinstance(recipe, dict):
+        return "something else"
+    return ", ".join(f"{key} {value}" for key, value in recipe.items())
+
+
+def _prepare_with_processes(missing: list[Task], tasks: list[Task], workers: int) -> None:
+    preparing = closing(run_parallel(prepare, missing, workers))
+    with progress_bar("preparing") as progress, preparing as prepared:
+        bar = progress.add_task("preparing", total=len(tasks), completed=len(tasks) - len(missing))
+        for _ in prepared:
+            progress.advance(bar)
+
+
+def prepare_with_beam(missing: Sequence[Task], runner: str, options: Any) -> None:
+    """Has Apache Beam prepare clips; input and output are on storage that all machines see.
+
+    Raises:
+        UserError: Beam is not installed or does not know the runner, or a clip could not be
+            written.
+    """
+    try:
+        import apache_beam as beam
+    except ImportError as error:
+        raise UserError("--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'") from error
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:
+        raise UserError(f"Apache Beam cannot use the runner {runner}: {error}") from error
+    with pipeline:
+        _ = (
+            pipeline
+            | "Videos" >> beam.Create(list(missing))
+            | "Spread" >> beam.Reshuffle()
+            | "Prepare" >> beam.Map(_prepare_or_note)
+        )
+    for task in missing:
+        fault = _fault(task)
+        if fault.is_file():
+            text = fault.read_text()
+            fault.unlink()
+            raise UserError(text)
+
+
+def _fault(task: Task) -> Path:
+    """Written on another machine when the output cannot be: why."""
+    return task.skipped.with_suffix(".fault")
+
+
+def _prepare_or_note(task: Task) -> None:
+    # Beam would try again what raises, bury it in its own tracebacks, and lose its type.
+    try:
+        prepare(task)
+    except UserError as error:
+        layout.write_whole(layout.parent(_fault(task)), str(error).encode())
+
+
+def reasons(report: Report) -> list[tuple[str, int]]:
+    """Why videos were left out, and how many each, the most frequent first."""
+    return Counter(report.skipped.values()).most_common()

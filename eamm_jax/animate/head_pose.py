@@ -1,0 +1,333 @@
+"""Head poses of pictures and videos, and which pose a head is animated in.
+
+A pose file wins. Without one the pose is estimated from the portrait: by 3DDFA_V2's network
+where a converted one is at hand, else from the 68 landmarks by a generic face
+(`ops.generic_face`), else the head is taken to be held straight. Motion may be added: that of
+a track, that of another head in a video, or a gentle one made up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+from eamm_jax import bundled, features
+from eamm_jax.conversion import head_pose as converted
+from eamm_jax.errors import UserError
+from eamm_jax.io import faces
+from eamm_jax.io.faces import Face, FaceFinder
+from eamm_jax.io.pose import read_pose
+from eamm_jax.io.video import read_video
+from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
+from eamm_jax.ops import generic_face
+from eamm_jax.ops.head_pose import (
+    FRAMED_REGION,
+    Region,
+    camera_pose,
+    cut_region,
+    face_region,
+    fit_pose,
+)
+from eamm_jax.types import POSE_NUMBERS
+
+_log = logging.getLogger(__name__)
+
+TZ = -66.67
+"""Seventh number of the published poses; nothing reads it."""
+
+BATCH = 16
+"""Regions that the network sees at once; always as many, so that nothing is compiled again."""
+
+LOOKED_AT = 320
+"""Pixels across of the part of a video's frame that is searched for the face."""
+
+_AROUND = 2.0
+"""Side of that part in regions of the face before."""
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+class Framed(NamedTuple):
+    """A picture, and where its face is.
+
+    Attributes:
+        image: RGB.
+        face: in pixels of the picture, or None where none was found.
+        region: the square that the pose is given in, or None where that is not known.
+    """
+
+    image: Picture
+    face: Face | None
+    region: Region | None
+
+    @classmethod
+    def of(cls, image: Picture, found: list[Face]) -> Framed:
+        """A picture with the first of the faces that were found in it."""
+        if not found:
+            return cls(image, None, None)
+        return cls(image, found[0], face_region(found[0].landmarks))
+
+    def taken_as_aligned(self) -> Framed:
+        """With the region that the face of an aligned portrait has, where none is known."""
+        framed = FRAMED_REGION.scaled(self.image.shape[1])
+        return self._replace(region=self.region or framed)
+
+
+class PoseEstimator(Protocol):
+    """Tells head poses."""
+
+    @property
+    def name(self) -> str:
+        """What it goes by; for messages."""
+
+    def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
+        """The pose in each picture, or None where it cannot tell."""
+
+
+class NetworkEstimator:
+    """3DDFA_V2's network."""
+
+    name = "3DDFA_V2's network"
+
+    def __init__(self, folder: str | Path):
+        """Loads the network.
+
+        Raises:
+            UserError: the folder holds no `head_pose.npz`, or it is damaged.
+        """
+        width, self._variables = converted.load(folder)
+        self._see = jax.jit(HeadPoseNetwork(width).apply)
+
+    def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
+        """None where the region is not known."""
+        pictures = iter(pictures)
+        while batch := list(itertools.islice(pictures, BATCH)):
+            # A single picture, as a portrait is, is worth compiling for.
+            seen = np.zeros((1 if len(batch) == 1 else BATCH, SIZE, SIZE, 3), np.float32)
+            for place, picture in zip(seen, batch, strict=False):
+                if picture.region is not None:
+                    place[...] = cut_region(picture.image, picture.region)
+            outputs = np.asarray(self._see(self._variables, seen))[: len(batch), :CAMERA_OUTPUTS]
+            for picture, pose in zip(batch, camera_pose(outputs.reshape(-1, 3, 4)), strict=True):
+                yield None if picture.region is None else pose.astype(np.float32)
+
+
+class LandmarkEstimator:
+    """The pose in which a generic face would show the landmarks that were found."""
+
+    name = "the 68 landmarks"
+
+    def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
+        """None where there is no face."""
+        for picture in pictures:
+            if picture.face is None or picture.region is None:
+                yield None
+                continue
+            seen = picture.region.from_picture(picture.face.landmarks[generic_face.LANDMARKS])
+            pose = fit_pose(generic_face.POINTS, seen, generic_face.WEIGHTS)
+            yield np.array([*pose, TZ], np.float32)
+
+
+def make_estimator(network: Path | None) -> PoseEstimator:
+    """The network's estimator where there is one, else that of the landmarks."""
+    return LandmarkEstimator() if network is None else NetworkEstimator(network)
+
+
+# --- Which pose a head is animated in ---------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadPose:
+    """What a user asks of the head.
+
+    Attributes:
+        file: `.npy` of poses, or None to estimate that of the portrait.
+        network: folder of a converted head pose network, or None.
+        motion: `.npy` track whose motion is added to the still pose.
+        video: of a person whose head's motion is added to the still pose.
+        idle: strength of a gentle motion that is made up; 0 is none, 1 that of a calm speaker.
+        still: whether the head is held fixed, in the first pose of the file.
+        seed: of the idle motion.
+    """
+
+    file: Path | None = None
+    network: Path | None = None
+    motion: Path | None = None
+    video: Path | None = None
+    idle: float = 0.0
+    still: bool = False
+    seed: int = 0
+
+    def check(self) -> None:
+        """Finds what contradicts itself, or is not there, before anything is read.
+
+        Raises:
+            UserError: something does or is not.
+        """
+        if not np.isfinite(self.idle) or self.idle < 0:
+            raise UserError(f"idle motion is {self.idle}; it must be 0 or more, 1 is natural")
+        moves = {
+            "--pose_given": self.motion is not None,
+            "--pose_video": self.video is not None,
+            "--idle_motion": self.idle > 0,
+        }
+        asked = [flag for flag, given in moves.items() if given]
+        if self.still and asked:
+            raise UserError(f"--still and {asked[0]} are both given; a head is held or moves")
+        if self.motion is not None and self.video is not None:
+            raise UserError("--pose_given and --pose_video are both given; choose one motion")
+        if self.network is not None:
+            converted.require(self.network)
+
+    def track(self, portrait: Picture, length: int) -> Float32[np.ndarray, "m _"]:
+        """The pose or the poses of an animation.
+
+        Args:
+            portrait: as it will be animated.
+            length: frames of the animation; a longer track is of no use.
+
+        Returns:
+            One row (held), or a track.
+
+        Raises:
+            UserError: a file is bad, or what is needed is not installed.
+        """
+        pose = self._of_portrait(portrait) if self.file is None else read_pose(self.file)
+        pose = pose[:, :POSE_NUMBERS]
+        moves = self.motion or self.video or self.idle > 0
+        if self.still or (moves and self.file in (None, bundled.POSE)):
+            pose = pose[:1]
+        if self.motion is not None or self.video is not None:
+            if len(pose) != 1:
+                raise UserError(
+                    f"{self.file} holds {len(pose)} head poses; to add the motion of "
+                    f"{self.motion or self.video} it must hold a single one"
+                )
+            if self.motion is not None:
+                track = read_pose(self.motion)
+            else:
+                assert self.video is not None
+                track = video_track(self.video, self.network, length)
+            pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
+        if self.idle > 0:
+            pose = features.pose_track(pose, length)
+            pose = pose + features.idle_motion(length, self.idle, self.seed)
+        return pose
+
+    def _of_portrait(self, portrait: Picture) -> Float32[np.ndarray, "m 7"]:
+        finder = faces.make_finder() if faces.is_installed() else None
+        found = [] if finder is None else finder.find(portrait)
+        estimator = make_estimator(self.network)
+        pose = next(estimator.poses([Framed.of(portrait, found).taken_as_aligned()]))
+        if pose is None:
+            why = (
+                "no face was found"
+                if finder is not None
+                else "--pose_network is not given and faces cannot be found without the extra "
+                "'faces'"
+            )
+            _log.info("no --pose_file, and %s: the head is taken to be held straight", why)
+            return read_pose(bundled.POSE)
+        where = "" if found or self.network is None else ", where aligned portraits have their face"
+        _log.info("head pose by %s%s: %s", estimator.name, where, in_words(pose))
+        return pose[None]
+
+
+def in_words(pose: Float[np.ndarray, " _"]) -> str:
+    """The angles of a pose, for a person."""
+    return "yaw {:.1f}, pitch {:.1f}, roll {:.1f} degrees".format(*pose[:3])
+
+
+# --- Videos -----------------------------------------------------------------------------------
+
+
+def video_track(path: Path, network: Path | None, length: int) -> Float32[np.ndarray, "t 7"]:
+    """The poses of the head in a video of one person, 25 a second.
+
+    Where no face is found, the pose is in between those before and after.
+
+    Args:
+        path: any video, of any framing.
+        network: folder of a converted head pose network, or None to go by the landmarks.
+        length: frames that are wanted; fewer where the video ends.
+
+    Raises:
+        UserError: it cannot be read, no face is found in it, or the extra `faces` is missing.
+    """
+    finder = faces.make_finder()
+    estimator = make_estimator(network)
+    frames = itertools.islice(read_video(path, None), length)
+    poses = list(estimator.poses(follow_face(finder, frames)))
+    return _complete(path, poses, estimator.name)
+
+
+def follow_face(finder: FaceFinder, frames: Iterable[Picture]) -> Iterator[Framed]:
+    """The face in each frame of a video: the largest of the first frame, then where it was.
+
+    Only the surroundings of where it was are searched, reduced to `LOOKED_AT` pixels.
+
+    Yields:
+        Those surroundings, with the face if one is found in them.
+    """
+    around: tuple[int, int, int, int] | None = None
+    for frame in frames:
+        looked_at, origin, factor = _surroundings(frame, around)
+        found = finder.find(looked_at)
+        if not found and around is not None:
+            # It has moved too far, or turned away: look everywhere.
+            looked_at, origin, factor = _surroundings(frame, None)
+            found = finder.find(looked_at)
+        framed = Framed.of(looked_at, found)
+        yield framed
+        region = framed.region
+        if region is None:
+            continue
+        half = _AROUND / 2 * region.side
+        x, y = region.left + region.side / 2, region.top + region.side / 2
+        corners = np.array([x - half, y - half, x + half, y + half]) / factor
+        left, top, right, bottom = np.round(corners + np.tile(origin, 2)).astype(int).tolist()
+        height, width = frame.shape[:2]
+        around = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+
+
+def _surroundings(
+    frame: Picture, around: tuple[int, int, int, int] | None
+) -> tuple[Picture, tuple[int, int], float]:
+    """A part of a frame, made small; where it begins, and by how much it was reduced."""
+    left, top, right, bottom = around or (0, 0, frame.shape[1], frame.shape[0])
+    part = frame[top:bottom, left:right]
+    # Where nothing is known of the face it may be a small one.
+    limit = LOOKED_AT if around else 3 * LOOKED_AT
+    factor = min(1.0, limit / max(part.shape[:2]))
+    if factor < 1:
+        size = [max(1, round(n * factor)) for n in part.shape[1::-1]]
+        part = np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BOX))
+    return np.ascontiguousarray(part), (left, top), factor
+
+
+def _complete(path: Path, poses: list[np.ndarray | None], name: str) -> Float32[np.ndarray, "t 7"]:
+    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
+    if not known:
+        raise UserError(f"No face was found in {path}; give a video of one person, seen from near")
+    if len(known) < len(poses):
+        missing = len(poses) - len(known)
+        _log.warning("%s: no face was found in %d of %d frames", path, missing, len(poses))
+    _log.info("motion of the head in %s by %s", path, name)
+    return fill_gaps(poses)
+
+
+def fill_gaps(poses: Sequence[np.ndarray | None]) -> Float32[np.ndarray, "t 7"]:
+    """A track without gaps: what is not known is in between what is; one at least must be."""
+    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
+    times, columns = np.arange(len(poses)), np.stack(list(known.values())).T
+    filled = [np.interp(times, list(known), column) for column in columns]
+    return np.stack(filled, axis=1).astype(np.float32)

@@ -1,0 +1,350 @@
+"""Raw videos become clips in the published layout, or it is said why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.check import audit
+from data.prepare import clip as clip_module
+from data.prepare import job
+from data.prepare.__main__ import main
+from data.prepare.clip import Recipe, Task, _Tools, prepare
+from data.prepare.names import RawClip, Selection, guess_kind, name_clips, videos_in
+from eamm_jax.animate.head_pose import LandmarkEstimator
+from eamm_jax.errors import UserError
+from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.io import faces
+from eamm_jax.io.audio import write_wav
+from eamm_jax.io.faces import Face
+from eamm_jax.io.video import VideoWriter
+from eamm_jax.ops import generic_face
+from eamm_jax.ops.head_pose import Region, project
+from eamm_jax.types import SAMPLE_RATE
+
+SIZE = 96
+POSE = np.array([6.0, 4.0, 2.0, 4.7e-4, 61.0, 67.0])
+
+
+def drawn_face(x: float, y: float, side: float) -> np.ndarray:
+    """Landmarks of the generic face in a region around (x, y), the rest of them inside."""
+    seen = Region(x - side / 2, y - side / 2, side).to_picture(project(generic_face.POINTS, POSE))
+    landmarks = np.stack([np.linspace(a, b, 68) for a, b in zip(seen.min(0), seen.max(0))], 1)
+    landmarks[generic_face.LANDMARKS] = seen
+    return landmarks.astype(np.float32)
+
+
+class SpotFinder:
+    """The face is a white square."""
+
+    name = "a white square"
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        white = image[..., 1] > 150
+        if not white.any():
+            return []
+        y, x = (n.mean() for n in np.nonzero(white))
+        side = white.sum() ** 0.5
+        return [Face((x - side, y - side, x + side, y + side), drawn_face(x, y, 4 * side))]
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch) -> None:
+    """A finder of spots, and the landmarks of one in the middle as the template."""
+    found = _Tools(SpotFinder(), LandmarkEstimator(), drawn_face(128, 128, 230).astype(float))
+    monkeypatch.setattr(clip_module, "_tools", lambda recipe: found)
+
+
+def picture(x: float, y: float = 60, seen: bool = True) -> np.ndarray:
+    image = np.zeros((120, 160, 3), np.uint8)
+    image[..., 2] = 90
+    if seen:
+        image[round(y) - 12 : round(y) + 12, round(x) - 12 : round(x) + 12] = 255
+    return image
+
+
+def write_video(path: Path, *, frames=36, rate=30, sound=1.2, hidden=()) -> Path:
+    """A spot that wanders to the right, with a noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wav = None
+    if sound:
+        wav = path.with_suffix(".wav")
+        noise = np.random.default_rng(0).normal(size=int(sound * SAMPLE_RATE))
+        write_wav(wav, 0.1 * noise)
+    with VideoWriter(path, 160, 120, rate, sound=wav) as video:
+        for n in range(frames):
+            video.write(picture(70 + n / 4, seen=n not in hidden))
+    if wav:
+        wav.unlink()
+    return path
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("raw") / "good.mp4")
+
+
+@pytest.fixture
+def mead(tmp_path, good) -> Path:
+    """Three good videos of two people."""
+    for name in ("M030_neutral_1_001", "M030_sad_3_001", "W009_neutral_1_004"):
+        target = tmp_path / "raw" / "flat" / f"{name}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(good, target)
+    return tmp_path / "raw"
+
+
+def run(source: Path, root: Path, **options) -> job.Report:
+    return job.run(source, root, options.pop("recipe", Recipe(size=SIZE)), **options)
+
+
+# --- Names ----------------------------------------------------------------------------------
+
+NAMES = {
+    "lipread_mp4/ABOUT/train/ABOUT_00001.mp4": ("lrw", "ABOUT/ABOUT_00001"),
+    "lipread_mp4/ABOUT/val/ABOUT_00001.mp4": ("lrw", "it is of the split 'val'"),
+    "lipread_mp4/ABOUT/train/OTHER_00001.mp4": ("lrw", "its name is not <WORD>"),
+    "M003/video/front/happy/level_2/014.mp4": ("mead", "M003/happy_level_2_014"),
+    "M003/video/left_30/happy/level_2/014.mp4": ("mead", "it is of the view 'left_30'"),
+    "x/M030_sad_3_001.mp4": ("mead", "M030/sad_level_3_001"),
+    "x/M030_gloomy_3_001.mp4": ("mead", "its name is neither"),
+    "mp4/id10270/5r0dWxy17C8/00001.mp4": ("voxceleb", "id10270/5r0dWxy17C8_00001"),
+    "mp4/5r0dWxy17C8/00001.mp4": ("voxceleb", "its name is not <id>"),
+}
+
+
+@pytest.mark.parametrize("path", NAMES)
+def test_names_of_the_data_sets(path):
+    kind, expected = NAMES[path]
+    ((_, found),) = name_clips([Path("/raw", path)], kind, Selection())
+    if isinstance(found, RawClip):
+        assert str(found.name) == expected
+        assert guess_kind(Path("/raw"), [Path("/raw", path)]) == kind
+    else:
+        assert found.startswith(expected)
+
+
+def test_two_videos_of_one_clip_are_not_mixed():
+    paths = [Path("/raw/a/M030_sad_3_001.mp4"), Path("/raw/b/M030_sad_3_001.avi")]
+    (_, first), (_, second) = name_clips(paths, "mead", Selection())
+    assert isinstance(first, RawClip)
+    assert "/raw/a/M030_sad_3_001.mp4" in str(second)
+
+
+def test_the_sound_of_mead_stands_beside_its_videos(tmp_path):
+    video = tmp_path / "M003" / "video" / "front" / "sad" / "level_1" / "002.mp4"
+    sound = tmp_path / "M003" / "audio" / "sad" / "level_1" / "002.m4a"
+    for path in (video, sound):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+    ((_, raw),) = name_clips(videos_in(tmp_path), "mead", Selection())
+    assert raw.sound == sound
+
+
+def test_strange_names_are_refused(tmp_path):
+    with pytest.raises(UserError, match="not a folder"):
+        videos_in(tmp_path / "no")
+    with pytest.raises(UserError, match="no video"):
+        videos_in(tmp_path)
+    (tmp_path / "holiday.mp4").write_bytes(b"x")
+    with pytest.raises(UserError, match="--kind"):
+        run(tmp_path, tmp_path / "out")
+    with pytest.raises(UserError, match=r"holiday\.mp4, for example"):
+        run(tmp_path, tmp_path / "out", kind="mead")
+
+
+# --- Clips ----------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_complete_and_passes_the_audit(mead, tmp_path):
+    report = run(mead, tmp_path / "out")
+    assert (report.kind, report.clips, report.made, report.skipped) == ("mead", 3, 3, {})
+    assert report.pose == "the 68 landmarks"
+    found = audit(str(tmp_path / "out"))
+    assert found.problems == {}
+    assert (found.good_clips, found.sizes) == (3, {SIZE: 3})
+    # 36 frames at 30 a second are 30 at 25, and last as long as the sound.
+    assert found.frames == pytest.approx(90, abs=3)
+    assert not (tmp_path / "out" / ".unfinished").exists()
+
+
+def test_all_frames_are_cropped_as_the_first(mead, tmp_path):
+    run(mead, tmp_path / "out")
+    folder = tmp_path / "out" / "fomm_crop" / "M030" / "sad_level_3_001"
+    frames = [np.asarray(Image.open(folder / f"{n}.png")) for n in range(29)]
+    middles = np.array([np.nonzero(f[..., 1] > 150)[1].mean() for f in frames])
+    # The face is where the template has it, and then moves on in its frame.
+    assert middles[0] == pytest.approx(SIZE / 2, abs=1.5)
+    zoom = (230 / 4) * SIZE / 256 / 24
+    assert middles[25] - middles[0] == pytest.approx(zoom * 30 / 4, abs=1.5)
+    assert (np.diff(middles) > -0.6).all()
+
+
+def test_poses_are_those_of_the_frames(mead, tmp_path):
+    run(mead, tmp_path / "out")
+    poses = np.load(tmp_path / "out" / "fomm_pose_crop" / "M030" / "sad_level_3_001.npy")
+    assert poses.dtype == np.float32
+    # The face that is drawn has its own region; in it, it stands as it does in each frame.
+    np.testing.assert_allclose(poses[:, :3], np.tile(POSE[:3], (len(poses), 1)), atol=1.0)
+    np.testing.assert_allclose(poses[:, 6], -66.67)
+
+
+BAD = {
+    "M030_sad_1_001.mp4": (dict(sound=0), "no sound track"),
+    "M030_sad_1_002.mp4": (dict(frames=10), "frames; 17 are needed"),
+    "M030_sad_1_003.mp4": (dict(hidden=range(3)), "no face was found in its first frame"),
+    "M030_sad_1_004.mp4": (dict(hidden=range(9, 30)), "no face was found in 17 of its"),
+    "M030_sad_1_005.mp4": (dict(sound=0.5), "its sound lasts 12 frames"),
+}
+
+
+def test_bad_videos_are_skipped_and_it_is_said_why(mead, tmp_path):
+    for name, (options, _) in BAD.items():
+        write_video(mead / "bad" / name, **options)
+    (mead / "bad" / "M030_sad_1_006.mp4").write_text("not a video")
+    report = run(mead, tmp_path / "out")
+    assert report.clips == 3
+    assert len(report.skipped) == len(BAD) + 1
+    for name, (_, words) in BAD.items():
+        assert words in report.skipped[f"bad/{name}"], name
+    assert "text file" in report.skipped["bad/M030_sad_1_006.mp4"]
+    saved = json.loads((tmp_path / "out" / job.REPORT_FILE).read_text())
+    assert saved["skipped"] == report.skipped
+    assert audit(str(tmp_path / "out")).problems == {}
+
+
+def test_short_gaps_are_bridged(tmp_path):
+    write_video(tmp_path / "raw" / "M030_sad_1_001.mp4", hidden=range(20, 23))
+    assert run(tmp_path / "raw", tmp_path / "out").clips == 1
+    poses = np.load(tmp_path / "out" / "fomm_pose_crop" / "M030" / "sad_level_1_001.npy")
+    assert np.isfinite(poses).all()
+
+
+def test_a_long_sound_and_a_long_video_are_cut_to_each_other(tmp_path):
+    write_video(tmp_path / "raw" / "M030_neutral_1_001.mp4", frames=60, rate=25, sound=1.0)
+    write_video(tmp_path / "raw" / "M030_neutral_1_002.mp4", frames=30, rate=25, sound=1.2)
+    audio = tmp_path / "long.wav"
+    write_wav(audio, 0.1 * np.random.default_rng(0).normal(size=5 * SAMPLE_RATE))
+    raw = RawClip(ClipName("A", "neutral_level_1_003"), tmp_path / "raw/M030_neutral_1_002.mp4")
+    task = Task(str(tmp_path / "out"), RawClip(raw.name, raw.video, audio), Recipe(size=SIZE))
+    assert prepare(task) is None
+    run(tmp_path / "raw", tmp_path / "out")
+    assert audit(str(tmp_path / "out"), "mead").problems == {}
+
+
+# --- Runs -----------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_goes_on(mead, tmp_path, monkeypatch):
+    seen = []
+
+    def stopped(task):
+        seen.append(str(task.raw.name))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return prepare(task)
+
+    monkeypatch.setattr(job, "prepare", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(mead, tmp_path / "out")
+    before = next((tmp_path / "out" / "fomm_crop").glob("*/*/0.png")).stat().st_mtime_ns
+    report = run(mead, tmp_path / "out")
+    assert (report.clips, report.made) == (3, 2)
+    assert len(set(seen)) == 3
+    assert seen.count(seen[0]) == 1
+    done = tmp_path / "out" / "fomm_crop" / Path(seen[0]) / "0.png"
+    assert done.stat().st_mtime_ns == before
+
+
+def test_a_clip_that_fails_midway_leaves_no_frames(mead, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(clip_module, "fill_gaps", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(mead, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_skipped_videos_are_tried_again_when_asked(mead, tmp_path):
+    bad = write_video(mead / "M030_happy_1_001.mp4", sound=0)
+    assert run(mead, tmp_path / "out").made == 3
+    good = next((mead / "flat").iterdir())
+    shutil.copy(good, bad)
+    again = run(mead, tmp_path / "out")
+    assert (again.made, len(again.skipped)) == (0, 1)
+    retried = run(mead, tmp_path / "out", retry=True)
+    assert (retried.made, retried.clips, retried.skipped) == (1, 4, {})
+
+
+def test_clips_of_another_recipe_are_not_mixed(mead, tmp_path):
+    run(mead, tmp_path / "out")
+    with pytest.raises(UserError, match="made with kind mead, size 96"):
+        run(mead, tmp_path / "out", recipe=Recipe(size=64))
+
+
+def test_the_command_line_reports(mead, tmp_path, capsys):
+    write_video(mead / "M030_happy_1_001.mp4", sound=0)
+    flags = ["--input", str(mead), "--output", str(tmp_path / "out"), "--size", str(SIZE)]
+    with pytest.raises(SystemExit) as ended:
+        main([*flags, "--workers", "1"])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "3 clips of mead (3 made now), poses by the 68 landmarks, 1 videos skipped" in out
+    assert "skipped M030_happy_1_001.mp4:" in err
+    for wrong, words in (
+        (["--workers", "0"], "--workers is 0"),
+        (["--size", "7"], "--size is 7"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*flags, *wrong])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_beam_makes_the_same_clips(mead, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs eamm_jax[beam]")
+    write_video(mead / "M030_happy_1_001.mp4", sound=0)
+    own, beams = (
+        run(mead, tmp_path / name, beam_runner=runner)
+        for name, runner in (("own", None), ("beam", "DirectRunner"))
+    )
+    assert own.skipped == beams.skipped
+    assert beams.made == 3
+    for path in (tmp_path / "own").rglob("*.*"):
+        other = tmp_path / "beam" / path.relative_to(tmp_path / "own")
+        if path.suffix in (".png", ".npy"):
+            assert other.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not faces.is_installed(), reason="needs the extra 'faces'")
+def test_a_real_video(shared, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    clip_module._tools.cache_clear()
+    source = shared / "media" / "raw_video" / "M030_sad_3_001.mp4"
+    template = str(shared / "media" / "alignment_landmarks.npy")
+    name = ClipName("M030", "sad_level_3_001")
+    task = Task(str(tmp_path), RawClip(name, source), Recipe(template=template))
+    assert prepare(task) is None
+    poses = np.load(tmp_path / "fomm_pose_crop" / "M030" / "sad_level_3_001.npy")
+    windows = np.load(tmp_path / "MFCC" / "M030" / "sad_level_3_001.npy")
+    frames = list((tmp_path / "fomm_crop" / "M030" / "sad_level_3_001").iterdir())
+    published = {
+        what: np.load(shared / "media" / "lrw_clip" / f"{what}.npy") for what in ("pose", "mfcc")
+    }
+    assert len(frames) == len(poses) > 80
+    assert abs(len(windows) - len(frames)) <= 2
+    assert poses.shape[1:] == published["pose"].shape[1:]
+    assert windows.shape[1:] == published["mfcc"].shape[1:]
+    # Of the scale of published ones: a head thrown back, that moves a little.
+    assert np.abs(poses[:, 3] / published["pose"][:, 3].mean() - 1).max() < 0.2
+    assert np.abs(poses[:, 4:6] - published["pose"][:, 4:6].mean(0)).max() < 25
+    assert np.abs(poses[:, 0]).max() < 12
+    assert np.abs(np.diff(poses[:, :3], axis=0)).max() < 8
+    assert 0.5 < windows[..., 1:].std() / published["mfcc"][..., 1:].std() < 2
