@@ -30,8 +30,8 @@ MAX_STRENGTH = 2.0
 SOUND, TEXT = "sound", "text"
 VOICE_SOURCES = (SOUND, TEXT)
 
-GENTLE, FROM_FILE = "gentle", "file"
-HEADS = (GENTLE, FROM_FILE)
+GENTLE, STILL, HEAD_VIDEO, HEAD_FILE = "gentle", "still", "video", "file"
+HEADS = (GENTLE, STILL, HEAD_VIDEO, HEAD_FILE)
 
 
 class Choices(NamedTuple):
@@ -41,7 +41,7 @@ class Choices(NamedTuple):
         emotions: of the model's bank, and neutral; in the order in which labels are numbered.
         video: whether an emotion can be taken from a video.
         text: whether a text can be spoken.
-        faces: whether faces are found in photos.
+        faces: whether faces are found, in photos and in videos of a head that moves.
     """
 
     emotions: tuple[str, ...]
@@ -79,7 +79,8 @@ class Form:
         emotion_video: with `FROM_VIDEO`, whose emotion.
         strength: factor on the emotion, 0 to `MAX_STRENGTH`.
         head: how the head moves, one of `HEADS`.
-        head_file: with `FROM_FILE`, head poses as `.npy`.
+        head_video: with `HEAD_VIDEO`, of a person whose head's motion is taken.
+        head_file: with `HEAD_FILE`, head poses as `.npy`.
         layout: one of `LAYOUTS`.
     """
 
@@ -95,6 +96,7 @@ class Form:
     emotion_video: Path | None = None
     strength: float = 1.0
     head: str = GENTLE
+    head_video: Path | None = None
     head_file: Path | None = None
     layout: str = LAYOUTS[0]
 
@@ -131,21 +133,26 @@ def check(form: Form, choices: Choices, limits: Limits) -> None:
         )
     if not 0 <= form.strength <= MAX_STRENGTH:
         raise UserError(f"The strength is {form.strength}; allowed is 0 to {MAX_STRENGTH:g}")
-    if form.head not in HEADS:
-        raise UserError(f"{form.head!r} is no motion of the head; allowed are {', '.join(HEADS)}")
-    if form.head == FROM_FILE and form.head_file is None:
-        raise UserError("There is no file of head poses yet: upload one, or let the head sway")
+    if form.head not in HEADS or (form.head == HEAD_VIDEO and not choices.faces):
+        raise UserError(f"{form.head!r} is no motion of the head here")
+    if form.head == HEAD_VIDEO:
+        if form.head_video is None:
+            raise UserError("There is no video of a moving head yet: upload one, or choose another")
+        check_video(form.head_video, limits)
+    if form.head == HEAD_FILE and form.head_file is None:
+        raise UserError("There is no file of head poses yet: upload one, or choose another motion")
     if form.layout not in LAYOUTS:
         raise UserError(f"{form.layout!r} is no layout; allowed are {', '.join(LAYOUTS)}")
 
 
-def job_of(form: Form, sound: Path, folder: Path) -> Job:
+def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = None) -> Job:
     """The job that a checked form asks for.
 
     Args:
         form: filled in.
         sound: what is said; the form's, or its text spoken.
         folder: for the result, which is named as `infer.py` names it.
+        pose_network: folder of the network that estimates head poses, if there is one.
     """
     assert form.portrait is not None
     from_video = form.emotion == FROM_VIDEO
@@ -155,16 +162,18 @@ def job_of(form: Form, sound: Path, folder: Path) -> Job:
         assert form.emotion_video is not None
         emotion = form.emotion_video.stem
     name = "_".join([form.portrait.stem, sound.stem, emotion or NEUTRAL])
-    head = form.head_file if form.head == FROM_FILE else bundled.POSE
-    assert head is not None
     return Job(
         portrait=form.portrait,
         speech=sound,
-        pose=head,
+        pose=form.head_file if form.head == HEAD_FILE else None,
         output=folder / f"{name}.mp4",
         emotion_video=form.emotion_video if from_video else None,
         emotions=(Span(form.emotion),) if banked else (),
         emotion=emotion,
+        pose_video=form.head_video if form.head == HEAD_VIDEO else None,
+        pose_network=pose_network,
+        idle_motion=1.0 if form.head == GENTLE else 0.0,
+        still=form.head == STILL,
         layout=form.layout,
         crop=form.crop,
         face=form.face if form.crop else None,
@@ -206,9 +215,14 @@ def command(
     else:
         assert form.sound is not None
         add("in_file", name(form.sound))
-    if form.head == FROM_FILE:
+    if form.head == HEAD_FILE:
         assert form.head_file is not None
         add("pose_file", name(form.head_file))
+    elif form.head == HEAD_VIDEO:
+        assert form.head_video is not None
+        add("pose_video", name(form.head_video))
+    else:
+        words.extend({GENTLE: ["--idle_motion", "1"], STILL: ["--still"]}[form.head])
     if form.emotion == FROM_VIDEO:
         assert form.emotion_video is not None
         add("driving_video", name(form.emotion_video))

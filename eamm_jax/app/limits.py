@@ -9,6 +9,9 @@ from eamm_jax.errors import UserError
 from eamm_jax.io.audio import sound_blocks
 from eamm_jax.io.video import video_seconds
 
+_PADDING_SECONDS = 0.1
+"""By which a file may be longer than what somebody cut it to: encoders fill their last block."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -49,7 +52,7 @@ def check_speech(path: Path, limits: Limits) -> None:
     seconds = 0.0
     for block in sound_blocks(path):
         seconds += block.samples.shape[1] / block.rate
-        if seconds > limits.speech_seconds:
+        if seconds > limits.speech_seconds + _PADDING_SECONDS:
             raise UserError(
                 f"The voice is longer than {limits.speech_seconds:g} seconds; cut it to what is "
                 "to be said"
@@ -62,7 +65,8 @@ def check_video(path: Path, limits: Limits) -> None:
     Raises:
         UserError: it is too long, or cannot be read.
     """
-    if video_seconds(path, limits.video_seconds) > limits.video_seconds:
+    at_most = limits.video_seconds + _PADDING_SECONDS
+    if video_seconds(path, at_most) > at_most:
         raise UserError(
             f"The video is longer than {limits.video_seconds:g} seconds; cut it to the part that "
             "is to be used"

@@ -23,12 +23,14 @@ from PIL import Image
 
 from eamm_jax.app.examples import Example, examples
 from eamm_jax.app.form import (
-    FROM_FILE,
     FROM_VIDEO,
     GENTLE,
+    HEAD_FILE,
+    HEAD_VIDEO,
     MAX_STRENGTH,
     NEUTRAL,
     SOUND,
+    STILL,
     TEXT,
     Form,
 )
@@ -67,7 +69,12 @@ ACCENTS = (
     ("Türkçe", "tr"),
 )
 
-HEAD_LABELS = {GENTLE: "Sways gently", FROM_FILE: "From a file of head poses"}
+HEAD_LABELS = {
+    GENTLE: "Moves gently",
+    STILL: "Stays still",
+    HEAD_VIDEO: "Moves as in a video",
+    HEAD_FILE: "Moves as in a file",
+}
 
 LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the portrait"}
 
@@ -267,10 +274,22 @@ class _Page:
     def _make_more(self) -> None:
         with gr.Accordion("More", open=False, elem_classes="card", elem_id="more"):
             self._head = gr.Radio(
-                [(label, key) for key, label in HEAD_LABELS.items()],
+                [
+                    (label, key)
+                    for key, label in HEAD_LABELS.items()
+                    if key != HEAD_VIDEO or self._studio.choices.faces
+                ],
                 value=GENTLE,
-                label="Head",
+                label="The head",
                 elem_id="head",
+            )
+            self._head_video = gr.Video(
+                sources=["upload"],
+                label="Video of one person whose head moves",
+                visible=False,
+                height=220,
+                buttons=[],
+                elem_id="head-video",
             )
             self._head_file = gr.File(
                 label="Head poses (.npy)",
@@ -372,7 +391,13 @@ class _Page:
             **quick,
         )
         self._head.change(
-            lambda head: gr.update(visible=head == FROM_FILE), self._head, self._head_file, **quick
+            lambda head: (
+                gr.update(visible=head == HEAD_VIDEO),
+                gr.update(visible=head == HEAD_FILE),
+            ),
+            self._head,
+            [self._head_video, self._head_file],
+            **quick,
         )
         self._gallery.select(
             self._fill_in, None, [self._portrait, self._voice, self._sound, self._emotion], **quick
@@ -391,6 +416,7 @@ class _Page:
             self._emotion_video,
             self._strength,
             self._head,
+            self._head_video,
             self._head_file,
             self._layout,
         ]
@@ -484,6 +510,7 @@ class _Page:
             emotion_video,
             strength,
             head,
+            head_video,
             head_file,
             layout,
         ) = values
@@ -504,6 +531,7 @@ class _Page:
             emotion_video=self._path(emotion_video),
             strength=strength,
             head=str(head),
+            head_video=self._path(head_video),
             head_file=self._path(head_file),
             layout=str(layout),
         )

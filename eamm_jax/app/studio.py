@@ -26,6 +26,7 @@ from eamm_jax.animate import job as jobs
 from eamm_jax.app.form import NEUTRAL, TEXT, Choices, Form, check, choices_of, command, job_of
 from eamm_jax.app.limits import Limits, check_speech
 from eamm_jax.constants import SAMPLE_RATE
+from eamm_jax.conversion import head_pose
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import write_wav
@@ -126,6 +127,7 @@ class Studio:
         self.choices: Choices = choices_of(animator)
         self._animator = animator
         self._checkpoint = checkpoint
+        self._pose_network = checkpoint if head_pose.find(checkpoint) else None
         self.folder = folder.resolve()
         self._work, self._results = self.folder / "work", self.folder / "results"
         for made in (self._work, self._results):
@@ -284,7 +286,7 @@ class Studio:
             write_wav(sound, synthesise(form.text, form.accent).samples)
             check_speech(sound, self.limits)
         assert sound is not None
-        job = job_of(form, sound, folder)
+        job = job_of(form, sound, folder, self._pose_network)
         pace = _Pace(self._animator.chunk)
 
         def report(done: int, total: int) -> None:

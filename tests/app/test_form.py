@@ -1,0 +1,121 @@
+"""Forms: what is missing is said, and what is asked for is what infer.py would do."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import pytest
+
+from eamm_jax import bundled
+from eamm_jax.animate import Animator
+from eamm_jax.app.form import (
+    FROM_VIDEO,
+    HEAD_FILE,
+    HEAD_VIDEO,
+    STILL,
+    TEXT,
+    Form,
+    check,
+    choices_of,
+    command,
+    job_of,
+)
+from eamm_jax.app.limits import Limits
+from eamm_jax.cli import infer
+from eamm_jax.errors import UserError
+from tests.tiny import tiny_variables
+
+
+@pytest.fixture
+def form(files) -> Form:
+    return Form(portrait=files["face.png"], sound=files["voice.wav"])
+
+
+def test_the_emotions_of_the_bank_are_offered_in_the_order_of_labels(animator):
+    choices = choices_of(animator)
+    assert choices.emotions == ("happy", "neutral", "sad")
+    assert choices.video
+
+
+def test_a_model_without_emotions_offers_neutral_alone():
+    config, variables = tiny_variables()
+    talking = {name: value for name, value in variables.items() if name != "emo_detector"}
+    choices = choices_of(Animator(config, talking))
+    assert choices.emotions == ("neutral",)
+    assert not choices.video
+    with pytest.raises(UserError, match="does not know the emotion 'video'; it knows neutral"):
+        check(Form(Path("a"), voice=TEXT, text="x", emotion=FROM_VIDEO), choices, Limits())
+
+
+WRONG = {
+    "no portrait": ({"portrait": None}, "no portrait yet"),
+    "no voice": ({"sound": None}, "no voice yet"),
+    "no text": ({"voice": TEXT, "text": "  "}, "no text yet"),
+    "much text": ({"voice": TEXT, "text": "a" * 1001}, "has 1001 letters; 1000 are allowed"),
+    "a strange voice": ({"voice": "cat"}, "'cat' is no source of a voice"),
+    "no video": ({"emotion": FROM_VIDEO}, "no video of an emotion yet"),
+    "a strange emotion": ({"emotion": "angry"}, "does not know the emotion 'angry'"),
+    "too much": ({"strength": 9.0}, "strength is 9.0; allowed is 0 to 2"),
+    "not a number": ({"strength": float("nan")}, "strength is nan"),
+    "a strange head": ({"head": "../x"}, "no motion of the head"),
+    "no poses": ({"head": HEAD_FILE}, "no file of head poses yet"),
+    "no moving head": ({"head": HEAD_VIDEO}, "no (video|motion) of (a moving|the) head"),
+    "a strange layout": ({"layout": "grid"}, "'grid' is no layout"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said(case, form, animator):
+    changes, words = WRONG[case]
+    with pytest.raises(UserError, match=words):
+        check(dataclasses.replace(form, **changes), choices_of(animator), Limits())
+
+
+def test_a_form_that_is_filled_in_is_in_order(form, animator):
+    check(form, choices_of(animator), Limits())
+
+
+def forms(files) -> dict[str, Form]:
+    plain = Form(portrait=files["face.png"], sound=files["voice.wav"])
+
+    def but(**changes) -> Form:
+        return dataclasses.replace(plain, **changes)
+
+    return {
+        "plain": plain,
+        "an emotion": but(emotion="happy", strength=0.5),
+        "a video": but(emotion=FROM_VIDEO, emotion_video=files["joy.mp4"]),
+        "poses": but(head=HEAD_FILE, head_file=files["track.npy"]),
+        "a head that moves": but(head=HEAD_VIDEO, head_video=files["joy.mp4"]),
+        "a still head": but(head=STILL),
+        "layout": but(layout="side_by_side", emotion="sad"),
+        "as it is": but(crop=False, face=2),
+        "the second face": but(face=2, paste_back=True),
+        "text": but(voice=TEXT, text='- \'so "it" goes', accent="de+f2"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case", forms(dict.fromkeys(["face.png", "voice.wav", "joy.mp4", "track.npy"]))
+)
+def test_the_command_does_the_same_job(case, files, tmp_path):
+    form = forms(files)[case]
+    spoken = tmp_path / "text.wav"
+    words = shlex.split(shlex.join(command(form, Path("weights"), str)))
+    assert words[0] == "eamm-infer"
+    flags = infer._parser().parse_args([*words[1:], "--result_path", str(tmp_path), "--quiet"])
+    infer._fill_in(flags)
+    if form.voice == TEXT:
+        assert (flags.text, flags.voice) == (form.text, form.accent)
+        flags.in_file = spoken
+    assert flags.checkpoint == Path("weights")
+    job = job_of(form, spoken if form.voice == TEXT else form.sound, tmp_path)
+    assert infer._job(flags) == job
+
+
+def test_the_bundled_model_and_the_names_of_files_are_enough(form):
+    words = command(form, bundled.MODEL)
+    given = ["--source_image", "face.png", "--in_file", "voice.wav"]
+    assert words == ["eamm-infer", *given, "--idle_motion", "1"]

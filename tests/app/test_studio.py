@@ -1,0 +1,256 @@
+"""The studio at work: the same result as infer.py, turns, calling off, and what stays behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eamm_jax.animate import job as jobs
+from eamm_jax.app import studio as module
+from eamm_jax.app.form import TEXT, Form, job_of
+from eamm_jax.app.studio import CalledOffError, Progress, Result, Ticket
+from eamm_jax.errors import UserError
+from eamm_jax.io.audio import read_speech
+from eamm_jax.io.image import read_image
+from eamm_jax.io.speech import Speech
+from tests.app.conftest import SECONDS
+
+FRAMES = 14  # in SECONDS of sound
+
+
+@pytest.fixture
+def form(files) -> Form:
+    # Looking for faces takes a second, and there are none.
+    return Form(portrait=files["face.png"], crop=False, sound=files["voice.wav"], emotion="happy")
+
+
+def left_behind(studio) -> list:
+    return [path for path in studio.folder.rglob("*") if path.is_file()]
+
+
+def run_in_thread(studio, form, ticket, seen) -> threading.Thread:
+    def run() -> None:
+        try:
+            for news in studio.work(form, ticket):
+                seen.append(news)
+        except BaseException as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_the_result_is_that_of_the_same_job(studio, animator, form, tmp_path):
+    news = list(studio.work(form, studio.admit("a")))
+    result = news[-1]
+    assert isinstance(result, Result)
+    assert news[0] == Progress()
+    assert all(isinstance(item, Progress) for item in news[:-1])
+    assert result.video.name == "face_voice_happy.mp4"
+    assert result.summary.frames == FRAMES
+    assert left_behind(studio) == [result.video]
+    jobs.run(animator, job_of(form, form.sound, tmp_path))
+    assert result.video.read_bytes() == (tmp_path / "face_voice_happy.mp4").read_bytes()
+    assert result.command[:2] == ["eamm-infer", "--checkpoint"]
+
+
+def test_frames_are_counted_while_they_are_made(studio, animator, form):
+    animator.stop_before = 6
+    seen: list = []
+    thread = run_in_thread(studio, form, studio.admit("a"), seen)
+    assert animator.stopped.wait(60)
+    wait_for(lambda: seen[-1].done == 6)
+    assert (seen[-1].before, seen[-1].total) == (0, FRAMES)
+    assert seen[-1].seconds_left is not None
+    animator.go_on.set()
+    thread.join()
+    assert isinstance(seen[-1], Result)
+
+
+@pytest.mark.parametrize("by", ["visitor", "closing the page"])
+def test_calling_off_ends_the_work_and_leaves_nothing(by, studio, animator, form):
+    animator.stop_before = 6
+    ticket = studio.admit("a")
+    if by == "visitor":
+        seen: list = []
+        thread = run_in_thread(studio, form, ticket, seen)
+        assert animator.stopped.wait(60)
+        assert studio.cancel("a")
+        animator.go_on.set()
+        thread.join()
+        assert isinstance(seen[-1], CalledOffError)
+    else:
+        work = studio.work(form, ticket)
+        next(work)
+        assert animator.stopped.wait(60)
+        animator.go_on.set()
+        work.close()
+    assert left_behind(studio) == []
+    assert not studio.cancel("a")
+    animator.stop_before = None
+    assert isinstance(list(studio.work(form, studio.admit("b")))[-1], Result)  # its place is free
+
+
+def test_animations_take_turns_in_the_order_in_which_they_came(studio, animator, form):
+    animator.stop_before = 2
+    seen: dict[str, list] = {name: [] for name in "abc"}
+    threads = []
+    for name in "abc":
+        threads.append(run_in_thread(studio, form, studio.admit(name), seen[name]))
+        wait_for(lambda name=name: seen[name] and seen[name][-1].before == "abc".index(name))
+    assert animator.stopped.wait(60)
+    studio.cancel("b")  # while it waits
+    wait_for(lambda: isinstance(seen["b"][-1], CalledOffError))
+    wait_for(lambda: seen["c"][-1].before == 1)
+    animator.go_on.set()
+    for thread in threads:
+        thread.join()
+    assert isinstance(seen["a"][-1], Result)
+    assert isinstance(seen["c"][-1], Result)
+
+
+def test_only_so_many_wait(make_studio):
+    studio = make_studio(jobs=1, waiting=2)
+    for visitor in "abc":
+        studio.admit(visitor)
+    with pytest.raises(UserError, match="busy: 2 others are waiting"):
+        studio.admit("d")
+    studio.cancel("b")
+    studio.admit("d")
+
+
+def test_a_visitor_who_begins_again_calls_the_first_off(studio):
+    first = studio.admit("a")
+    assert studio.ticket("a") is first
+    second = studio.admit("a")
+    assert studio.ticket("a") is second
+    with pytest.raises(CalledOffError):
+        first.check()
+    second.check()
+    studio.cancel("a")
+    with pytest.raises(CalledOffError):
+        studio.ticket("a")
+
+
+def test_what_cannot_be_used_is_said_and_nothing_stays(studio, form, files):
+    broken = dataclasses.replace(form, portrait=files["broken.png"])
+    with pytest.raises(UserError, match=r"broken\.png: the file is damaged"):
+        list(studio.work(broken, studio.admit("a")))
+    with pytest.raises(UserError, match="no portrait yet"):
+        list(studio.work(Form(), studio.admit("a")))
+    assert left_behind(studio) == []
+
+
+def test_a_text_is_spoken(studio, form, monkeypatch, files):
+    spoken = read_speech(files["voice.wav"])
+    asked = []
+
+    def synthesise(text, voice):
+        asked.append((text, voice))
+        return Speech(spoken, ())
+
+    monkeypatch.setattr(module, "synthesise", synthesise)
+    studio.choices = studio.choices._replace(text=True)
+    text = dataclasses.replace(form, voice=TEXT, text="Good news.", accent="de", sound=None)
+    result = list(studio.work(text, studio.admit("a")))[-1]
+    assert asked == [("Good news.", "de")]
+    assert result.summary.frames == FRAMES
+    assert result.video.name == "face_text_happy.mp4"
+
+
+def test_a_text_that_takes_too_long_to_speak_is_refused(make_studio, form, monkeypatch):
+    studio = make_studio(speech_seconds=SECONDS)
+    long = Speech(np.full(16_000, 0.1, np.float32), ())
+    monkeypatch.setattr(module, "synthesise", lambda text, voice: long)
+    studio.choices = studio.choices._replace(text=True)
+    with pytest.raises(UserError, match=r"longer than 0\.6 seconds"):
+        list(studio.work(dataclasses.replace(form, voice=TEXT, text="x"), Ticket()))
+    assert left_behind(studio) == []
+
+
+def test_closing_ends_all_work(studio, animator, form):
+    animator.stop_before = 2
+    seen: list = []
+    thread = run_in_thread(studio, form, studio.admit("a"), seen)
+    assert animator.stopped.wait(60)
+    threading.Timer(0.1, animator.go_on.set).start()
+    studio.close()
+    thread.join()
+    assert isinstance(seen[-1], CalledOffError)
+    assert left_behind(studio) == []
+
+
+def test_warming_up_is_not_counted_as_somebody_who_waits(studio, animator, form):
+    animator.stop_before = 0
+    studio.warm_up()
+    assert animator.stopped.wait(60)
+    seen: list = []
+    thread = run_in_thread(studio, form, studio.admit("a"), seen)
+    time.sleep(0.3)
+    assert seen == [Progress()]
+    animator.go_on.set()
+    thread.join()
+    assert isinstance(seen[-1], Result)
+
+
+def test_a_preview_is_what_the_job_sees(studio, files, tmp_path):
+    preview = studio.preview(files["face.png"], crop=False)
+    np.testing.assert_array_equal(
+        preview.crop, np.round(255 * read_image(files["face.png"], 64)).astype(np.uint8)
+    )
+    assert not preview.cut
+    assert preview.message == "The picture is used as it is."
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(tmp_path / "wide.png")
+    preview = studio.preview(tmp_path / "wide.png", crop=False)
+    assert preview.crop.shape == (64, 64, 3)
+    assert preview.picture.shape == (64, 96, 3)
+    assert preview.cut
+    assert preview.message == "The square in its middle is used as it is."
+
+
+def test_a_preview_shows_all_faces_and_the_one_that_is_chosen(
+    studio, monkeypatch, shared, tmp_path
+):
+    photo = Image.open(shared / "media" / "raw_image" / "scarlett.jpg").convert("RGB")
+    photo.thumbnail((240, 240))
+    photo = np.asarray(photo)
+    two = np.concatenate([photo, photo[:, ::-1]], axis=1)
+    Image.fromarray(two).save(tmp_path / "two.png")
+    if not studio.choices.faces:
+        pytest.skip("needs the extra 'faces'")
+    first, second = (studio.preview(tmp_path / "two.png", face=n) for n in (1, 2))
+    assert len(first.boxes) == len(second.boxes) == 2
+    assert all(0 <= edge <= 1 for box in first.boxes for edge in box)
+    assert first.message == "2 faces were found; this is number 1."
+    assert second.message == "2 faces were found; this is number 2."
+    assert np.abs(first.crop.astype(int) - second.crop).mean() > 10
+    job = Form(portrait=tmp_path / "two.png", face=2)
+    read = module.read_portrait(job.portrait, 64, number=2)
+    np.testing.assert_array_equal(second.crop, module.to_uint8(read.crop))
+
+
+def test_the_rest_is_told_from_the_beginnings_of_chunks(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    pace = module._Pace(4)
+    assert [pace.seconds_left(done, 20) for done in (1, 2, 3, 4)] == [None] * 4
+    now[0] = 2.0  # four frames took two seconds
+    assert pace.seconds_left(5, 20) == pytest.approx(8)
+    now[0] = 3.0
+    assert pace.seconds_left(6, 20) == pytest.approx(7)
+    now[0] = 6.0
+    assert pace.seconds_left(9, 20) == pytest.approx(9)  # eight frames in six seconds
