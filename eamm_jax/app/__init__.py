@@ -4,6 +4,8 @@
     form.py      what a visitor fills in -> a job
     studio.py    a model, and the jobs that are waiting and running
     examples.py  ready-made forms
+    fields.py    what the page's fields are called, and what they hold
+    panels.py    previews, progress, results and errors as HTML
     page.py      how it looks and reacts (Gradio)
     server.py    who can reach it
 

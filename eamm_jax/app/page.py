@@ -1,27 +1,29 @@
 """The page: what it shows and how it reacts. Gradio draws it; the work is `Studio`'s.
 
-Fields come here as Gradio received them (`preprocess=False`), so that a damaged file is answered
-by the project's own words. Gradio has made sure by then that a file is one that was uploaded;
-`_path` makes sure again.
+Fields come here as Gradio received them (`preprocess=False`); `fields` reads them.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import logging
-import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
+from eamm_jax.app import panels
 from eamm_jax.app.examples import Example, examples
+from eamm_jax.app.fields import (
+    ACCENTS,
+    LAYOUT_LABELS,
+    face_number,
+    form_of,
+    offered_emotions,
+    offered_heads,
+    path_of,
+    words_of,
+)
 from eamm_jax.app.form import (
     FROM_VIDEO,
     GENTLE,
@@ -30,53 +32,15 @@ from eamm_jax.app.form import (
     MAX_STRENGTH,
     NEUTRAL,
     SOUND,
-    STILL,
     TEXT,
-    Form,
 )
-from eamm_jax.app.studio import CalledOffError, Preview, Progress, Result, Studio
-from eamm_jax.constants import FRAME_RATE
+from eamm_jax.app.studio import CalledOffError, Progress, Studio
 from eamm_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 TITLE = "Studio"
 SUBTITLE = "One portrait, a voice and a feeling become a talking face."
-
-EMOTION_LABELS = {
-    "angry": "Angry",
-    "contempt": "Contempt",
-    "disgusted": "Disgusted",
-    "fear": "Afraid",
-    "happy": "Happy",
-    "neutral": "Neutral",
-    "sad": "Sad",
-    "surprised": "Surprised",
-}
-
-ACCENTS = (
-    ("English (US), lower voice", "en-us+m3"),
-    ("English (US), higher voice", "en-us+f3"),
-    ("English (UK)", "en-gb"),
-    ("Deutsch", "de"),
-    ("Español", "es"),
-    ("Français", "fr"),
-    ("Italiano", "it"),
-    ("Nederlands", "nl"),
-    ("Polski", "pl"),
-    ("Português", "pt"),
-    ("Svenska", "sv"),
-    ("Türkçe", "tr"),
-)
-
-HEAD_LABELS = {
-    GENTLE: "Moves gently",
-    STILL: "Stays still",
-    HEAD_VIDEO: "Moves as in a video",
-    HEAD_FILE: "Moves as in a file",
-}
-
-LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the portrait"}
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
@@ -87,13 +51,6 @@ _INTERNAL_ERROR = (
     "Something went wrong inside the studio, and not through you. Its log says what; "
     "please report it"
 )
-
-
-_PAGE_WORDS = {
-    "--no_crop takes its middle as it is": "or have no face looked for, under More",
-    ", or leave out --paste_back": ", or do not put the face back into it",
-}
-"""What messages say of flags, and what it is called here."""
 
 
 def theme() -> gr.themes.Base:
@@ -172,7 +129,7 @@ class _Page:
     def _make_portrait(self) -> None:
         with gr.Column(elem_classes="card"):
             gr.HTML(
-                _heading(1, "Portrait", "A picture of one face, seen from the front."),
+                panels.heading(1, "Portrait", "A picture of one face, seen from the front."),
                 padding=False,
             )
             self._portrait = gr.Image(
@@ -200,7 +157,7 @@ class _Page:
         limits, can_speak = self._studio.limits, self._studio.choices.text
         with gr.Column(elem_classes="card"):
             gr.HTML(
-                _heading(
+                panels.heading(
                     2, "Voice", f"What is said, up to {limits.speech_seconds:g} seconds of it."
                 ),
                 padding=False,
@@ -234,16 +191,12 @@ class _Page:
                 )
 
     def _make_emotion(self) -> None:
-        choices = self._studio.choices
-        others = [emotion for emotion in choices.emotions if emotion != NEUTRAL]
-        offered = [(EMOTION_LABELS[emotion], emotion) for emotion in (NEUTRAL, *others)]
-        if choices.video:
-            offered.append(("As in a video", FROM_VIDEO))
+        offered = offered_emotions(self._studio.choices)
         hint = "How the face feels."
         if len(offered) == 1:
             hint = "This model knows no emotions: the face stays neutral."
         with gr.Column(elem_classes="card"):
-            gr.HTML(_heading(3, "Emotion", hint), padding=False)
+            gr.HTML(panels.heading(3, "Emotion", hint), padding=False)
             self._emotion = gr.Radio(
                 offered,
                 value=NEUTRAL,
@@ -274,11 +227,7 @@ class _Page:
     def _make_more(self) -> None:
         with gr.Accordion("More", open=False, elem_classes="card", elem_id="more"):
             self._head = gr.Radio(
-                [
-                    (label, key)
-                    for key, label in HEAD_LABELS.items()
-                    if key != HEAD_VIDEO or self._studio.choices.faces
-                ],
+                offered_heads(self._studio.choices),
                 value=GENTLE,
                 label="The head",
                 elem_id="head",
@@ -323,7 +272,7 @@ class _Page:
                 buttons=[],
                 elem_id="video",
             )
-            self._stage = gr.HTML(_idle(), elem_id="stage", padding=False)
+            self._stage = gr.HTML(panels.idle(), elem_id="stage", padding=False)
             with gr.Row(elem_id="actions"):
                 self._make = gr.Button("Make the video", variant="primary", elem_id="make")
                 self._stop = gr.Button("Stop", visible=False, elem_id="stop")
@@ -430,7 +379,7 @@ class _Page:
             preprocess=False,
             api_visibility="private",
         )
-        running.failure(lambda: _showing(_failed(_INTERNAL_ERROR)), None, shown, **quick)
+        running.failure(lambda: _showing(panels.failed(_INTERNAL_ERROR)), None, shown, **quick)
         self._stop.click(self._end, None, shown, cancels=[running], **quick)
 
     def _show_portrait(self, portrait: Any, crop: Any) -> tuple[Any, Any, Any]:
@@ -442,11 +391,11 @@ class _Page:
         try:
             preview = self._studio.preview(path, bool(crop))
         except UserError as error:
-            return gr.update(value=_preview_error(self._words(error)), visible=True), *nothing
+            return gr.update(value=panels.preview_error(self._words(error)), visible=True), *nothing
         count = len(preview.boxes)
         numbers = [(f"Face {number}", str(number)) for number in range(1, count + 1)]
         return (
-            gr.update(value=_preview(preview, 1), visible=True),
+            gr.update(value=panels.preview(preview, 1), visible=True),
             gr.update(choices=numbers, value="1" if count > 1 else None, visible=count > 1),
             gr.update(value=False, visible=preview.cut),
         )
@@ -457,11 +406,11 @@ class _Page:
         if path is None:
             return gr.skip()
         try:
-            number = _face_number(face)
+            number = face_number(face)
             preview = self._studio.preview(path, bool(crop), number)
         except UserError as error:
-            return gr.update(value=_preview_error(self._words(error)), visible=True)
-        return gr.update(value=_preview(preview, number or 1), visible=True)
+            return gr.update(value=panels.preview_error(self._words(error)), visible=True)
+        return gr.update(value=panels.preview(preview, number or 1), visible=True)
 
     def _fill_in(self, event: gr.SelectData) -> tuple[Any, ...]:
         example: Example = self._examples[event.index]
@@ -473,84 +422,34 @@ class _Page:
             self._studio.admit(_visitor(request))
         except UserError as error:
             raise gr.Error(self._words(error), duration=8, print_exception=False) from None
-        return _showing(_progress(Progress()), busy=True)
+        return _showing(panels.progress(Progress()), busy=True)
 
     def _run(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         visitor = _visitor(request)
         try:
             ticket = self._studio.ticket(visitor)
-            for news in self._studio.work(self._form(values), ticket):
+            for news in self._studio.work(form_of(values, self._studio.folder), ticket):
                 if isinstance(news, Progress):
-                    yield _showing(_progress(news), busy=True)
+                    yield _showing(panels.progress(news), busy=True)
                 else:
-                    yield _showing(_done(news), video=news.video)
+                    yield _showing(panels.done(news), video=news.video)
         except CalledOffError:
-            yield _showing(_stopped())
+            yield _showing(panels.stopped())
         except UserError as error:
-            yield _showing(_failed(self._words(error)))
+            yield _showing(panels.failed(self._words(error)))
         except Exception:
             _log.exception("an animation failed")
-            yield _showing(_failed(_INTERNAL_ERROR))
+            yield _showing(panels.failed(_INTERNAL_ERROR))
 
     def _end(self, request: gr.Request) -> tuple[Any, ...]:
         self._studio.cancel(_visitor(request))
-        return _showing(_stopped())
-
-    def _form(self, values: tuple[Any, ...]) -> Form:
-        (
-            portrait,
-            crop,
-            face,
-            paste_back,
-            voice,
-            sound,
-            text,
-            accent,
-            emotion,
-            emotion_video,
-            strength,
-            head,
-            head_video,
-            head_file,
-            layout,
-        ) = values
-        try:
-            strength = float(strength)
-        except (TypeError, ValueError):
-            raise UserError(f"The strength is {strength!r}; a number is needed") from None
-        return Form(
-            portrait=self._path(portrait),
-            crop=bool(crop),
-            face=_face_number(face),
-            paste_back=bool(paste_back),
-            voice=str(voice),
-            sound=self._path(sound),
-            text=str(text or ""),
-            accent=str(accent),
-            emotion=str(emotion),
-            emotion_video=self._path(emotion_video),
-            strength=strength,
-            head=str(head),
-            head_video=self._path(head_video),
-            head_file=self._path(head_file),
-            layout=str(layout),
-        )
+        return _showing(panels.stopped())
 
     def _path(self, value: Any) -> Path | None:
-        """The uploaded file of a field; None if it is empty."""
-        if isinstance(value, dict) and isinstance(value.get("path"), str):
-            path = Path(value["path"]).resolve()
-            if path.is_relative_to(self._studio.folder):
-                return path
-        return None
+        return path_of(value, self._studio.folder)
 
-    def _words(self, error: Exception) -> str:
-        """An error for a visitor: files have names and no folders, and the page has no flags."""
-        folder = re.escape(str(self._studio.folder))
-        words = re.sub(rf"{folder}/(?:[^/\s]+/)*", "", str(error))
-        for flag, here in _PAGE_WORDS.items():
-            words = words.replace(flag, here)
-        return html.escape(words)
+    def _words(self, error: UserError) -> str:
+        return words_of(error, self._studio.folder)
 
 
 def _visitor(request: gr.Request) -> str:
@@ -566,105 +465,3 @@ def _showing(stage: str, *, busy: bool = False, video: Path | None = None) -> tu
         gr.update(visible=busy),
         gr.update(value=None if video is None else str(video), visible=video is not None),
     )
-
-
-def _face_number(value: Any) -> int | None:
-    if value in (None, ""):
-        return None
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise UserError(f"The face is {value!r}; a number is needed") from None
-
-
-def _preview(preview: Preview, number: int) -> str:
-    """The crop, and the whole picture with its faces marked where that is more."""
-    shown = (
-        f'<img class="crop" src="{_as_data(preview.crop)}" alt="The face as it will be animated">'
-    )
-    if preview.cut:
-        marks = "".join(
-            f'<span class="{"mark chosen" if index == number else "mark"}" style="left: '
-            f"{100 * left:.1f}%; top: {100 * top:.1f}%; width: {100 * (right - left):.1f}%; "
-            f'height: {100 * (bottom - top):.1f}%">{index if len(preview.boxes) > 1 else ""}</span>'
-            for index, (left, top, right, bottom) in enumerate(preview.boxes, 1)
-        )
-        small = Image.fromarray(preview.picture)
-        small.thumbnail((480, 320))
-        whole = _as_data(np.asarray(small))
-        shown = (
-            f'<div class="whole"><img src="{whole}" alt="The whole picture">{marks}</div>{shown}'
-        )
-    return f'<div class="preview">{shown}<p>{html.escape(preview.message)}</p></div>'
-
-
-def _preview_error(words: str) -> str:
-    return f'<div class="preview"><p class="wrong" role="alert">{words}.</p></div>'
-
-
-def _heading(number: int, title: str, hint: str) -> str:
-    return (
-        f'<div class="heading"><span class="number">{number}</span><h2>{title}</h2>'
-        f"<p>{hint}</p></div>"
-    )
-
-
-def _panel(kind: str, title: str, text: str, bar: str = "", role: str = "status") -> str:
-    return (
-        f'<div class="panel {kind}" role="{role}"><p class="title">{title}</p>'
-        f'{bar}<p class="text">{text}</p></div>'
-    )
-
-
-def _idle() -> str:
-    return _panel("idle", "Your video appears here", "Give a portrait and a voice, then make it.")
-
-
-def _progress(progress: Progress) -> str:
-    unknown = '<div class="bar unknown"><span></span></div>'
-    if progress.before:
-        others = "One animation is" if progress.before == 1 else f"{progress.before} animations are"
-        return _panel("busy", "Waiting", f"{others} before yours.", unknown)
-    if not progress.done:
-        text = "The first time this takes some seconds more."
-        return _panel("busy", "Getting ready", text, unknown)
-    share = 100 * progress.done / progress.total
-    bar = (
-        f'<div class="bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
-        f'aria-valuemax="100"><span style="width: {share:.1f}%"></span></div>'
-    )
-    text = f"{progress.done} of {progress.total} frames"
-    if progress.seconds_left is not None:
-        text += f" · {_duration(progress.seconds_left)} left"
-    return _panel("busy", "Drawing", text, bar)
-
-
-def _done(result: Result) -> str:
-    seconds = result.summary.frames / FRAME_RATE
-    command = html.escape(shlex.join(result.command))
-    return (
-        f'<div class="done" role="status"><p>{seconds:.1f} seconds of video, made in '
-        f"{_duration(result.summary.total)}.</p><details><summary>The same from a command line"
-        f"</summary><pre>{command}</pre></details></div>"
-    )
-
-
-def _stopped() -> str:
-    return _panel("idle", "Stopped", "Nothing of it was kept.")
-
-
-def _failed(words: str) -> str:
-    return _panel("wrong", "That did not work", f"{words.rstrip('.')}.", role="alert")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    return f"{round(seconds / 60)} min"
-
-
-def _as_data(picture: np.ndarray) -> str:
-    """A picture as part of the page."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=90)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -95,6 +95,8 @@ def check_port(host: str, port: int) -> None:
     Raises:
         UserError: it cannot; another program has it, or it is not this computer's.
     """
+    if not 0 < port < 1 << 16:
+        raise UserError(f"--port is {port}; it must be 1 to 65535")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:

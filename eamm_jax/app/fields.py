@@ -1,0 +1,162 @@
+"""What the page's fields are called, and what they hold.
+
+Fields come as Gradio received them, unread, so that a damaged file is answered by the project's
+own words. Gradio has made sure by then that a file is one that was uploaded; `path_of` makes
+sure again.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eamm_jax.app.form import (
+    FROM_VIDEO,
+    GENTLE,
+    HEAD_FILE,
+    HEAD_VIDEO,
+    NEUTRAL,
+    STILL,
+    Choices,
+    Form,
+)
+from eamm_jax.errors import UserError
+
+EMOTION_LABELS = {
+    "angry": "Angry",
+    "contempt": "Contempt",
+    "disgusted": "Disgusted",
+    "fear": "Afraid",
+    "happy": "Happy",
+    "neutral": "Neutral",
+    "sad": "Sad",
+    "surprised": "Surprised",
+}
+
+ACCENTS = (
+    ("English (US), lower voice", "en-us+m3"),
+    ("English (US), higher voice", "en-us+f3"),
+    ("English (UK)", "en-gb"),
+    ("Deutsch", "de"),
+    ("Español", "es"),
+    ("Français", "fr"),
+    ("Italiano", "it"),
+    ("Nederlands", "nl"),
+    ("Polski", "pl"),
+    ("Português", "pt"),
+    ("Svenska", "sv"),
+    ("Türkçe", "tr"),
+)
+
+HEAD_LABELS = {
+    GENTLE: "Moves gently",
+    STILL: "Stays still",
+    HEAD_VIDEO: "Moves as in a video",
+    HEAD_FILE: "Moves as in a file",
+}
+
+LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the portrait"}
+
+_PAGE_WORDS = {
+    "--no_crop takes its middle as it is": "or have no face looked for, under More",
+    ", or leave out --paste_back": ", or do not put the face back into it",
+}
+"""What messages say of flags, and what it is called here."""
+
+
+def offered_emotions(choices: Choices) -> list[tuple[str, str]]:
+    """Labels and values, neutral first."""
+    others = [emotion for emotion in choices.emotions if emotion != NEUTRAL]
+    offered = [(EMOTION_LABELS[emotion], emotion) for emotion in (NEUTRAL, *others)]
+    return [*offered, ("As in a video", FROM_VIDEO)] if choices.video else offered
+
+
+def offered_heads(choices: Choices) -> list[tuple[str, str]]:
+    """Labels and values."""
+    return [
+        (label, key) for key, label in HEAD_LABELS.items() if key != HEAD_VIDEO or choices.faces
+    ]
+
+
+def form_of(values: Sequence[Any], folder: Path) -> Form:
+    """The form whose fields Gradio received, in the order of `Form`.
+
+    Args:
+        values: of the fields.
+        folder: where uploaded files are.
+
+    Raises:
+        UserError: a number is none.
+    """
+    (
+        portrait,
+        crop,
+        face,
+        paste_back,
+        voice,
+        sound,
+        text,
+        accent,
+        emotion,
+        emotion_video,
+        strength,
+        head,
+        head_video,
+        head_file,
+        layout,
+    ) = values
+    try:
+        strength = float(strength)
+    except (TypeError, ValueError):
+        raise UserError(f"The strength is {strength!r}; a number is needed") from None
+    return Form(
+        portrait=path_of(portrait, folder),
+        crop=bool(crop),
+        face=face_number(face),
+        paste_back=bool(paste_back),
+        voice=str(voice),
+        sound=path_of(sound, folder),
+        text=str(text or ""),
+        accent=str(accent),
+        emotion=str(emotion),
+        emotion_video=path_of(emotion_video, folder),
+        strength=strength,
+        head=str(head),
+        head_video=path_of(head_video, folder),
+        head_file=path_of(head_file, folder),
+        layout=str(layout),
+    )
+
+
+def path_of(value: Any, folder: Path) -> Path | None:
+    """The uploaded file of a field; None if it is empty, or not one of the folder's files."""
+    if isinstance(value, dict) and isinstance(value.get("path"), str):
+        path = Path(value["path"]).resolve()
+        if path.is_relative_to(folder):
+            return path
+    return None
+
+
+def words_of(error: Exception, folder: Path) -> str:
+    """An error for a visitor: files have names and no folders, and the page has no flags."""
+    words = re.sub(rf"{re.escape(str(folder))}/(?:[^/\s]+/)*", "", str(error))
+    for flag, here in _PAGE_WORDS.items():
+        words = words.replace(flag, here)
+    return html.escape(words)
+
+
+def face_number(value: Any) -> int | None:
+    """Of the choice of a face; None if there is none.
+
+    Raises:
+        UserError: it is no number.
+    """
+    if value in (None, ""):
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise UserError(f"The face is {value!r}; a number is needed") from None

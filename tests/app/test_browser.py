@@ -1,0 +1,272 @@
+"""The studio as a visitor sees it: the command serves it, a real browser uses it.
+
+One server for all tests, with the bundled model. The browser cannot resolve any name, and every
+request it makes is looked at: all must go to the studio.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from eamm_jax import bundled
+from eamm_jax.io.audio import read_speech, write_wav
+from eamm_jax.io.video import read_video
+from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("gradio") is None, reason="needs the extra 'app' (gradio)"
+    ),
+    pytest.mark.skipif(
+        importlib.util.find_spec("playwright") is None, reason="needs the package playwright"
+    ),
+    pytest.mark.skipif(CHROMIUM is None, reason="needs the browser chromium"),
+]
+
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+SECONDS = 1.2
+START = 240  # seconds in which a busy machine has imported everything
+WAIT = 120_000  # milliseconds in which it has compiled and drawn
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+class Server:
+    """The command at work."""
+
+    def __init__(self, temporary: Path, *flags: str):
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.temporary = temporary
+        self.log = temporary.with_suffix(".log")
+        words = [sys.executable, "-m", "eamm_jax.app", "--port", str(urlsplit(self.url).port)]
+        self.process = subprocess.Popen(
+            [*words, *flags],
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "TMPDIR": str(temporary), "JAX_PLATFORMS": "cpu"},
+        )
+        end = time.monotonic() + START
+        while "open at" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < end, self.log.read_text()
+            time.sleep(0.1)
+
+    def files(self) -> list[Path]:
+        return [path for path in self.temporary.rglob("*") if path.is_file()]
+
+    def videos(self) -> list[Path]:
+        return [path for path in self.files() if path.suffix == ".mp4"]
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    # An emotion bank of random codes stands in where the bundled model has none.
+    server = Server(tmp_path_factory.mktemp("studio"), "--max_seconds", "8", "--max_upload", "1")
+    yield server
+    server.process.kill()
+    server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, headless=True, args=BROWSER_FLAGS
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Opens the studio; afterwards no request may have gone elsewhere, and nothing have failed."""
+    contexts, asked, failed = [], [], []
+
+    def open_page(width: int = 1280, height: int = 900, **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("console", lambda said: failed.append(said.text) if said.type == "error" else None)
+        page.goto(server.url)
+        page.wait_for_selector("#make")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    hosts = {urlsplit(url.removeprefix("blob:")).netloc for url in asked if url[:5] != "data:"}
+    assert hosts == {urlsplit(server.url).netloc}
+    assert not failed
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("brought")
+    speech = read_speech(bundled.SPEECH)[: int(SECONDS * SAMPLE_RATE)]
+    write_wav(folder / "voice.wav", speech)
+    write_wav(folder / "long.wav", np.tile(speech, 9))
+    (folder / "broken.png").write_bytes(bundled.PORTRAIT.read_bytes()[:5000])
+    (folder / "large.wav").write_bytes(bytes(2 << 20))
+    shutil.copy(bundled.PORTRAIT, folder / "me.png")
+    return {path.name: path for path in folder.iterdir()}
+
+
+def give(page, field: str, path: Path) -> None:
+    page.locator(f"#{field} input[type=file]").set_input_files(path)
+
+
+def fill_in(page, brought, voice: str = "voice.wav") -> None:
+    give(page, "portrait", brought["me.png"])
+    page.wait_for_selector("#preview img")
+    give(page, "sound", brought[voice])
+    page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
+
+
+def test_a_portrait_and_a_voice_become_a_video_that_plays(open_page, server, brought):
+    page = open_page()
+    fill_in(page, brought)
+    assert "picture is used as it is" in page.inner_text("#preview").lower()
+    before = set(server.videos())
+    page.click("#make")
+    page.wait_for_selector("#stop")
+    video = page.wait_for_selector("#video video")
+    page.wait_for_function("document.querySelector('#video video').readyState === 4")
+    duration, width = video.evaluate("video => [video.duration, video.videoWidth]")
+    assert abs(duration - SECONDS) < 2 / FRAME_RATE
+    assert width == 128
+    video.evaluate("video => video.play()")
+    page.wait_for_function("document.querySelector('#video video').currentTime > 0.3")
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "me_voice_neutral.mp4"
+    (made,) = set(server.videos()) - before
+    assert Path(download.value.path()).read_bytes() == made.read_bytes()
+    assert len(list(read_video(made, None))) == round(duration * FRAME_RATE)
+    page.click("#stage summary")
+    assert "eamm-infer --source_image me.png --in_file voice.wav" in page.inner_text("#stage pre")
+
+
+def test_an_example_fills_in_the_form(open_page):
+    page = open_page()
+    assert page.locator("#gallery img").count() == 6
+    page.locator("#gallery button").nth(1).click()
+    page.wait_for_selector("#preview img")
+    assert page.locator("#portrait img").count() == 1
+    page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
+
+
+WRONG = {
+    "nothing": (None, "There is no portrait yet"),
+    "no voice": ({}, "There is no voice yet"),
+    "too long": ({"sound": "long.wav"}, "The voice is longer than 8 seconds"),
+    "broken": (
+        {"portrait": "broken.png"},
+        "Cannot read the picture broken.png: the file is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_a_sentence(case, open_page, brought):
+    page = open_page()
+    given, words = WRONG[case]
+    if given is not None:
+        give(page, "portrait", brought[given.get("portrait", "me.png")])
+        page.wait_for_selector("#preview p")
+    if given and "sound" in given:
+        give(page, "sound", brought[given["sound"]])
+        page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
+    if case != "broken":
+        page.click("#make")
+        page.wait_for_selector("#stage [role=alert]")
+        said = page.inner_text("#stage [role=alert]")
+        assert page.is_visible("#make")
+    else:
+        said = page.inner_text("#preview [role=alert]")
+    assert words in said
+    assert "/" not in said
+    assert "--" not in said
+
+
+def test_a_file_that_is_too_large_is_refused(open_page, brought):
+    page = open_page()
+    give(page, "sound", brought["large.wav"])
+    toast = page.wait_for_selector(".toast-body, [data-testid=toast-body]")
+    assert "maximum" in toast.inner_text().lower()
+
+
+def test_stop_stops_and_leaves_nothing(open_page, server, brought):
+    page = open_page()
+    before = set(server.videos())
+    fill_in(page, brought)
+    page.click("#make")
+    page.click("#stop")
+    page.wait_for_selector("#make")
+    assert "Nothing of it was kept" in page.inner_text("#stage")
+    page.wait_for_timeout(1500)
+    assert set(server.videos()) == before
+    assert "Nothing of it was kept" in page.inner_text("#stage")
+    assert not [path for path in server.files() if "work" in path.parts]
+
+
+def test_a_phone_shows_all_of_it_one_below_the_other(open_page):
+    page = open_page(390, 844, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    left = [page.locator(box).bounding_box() for box in ("#portrait", "#sound", "#result")]
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 390 for box in left)
+    assert left[0]["y"] < left[1]["y"] < left[2]["y"]
+
+
+def test_files_of_the_computer_are_not_served(server):
+    import urllib.error
+    import urllib.request
+
+    for path in ("/etc/passwd", str(Path(__file__))):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{server.url}/gradio_api/file={path}")
+
+
+def test_told_to_end_it_ends_and_leaves_nothing(server):
+    """The last one: the server is gone afterwards."""
+    assert server.files()
+    assert server.end(signal.SIGTERM) == 0
+    assert server.files() == []
+    log = server.log.read_text()
+    assert "Traceback" not in log, log
+    assert len(log.splitlines()) == 1
