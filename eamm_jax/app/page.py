@@ -96,7 +96,8 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(
         title=f"EAMM {TITLE}", analytics_enabled=False, delete_cache=(keep // 10 + 1, keep)
     ) as page:
-        _Page(studio)
+        made = _Page(studio)
+        page.unload(made.leave)
     page.queue(
         max_size=4 * (studio.limits.jobs + studio.limits.waiting),
         default_concurrency_limit=4,
@@ -444,6 +445,10 @@ class _Page:
     def _end(self, request: gr.Request) -> tuple[Any, ...]:
         self._studio.cancel(_visitor(request))
         return _showing(panels.stopped())
+
+    def leave(self, request: gr.Request) -> None:
+        """The visitor has closed the page: what they wanted is not needed any more."""
+        self._studio.cancel(_visitor(request))
 
     def _path(self, value: Any) -> Path | None:
         return path_of(value, self._studio.folder)

@@ -85,6 +85,10 @@ class Server:
     def videos(self) -> list[Path]:
         return [path for path in self.files() if path.suffix == ".mp4"]
 
+    def unfinished(self) -> list[Path]:
+        """Files of animations that are being made."""
+        return [f for f in self.files() if "work" in f.relative_to(self.temporary).parts]
+
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
         return self.process.wait(60)
@@ -92,7 +96,6 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    # An emotion bank of random codes stands in where the bundled model has none.
     server = Server(tmp_path_factory.mktemp("studio"), "--max_seconds", "8", "--max_upload", "1")
     yield server
     server.process.kill()
@@ -242,7 +245,26 @@ def test_stop_stops_and_leaves_nothing(open_page, server, brought):
     page.wait_for_timeout(1500)
     assert set(server.videos()) == before
     assert "Nothing of it was kept" in page.inner_text("#stage")
-    assert not [path for path in server.files() if "work" in path.parts]
+    assert server.unfinished() == []
+
+
+def test_leaving_the_page_calls_off_what_was_wanted(open_page, server, brought):
+    page = open_page()
+    before = set(server.videos())
+    give(page, "portrait", bundled.PORTRAIT)
+    give(page, "sound", bundled.SPEECH)  # 8 seconds: long enough to be late
+    page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
+    page.click("#make")
+    page.wait_for_selector("#stop")
+    end = time.monotonic() + 60
+    while not server.unfinished():
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
+    page.close()
+    while server.unfinished():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert set(server.videos()) == before
 
 
 def test_a_phone_shows_all_of_it_one_below_the_other(open_page):
