@@ -12,6 +12,7 @@ import pytest
 from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.animator import augment_video
+from eamm_jax.conversion.checkpoint import save_checkpoint, stored_networks
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
@@ -296,3 +297,13 @@ def test_golden_demo_tracks(published_animator, demo, goldens):
         np.testing.assert_allclose(smooth, demo[f"kp_audio_smooth_{part}"], atol=2e-4)
         emotion = displaced[:, moved] - smooth[:, moved]
         np.testing.assert_allclose(emotion, demo[f"emotion_smooth_{part}"], atol=2e-4)
+
+
+@pytest.mark.parametrize("emotional", [False, True])
+def test_the_emotion_network_is_loaded_where_there_is_one(emotional, tmp_path):
+    config, variables = tiny_variables()
+    networks = {n: v for n, v in variables.items() if emotional or n != "emo_detector"}
+    save_checkpoint(tmp_path / "weights", config, networks)
+    animator = Animator.from_checkpoint(tmp_path / "weights", emotion=None, fast=False)
+    assert animator.has_emotion_network == emotional
+    assert ("emo_detector" in stored_networks(tmp_path / "weights")) == emotional

@@ -20,7 +20,7 @@ from PIL import Image
 from eamm_jax.errors import UserError
 from eamm_jax.io import video as module
 from eamm_jax.io.audio import read_audio
-from eamm_jax.io.video import Shown, VideoWriter, read_video, sample_in_time
+from eamm_jax.io.video import Shown, VideoWriter, read_video, sample_in_time, video_seconds
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 
@@ -594,3 +594,11 @@ def test_frames_of_another_kind_are_refused(tmp_path, frame):
         video.write(grey(0))
         with pytest.raises(ValueError, match=r"expected uint8 of shape \(64, 64, 3\)"):
             video.write(frame)
+
+
+def test_a_video_lasts_as_long_as_its_frames_are_shown(tmp_path, rng):
+    with VideoWriter(tmp_path / "one.mp4", 32, 32, 10) as video:
+        for _ in range(12):
+            video.write(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    assert video_seconds(tmp_path / "one.mp4", 60) == pytest.approx(1.2)
+    assert 0.5 < video_seconds(tmp_path / "one.mp4", 0.5) < 0.8  # no more is decoded
