@@ -53,7 +53,7 @@ VGG_REDUCTION = 16
 HOW_TO_GET_VGG = (
     "the perceptual loss needs VGG-19: fetch torchvision's vgg19-dcbb9e9d.pth from "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, convert it with "
-    "`python convert_torch_weights.py --vgg vgg19-dcbb9e9d.pth --out DIR` and give "
+    "`python convert_torch_weights.py --vgg vgg19-dcbb9e9d.pth --output DIR` and give "
     "--init_from=DIR, or train without it by --config.perceptual=pyramid"
 )
 
