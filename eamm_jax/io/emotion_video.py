@@ -255,13 +255,16 @@ def shots(length: int, cuts: list[int]) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(ends)]
 
 
-def places(track: Track, template: Float[np.ndarray, "68 2"], size: int) -> list[Similarity]:
-    """Where the crop lies in each frame: from its pixels to those of the frame, without jitter.
+def places(
+    track: Track, template: Float[np.ndarray, "68 2"], size: int, *, smoothed: bool = True
+) -> list[Similarity]:
+    """Where the crop lies in each frame: from its pixels to those of the frame.
 
     Args:
         track: of a face.
         template: 68 points in a crop of 256 x 256; the first frame is laid on it.
         size: of the crop.
+        smoothed: whether the detector's jitter is removed.
     """
     first = track.landmarks[0]
     wanted = frame_face(first, template, size).inverse()(first)[VIDEO_POINTS]
@@ -270,7 +273,7 @@ def places(track: Track, template: Float[np.ndarray, "68 2"], size: int) -> list
     # The middle of the face, as the corner of a crop swings with every turn.
     pivot = complex(*wanted.mean(axis=0))
     middles = turns * pivot + np.array([place.shift for place in fitted])
-    for shot in shots(len(fitted), track.cuts):
+    for shot in shots(len(fitted), track.cuts) if smoothed else []:
         turns[shot], middles[shot] = _smoothed(turns[shot]), _smoothed(middles[shot])
     return [
         Similarity(complex(turn), complex(middle - turn * pivot))

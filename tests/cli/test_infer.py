@@ -22,6 +22,7 @@ from PIL import Image
 
 from eamm_jax.conversion.checkpoint import save_checkpoint
 from eamm_jax.emotion_bank import EmotionBank, Entry
+from eamm_jax.io import faces
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
@@ -85,6 +86,7 @@ def command(files, tmp_path, changes) -> list[str]:
         "in_file": files["voice.wav"],
         "pose_file": files["pose.npy"],
         "output": tmp_path / "out.mp4",
+        "no_crop": True,  # the portrait is noise
         **changes,
     }
     words = [sys.executable, str(ROOT / "infer.py")]
@@ -241,8 +243,76 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
+        "no face in a photo": ({"no_crop": None}, "No face" if faces.is_installed() else ""),
+        "a face of none": ({"face": 2}, "--face"),
+        "a template of another kind": (
+            {"no_crop": None, "template": folder / "shape.npy"},
+            "(68, 2)",
+        ),
         "two outputs in one": ({"neutral_output": folder / "out.mp4"}, "out.mp4"),
     }
+
+
+@pytest.fixture(scope="module")
+def astronaut(tmp_path_factory) -> Path:
+    """A photo with a person in it, of odd size."""
+    if not faces.is_installed():
+        pytest.skip("needs the extra 'faces'")
+    data = pytest.importorskip("skimage.data")
+    path = tmp_path_factory.mktemp("photo") / "astronaut.png"
+    Image.fromarray(data.astronaut()[:331, :401]).save(path)
+    return path
+
+
+def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, files, astronaut, tmp_path):
+    """With the bundled model; around the crop the frames are the photo."""
+    write_wav(tmp_path / "short.wav", 0.2 * np.random.default_rng(0).normal(size=SAMPLE_RATE // 3))
+    done = infer(
+        checkpoint=None,
+        source_image=astronaut,
+        in_file=tmp_path / "short.wav",
+        no_crop=None,
+        paste_back=True,
+        frames=tmp_path / "frames",
+        contact_sheet=tmp_path / "sheet.png",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "square in its middle" not in done.stderr
+    video = described(tmp_path / "out.mp4")
+    assert video["size"] == (402, 332)  # even
+    photo = np.asarray(Image.open(astronaut)).astype(int)
+    frames = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "frames").iterdir())]
+    assert len(frames) == video["frames"]
+    face = slice(40, 210), slice(150, 300)
+    around = np.ones(photo.shape[:2], bool)
+    around[:250, 110:340] = False
+    for frame in frames:
+        np.testing.assert_array_equal(frame[around], photo[around])
+        assert 0 < np.abs(frame[face] - photo[face]).mean() < 15  # still her
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height % 256 == 0  # made smaller
+
+
+@pytest.mark.usefixtures("notices_as_before")
+def test_side_by_side_with_the_whole_photo(files, astronaut, tmp_path, monkeypatch):
+    """Photo, emotion video at its height, neutral, emotion; on the tiny model, in this process."""
+    from eamm_jax.cli.infer import main
+
+    changes = {
+        "source_image": astronaut,
+        "no_crop": None,
+        "paste_back": True,
+        "driving_video": files["happy.mp4"],
+        "layout": "side_by_side",
+        "neutral_output": tmp_path / "neutral.mp4",
+        "quiet": True,
+    }
+    monkeypatch.setattr(sys, "argv", command(files, tmp_path, changes)[1:])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert described(tmp_path / "out.mp4")["size"] == (3 * 401 + 331, 332)
+    assert described(tmp_path / "neutral.mp4")["size"] == (402, 332)
 
 
 @pytest.fixture
