@@ -13,6 +13,12 @@ well it lies in aligned pictures in which no face is looked for (`tx`), and the 
 `eamm_jax/ops/generic_face.py`: from the published poses of the LRW clip and, as there are no
 others with pictures, from what the network says of the films in `media/emotion_video` and
 `media/raw_video`. Each film counts the same. The portraits take no part.
+
+    python benchmarks/head_pose.py --draw astronaut PHOTO ... --output axes.png [--network FOLDER]
+
+draws what was found on photos (`astronaut` is scikit-image's): the axes of the head (red to
+picture right, green up, blue to where the nose points), above by the landmarks, below by the
+network.
 """
 
 from __future__ import annotations
@@ -21,17 +27,26 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from eamm_jax.animate.head_pose import Framed, LandmarkEstimator, NetworkEstimator, PoseEstimator
+from eamm_jax.animate.head_pose import (
+    Framed,
+    LandmarkEstimator,
+    NetworkEstimator,
+    PoseEstimator,
+    in_words,
+)
 from eamm_jax.io.faces import make_finder
-from eamm_jax.io.image import read_image, to_uint8
+from eamm_jax.io.framing import read_portrait
+from eamm_jax.io.image import read_image, to_uint8, write_png
 from eamm_jax.io.video import read_video
 from eamm_jax.ops import generic_face, head_pose
 from eamm_jax.ops.head_pose import box_region, fit_pose, rotation_matrix
@@ -158,12 +173,58 @@ def fit(points: np.ndarray, picture: Framed) -> np.ndarray:
     return fit_pose(points, seen, generic_face.WEIGHTS)
 
 
+AXES = (((1, 0, 0), "#ff4040"), ((0, 1, 0), "#30e060"), ((0, 0, 1), "#40a0ff"))
+AXIS_LENGTH, AXIS_WIDTH = 90_000, 3
+"""Micrometres of the head; pixels."""
+
+
+def draw(photos: list[str], estimators: list[PoseEstimator], output: Path) -> None:
+    rows: list[list[np.ndarray]] = [[] for _ in estimators]
+    for photo in photos:
+        image = portrait(photo)
+        (picture,) = framed([image])
+        for row, estimator in zip(rows, estimators, strict=True):
+            (pose,) = estimator.poses([picture.taken_as_aligned()])
+            print(f"{photo}, {estimator.name}: {in_words(pose)}")
+            row.append(with_axes(image, picture.taken_as_aligned().region, pose))
+    write_png(output, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
+
+
+def portrait(photo: str) -> np.ndarray:
+    with TemporaryDirectory() as folder:
+        path = Path(photo)
+        if photo == "astronaut":
+            from skimage import data
+
+            path = Path(folder, "astronaut.png")
+            write_png(path, data.astronaut())
+        return to_uint8(read_portrait(path, 256).crop)
+
+
+def with_axes(image: np.ndarray, region: head_pose.Region, pose: np.ndarray) -> np.ndarray:
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    # From where the generic face has the root of the nose.
+    root = generic_face.POINTS[generic_face.LANDMARKS == 27]
+    for axis, colour in AXES:
+        ends = np.concatenate([root, root + AXIS_LENGTH * np.array([axis])])
+        line = region.to_picture(head_pose.project(ends, pose))
+        pen.line([tuple(point) for point in line], fill=colour, width=AXIS_WIDTH)
+    return np.asarray(canvas)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", help="folder of a converted head pose network")
     parser.add_argument("--media", type=Path, default=Path("../shared/media"))
     parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--draw", nargs="+", metavar="PHOTO")
+    parser.add_argument("--output", type=Path, default=Path("axes.png"))
     flags = parser.parse_args()
+    if flags.draw:
+        networks = [NetworkEstimator(flags.network)] if flags.network else []
+        draw(flags.draw, [LandmarkEstimator(), *networks], flags.output)
+        return
     if flags.calibrate:
         if flags.network is None:
             parser.error("--calibrate needs --network")

@@ -393,3 +393,16 @@ def test_a_signal_leaves_nothing_half_written(files, tmp_path, cache, sent):
     assert process.returncode == (143 if sent == signal.SIGTERM else 130)
     assert "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["long.wav"]
+
+
+def test_a_head_pose_network_in_the_checkpoint_is_used(tmp_path, files):
+    from eamm_jax import bundled
+    from eamm_jax.cli.infer import _fill_in, _parser
+
+    (tmp_path / "head_pose.npz").write_bytes(b"")
+    flags = _parser().parse_args(["--checkpoint", str(tmp_path), "--text", "x"])
+    _fill_in(flags)
+    assert (flags.pose_network, flags.pose_file) == (tmp_path, bundled.POSE)
+    flags = _parser().parse_args(["--source_image", str(files["face.png"]), "--idle_motion"])
+    _fill_in(flags)
+    assert (flags.pose_network, flags.pose_file, flags.idle_motion) == (None, None, 1.0)
