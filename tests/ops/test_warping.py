@@ -123,6 +123,17 @@ def test_things_are_put_where_they_were_cut_out(place):
         assert np.abs(found - expected).max() < 0.12 * max(1, place.scale)
 
 
+def test_a_square_that_shrinks_is_averaged_and_not_sampled():
+    """Single pixels of black and white become grey."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    square = np.repeat(255 * ((x + y) % 2)[..., None], 3, axis=2).astype(np.uint8)
+    place = turned(0.35, 10, 50, 50)
+    pasted = Patch(np.full((100, 100, 3), 127, np.uint8), np.full_like(square, 127), place).paste(
+        square
+    )
+    assert np.abs(pasted.astype(int) - 127).max() < 40
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_a_square_that_did_not_change_cannot_be_seen(rng, scale):
     picture = smooth_picture(rng, 260, 300)
