@@ -139,8 +139,14 @@ class DenseHead(nn.Module):
 
     @nn.compact
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
-        """One layer."""
-        rows = nn.Dense(self.num_moved * NUMBERS_PER_KEYPOINT, dtype=self.dtype, name="rows")(code)
+        """One layer, which says nothing before it has learned.
+
+        Displacements are small. A layer that begins with large ones is corrected through its
+        code first: within some forty steps no unit of the code is above zero, for ever.
+        """
+        size = self.num_moved * NUMBERS_PER_KEYPOINT
+        zeros = nn.initializers.zeros_init()
+        rows = nn.Dense(size, kernel_init=zeros, dtype=self.dtype, name="rows")(code)
         return rows.reshape(-1, self.num_moved, NUMBERS_PER_KEYPOINT)
 
 

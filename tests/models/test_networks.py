@@ -10,6 +10,7 @@ import pytest
 from eamm_jax.errors import UserError
 from eamm_jax.models import build
 from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, demo, published, tiny
+from eamm_jax.models.emotion import DenseHead
 from eamm_jax.models.layers import SpectralConv
 from eamm_jax.types import Keypoints
 from tests.tiny import tiny_variables
@@ -155,6 +156,14 @@ def test_every_head_moves_the_keypoints_it_says(rng, head):
     )
     assert moved.value.shape == (2, len(config.moved_keypoints), 2)
     assert moved.jacobian.shape == (2, len(config.moved_keypoints), 2, 2)
+
+
+def test_the_dense_head_says_nothing_before_it_has_learned(rng):
+    code = rng.normal(size=(2, 64)).astype(np.float32)
+    rows, variables = DenseHead(3).init_with_output(jax.random.key(0), code)
+    assert rows.shape == (2, 3, 6)
+    assert not rows.any()
+    assert {leaf.size for leaf in jax.tree.leaves(variables)} == {64 * 18, 18}
 
 
 def test_training_updates_statistics_and_inference_does_not(model, rng):
