@@ -100,16 +100,20 @@ def parts(animator: Any, repeats: int) -> dict[str, float]:
     variables = animator._variables
     portrait = animator._see(variables, given["portrait"][None])
     audio, pose = np.zeros((chunk, 28, 12), np.float32), np.zeros((chunk, 6), np.float32)
-    lstm = animator._networks.audio_feature.initial_state(1)
-    filters = animator._initial_filters()
     frames = np.stack((given["emotion_frames"] * chunk)[:chunk])
     weights = animator._emotion_weights(1.0)
-    keypoints, _ = animator._hear(variables, portrait.audio_code, audio, pose, lstm, 1.6)
+
+    def hear() -> Any:
+        lstm, _ = animator._start()  # is given up with each call
+        return animator._hear(variables, portrait.audio_code, audio, pose, lstm, 1.6)
+
+    keypoints, _ = hear()
     rng = jax.random.key(0)
     code = animator._read_emotion(variables, frames, rng, 0, True, False)
 
     def feel() -> Any:
-        first = jax.tree.map(lambda x: x[:1], keypoints)
+        _, filters = animator._start()
+        first = animator._first(keypoints)
         return animator._feel(
             variables, portrait.keypoints, keypoints, first, 1.0, code, weights, filters, True,
             False,
@@ -117,9 +121,7 @@ def parts(animator: Any, repeats: int) -> dict[str, float]:
 
     (_, driving), _ = feel()
     jobs = {
-        "audio_to_motion": lambda: animator._hear(
-            variables, portrait.audio_code, audio, pose, lstm, 1.6
-        ),
+        "audio_to_motion": hear,
         "emotion_image": lambda: animator._read_emotion(variables, frames, rng, 0, True, False),
         "displacement_and_filters": feel,
         "generator": lambda: animator._draw(

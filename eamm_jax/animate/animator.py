@@ -140,6 +140,7 @@ class Animator:
         dtype: `float32`, or `bfloat16` for accelerators that compute faster in it.
         fast: whether to use the algorithms of `ops/convolution.py`; by default where they
             pay, on a CPU in float32.
+        device: to compute on; by default JAX's first.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class Animator:
         chunk: int = DEFAULT_CHUNK,
         dtype: str = "float32",
         fast: bool | None = None,
+        device: jax.Device | None = None,
     ):
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
@@ -165,13 +167,14 @@ class Animator:
         self.config = config
         self.bank = bank
         self.chunk = chunk
-        on_cpu = jax.default_backend() == "cpu"
+        self.device = jax.devices()[0] if device is None else device
+        on_cpu = self.device.platform == "cpu"
         self._fast = (on_cpu and dtype == "float32") if fast is None else fast
         # On a CPU one frame at a time stays in the cache; elsewhere a chunk fills the device.
         self._one_by_one = on_cpu
         self._networks = build(config, jnp.dtype(dtype), fast=self._fast)
         names = [n for n in (*TALKING_NETWORKS, "emo_detector") if n in variables]
-        self._variables = jax.device_put({name: variables[name] for name in names})
+        self._variables = self._put({name: variables[name] for name in names})
         self._compile()
         if self._fast:
             generator = self._variables["generator"]
@@ -191,13 +194,26 @@ class Animator:
         Raises:
             UserError: it is not such a folder, or something in it is missing or damaged.
         """
+        device = options.pop("device", None)
+        return cls.on_devices(folder, [device], emotion=emotion, **options)[0]
+
+    @classmethod
+    def on_devices(
+        cls,
+        folder: str | Path,
+        devices: Sequence[jax.Device | None],
+        *,
+        emotion: bool | None = True,
+        **options: Any,
+    ) -> list[Animator]:
+        """An animator on each device, of a checkpoint that is read once; as `from_checkpoint`."""
         if emotion is None:
             emotion = "emo_detector" in stored_networks(folder)
         networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
         config, variables = load_checkpoint(folder, networks)
         width = config.emotion_stage_widths[-1]
         bank = EmotionBank.load(Path(folder), width) if emotion else None
-        return cls(config, variables, bank=bank, **options)
+        return [cls(config, variables, bank=bank, device=device, **options) for device in devices]
 
     @property
     def image_size(self) -> int:
@@ -276,7 +292,7 @@ class Animator:
         if settings.smoothing and len(pose) > 1:
             pose = self._smooth_pose(pose)
         poses = features.pose_track(pose, length)
-        codes: Iterator[Array | np.ndarray] | None = None
+        codes: Iterator[Array] | None = None
         if emotion_frames is not None and settings.emotion_strength != 0:
             codes = self._emotion_codes(iter(emotion_frames), settings)
         elif emotions and settings.emotion_strength != 0:
@@ -299,7 +315,7 @@ class Animator:
         if not len(stacked):
             raise UserError("the emotional video has no frames")
         codes = self._emotion_codes(iter(stacked), settings)
-        chunks = [np.asarray(next(codes)) for _ in range(0, len(stacked), self.chunk)]
+        chunks = [jax.device_get(next(codes)) for _ in range(0, len(stacked), self.chunk)]
         return np.concatenate(chunks)[: len(stacked)]
 
     def _check(
@@ -328,7 +344,7 @@ class Animator:
         image: np.ndarray,
         mfcc: np.ndarray,
         poses: np.ndarray,
-        codes: Iterator[Array | np.ndarray] | None,
+        codes: Iterator[Array] | None,
         settings: Settings,
         as_uint8: bool,
     ) -> Iterator[AnimatedFrame]:
@@ -346,53 +362,63 @@ class Animator:
         image: np.ndarray,
         mfcc: np.ndarray,
         poses: np.ndarray,
-        codes: Iterator[Array | np.ndarray] | None,
+        codes: Iterator[Array] | None,
         settings: Settings,
         as_uint8: bool,
     ) -> Iterator[tuple[int, Array, Array | None]]:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
-        portrait = self._see(self._variables, image[None])
-        lstm = self._networks.audio_feature.initial_state(1)
-        filters = self._initial_filters()
+        variables = self._variables
+        audio_weight, weights, scale = self._put(
+            (
+                np.float32(settings.audio_weight),
+                self._emotion_weights(settings.emotion_strength),
+                np.float32(1.0),
+            )
+        )
+        portrait = self._see(variables, self._put(image[None]))
+        lstm, filters = self._start()
         first: Keypoints | None = None
-        scale = 1.0
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
-            keypoints, lstm = self._hear(
-                self._variables,
-                portrait.audio_code,
-                _padded(features.audio_windows(mfcc, start, stop), self.chunk),
-                _padded(poses[start:stop], self.chunk),
-                lstm,
-                settings.audio_weight,
-            )
-            if first is None:
-                first = jax.tree.map(lambda x: x[:1], keypoints)
-                if settings.relative and settings.adapt_scale:
-                    scale = movement_scale(
-                        np.asarray(portrait.keypoints.value[0]), np.asarray(first.value[0])
-                    )
-            code = None if codes is None else next(codes)
-            driving, filters = self._feel(
-                self._variables,
-                portrait.keypoints,
-                keypoints,
-                first,
-                scale,
-                code,
-                self._emotion_weights(settings.emotion_strength),
-                filters,
-                settings.smoothing,
-                settings.relative,
-            )
-            # Without an emotion there is nothing between neutral and emotional.
-            wanted = [driving[-1], driving[0]] if settings.neutral else [driving[-1]]
-            drawn = [
-                self._draw(
-                    self._variables, portrait.code, portrait.keypoints, k, stop - start, as_uint8
+            windows = features.audio_windows(mfcc, start, stop)
+            audio, pose, count = self._put(
+                (
+                    _padded(windows, self.chunk),
+                    _padded(poses[start:stop], self.chunk),
+                    np.int32(stop - start),
                 )
-                for k in (wanted if len(driving) > 1 else wanted[:1])
-            ]
+            )
+            # What is computed stays on the device: between here and the frames nothing is
+            # copied that is not said to be.
+            with jax.transfer_guard("disallow"):
+                keypoints, lstm = self._hear(
+                    variables, portrait.audio_code, audio, pose, lstm, audio_weight
+                )
+            if first is None:
+                first = self._first(keypoints)
+                if settings.relative and settings.adapt_scale:
+                    values = jax.device_get((portrait.keypoints.value[0], first.value[0]))
+                    scale = self._put(np.float32(movement_scale(*values)))
+            code = None if codes is None else next(codes)
+            with jax.transfer_guard("disallow"):
+                driving, filters = self._feel(
+                    variables,
+                    portrait.keypoints,
+                    keypoints,
+                    first,
+                    scale,
+                    code,
+                    weights,
+                    filters,
+                    settings.smoothing,
+                    settings.relative,
+                )
+                # Without an emotion there is nothing between neutral and emotional.
+                wanted = [driving[-1], driving[0]] if settings.neutral else [driving[-1]]
+                drawn = [
+                    self._draw(variables, portrait.code, portrait.keypoints, k, count, as_uint8)
+                    for k in (wanted if len(driving) > 1 else wanted[:1])
+                ]
             yield stop - start, drawn[0], drawn[-1] if settings.neutral else None
 
     def _emotion_codes(
@@ -402,32 +428,35 @@ class Animator:
 
         Every frame is encoded once, when it is first needed, and its code kept (512 numbers).
         """
-        rng = jax.random.key(settings.seed)
+        rng = self._put(jax.random.key(settings.seed))
         known: list[Array] = []
-        ended = False
-        position = 0
-        while True:
-            while not ended and len(known) < position + self.chunk:
-                batch = list(itertools.islice(frames, self.chunk))
-                ended = len(batch) < self.chunk
-                if batch:
-                    codes = self._read_emotion(
-                        self._variables,
-                        _padded(np.stack(batch), self.chunk),
-                        rng,
-                        len(known),
-                        settings.mask_mouth,
-                        settings.augment_emotion,
-                    )
-                    known.extend(codes[i] for i in range(len(batch)))
-            if not known:
-                raise UserError("the emotional video has no frames")
-            yield jnp.stack([known[i % len(known)] for i in range(position, position + self.chunk)])
-            position += self.chunk
+        length = 0
+        while batch := list(itertools.islice(frames, self.chunk)):
+            images, first = self._put((_padded(np.stack(batch), self.chunk), np.int32(length)))
+            with jax.transfer_guard("disallow"):
+                codes = self._read_emotion(
+                    self._variables,
+                    images,
+                    rng,
+                    first,
+                    settings.mask_mouth,
+                    settings.augment_emotion,
+                )
+            known.append(codes)
+            length += len(batch)
+            if len(batch) < self.chunk:
+                break
+            yield codes
+        if not known:
+            raise UserError("the emotional video has no frames")
+        # The video has ended. Picked on the host, whatever its length nothing is compiled.
+        table = np.concatenate(jax.device_get(known))[:length]
+        for start in itertools.count(length // self.chunk * self.chunk, self.chunk):
+            yield self._put(table[np.arange(start, start + self.chunk) % length])
 
     def _bank_codes(
         self, emotions: Sequence[Span], length: int, level: int | None
-    ) -> Iterator[Float32[np.ndarray, "chunk n"]]:
+    ) -> Iterator[Float32[Array, "chunk n"]]:
         """Codes of the bank, a chunk at a time."""
         if self.bank is None:
             raise UserError(
@@ -436,7 +465,9 @@ class Animator:
             )
         codes = self.bank.codes(emotions, length, level)
         starts = range(0, length, self.chunk)
-        return (_padded(codes[start : start + self.chunk], self.chunk) for start in starts)
+        return (
+            self._put(_padded(codes[start : start + self.chunk], self.chunk)) for start in starts
+        )
 
     def _filled(self, settings: Settings) -> Settings:
         """The settings, with what the model says where the user says nothing."""
@@ -454,13 +485,17 @@ class Animator:
 
     def _smooth_pose(self, pose: np.ndarray) -> Float32[np.ndarray, "m _"]:
         """Filters a pose track, in chunks so that its length compiles nothing new."""
-        state = initial_state(pose.shape[1:])
+        state = self._put(initial_state(pose.shape[1:]))
         pieces = []
         for start in range(0, len(pose), POSE_CHUNK):
             piece = pose[start : start + POSE_CHUNK].astype(np.float32)
-            smooth, state = self._smooth(_padded(piece, POSE_CHUNK), state)
-            pieces.append(np.asarray(smooth)[: len(piece)])
+            smooth, state = self._smooth(self._put(_padded(piece, POSE_CHUNK)), state)
+            pieces.append(jax.device_get(smooth)[: len(piece)])
         return np.concatenate(pieces)
+
+    def _put(self, tree: Any) -> Any:
+        """Arrays of the host on the device."""
+        return jax.device_put(tree, self.device)
 
     def _initial_filters(self) -> FilterState:
         def states(count: int) -> tuple[OneEuroState, OneEuroState]:
@@ -488,14 +523,14 @@ class Animator:
                 ),
             )
 
-        @jax.jit
+        @partial(jax.jit, donate_argnames="lstm")
         def hear(
             variables: Variables,
             audio_code: Array,
             audio: Array,
             pose: Array,
             lstm: LSTMState,
-            audio_weight: float,
+            audio_weight: Array,
         ) -> tuple[Keypoints, LSTMState]:
             """Keypoints of a chunk from sound and pose."""
             maps, lstm = networks.audio_feature.apply(
@@ -515,7 +550,7 @@ class Animator:
             variables: Variables,
             frames: Array,
             rng: Array,
-            first: int,
+            first: Array,
             mask_mouth: bool,
             augment: bool,
         ) -> Array:
@@ -527,13 +562,13 @@ class Animator:
                 frames = augmentation.mask_mouth(frames)
             return networks.emo_detector.apply(variables["emo_detector"], frames, method="encode")
 
-        @partial(jax.jit, static_argnums=(8, 9))
+        @partial(jax.jit, static_argnums=(8, 9), donate_argnames="filters")
         def feel(
             variables: Variables,
             portrait: Keypoints,
             raw: Keypoints,
             first: Keypoints,
-            scale: float,
+            scale: Array,
             code: Array | None,
             weights: Array,
             filters: FilterState,
@@ -568,7 +603,7 @@ class Animator:
             code: PortraitCode,
             portrait: Keypoints,
             driving: Keypoints,
-            count: int,
+            count: Array,
             as_uint8: bool,
         ) -> Array:
             """The first `count` frames of a chunk; the rest stays black."""
@@ -609,6 +644,11 @@ class Animator:
 
         self._see, self._hear, self._read_emotion = see, hear, read_emotion
         self._feel, self._draw, self._prepare = feel, draw, prepare
+        self._start = jax.jit(
+            lambda: (networks.audio_feature.initial_state(1), self._initial_filters()),
+            out_shardings=jax.sharding.SingleDeviceSharding(self.device),
+        )
+        self._first = jax.jit(lambda keypoints: jax.tree.map(lambda x: x[:1], keypoints))
         self._smooth = jax.jit(lambda track, state: one_euro(track, POSE_FILTER, state))
 
 
@@ -656,8 +696,7 @@ def _padded(rows: np.ndarray, length: int) -> np.ndarray:
 
 
 def _unstacked(count: int, images: Array, neutral: Array | None) -> Iterator[AnimatedFrame]:
-    on_host = np.asarray(images)
-    neutral_on_host = None if neutral is None else np.asarray(neutral)
+    on_host, neutral_on_host = jax.device_get((images, neutral))
     for index in range(count):
         yield AnimatedFrame(
             on_host[index], None if neutral_on_host is None else neutral_on_host[index]

@@ -13,6 +13,7 @@ from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.animator import augment_video
 from eamm_jax.conversion.checkpoint import save_checkpoint, stored_networks
+from eamm_jax.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
@@ -144,20 +145,97 @@ def test_the_mouth_of_the_emotional_frames_is_hidden(animator, inputs, emotion_f
     assert (animate(emotion_frames, seen) != animate(chattering, seen)).any()
 
 
-def test_another_length_portrait_and_pose_compile_nothing_new(animator, inputs, emotion_frames):
-    settings = dataclasses.replace(PLAIN, neutral=True)
-    track = np.repeat(inputs["pose"], 5, axis=0)
-    arguments = {**inputs, "pose": track, "emotion_frames": emotion_frames, "settings": settings}
-    list(animator.animate(**arguments))
+def compilations(job) -> list[str]:
+    """The names of what JAX compiles while a job runs."""
+    messages = []
     with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        messages = []
-        patch.setattr("logging.Logger.handle", lambda _, record: messages.append(record))
-        arguments["speech"] = np.tile(inputs["speech"], 2)[: int(0.7 * SAMPLE_RATE)]
-        arguments["portrait"] = inputs["portrait"][::-1].copy()
-        arguments["pose"] = np.repeat(inputs["pose"], 70, axis=0)
-        list(animator.animate(**arguments))
-    compiled = [m.getMessage() for m in messages if "Compiling" in m.getMessage()]
-    assert not compiled
+        patch.setattr(
+            "logging.Logger.handle", lambda _, record: messages.append(record.getMessage())
+        )
+        job()
+    return [message for message in messages if "Compiling" in message]
+
+
+def test_another_length_portrait_pose_and_emotion_compile_nothing_new(
+    animator, inputs, emotion_frames
+):
+    settings = dataclasses.replace(PLAIN, neutral=True, relative=True, adapt_scale=True)
+    first = {**inputs, "emotion_frames": emotion_frames, "settings": settings}
+    first["pose"] = np.repeat(inputs["pose"], 5, axis=0)
+    bank = {"settings": settings, "emotions": parse_schedule("happy")}
+
+    def others():
+        for seconds, video in ((0.7, 3), (0.3, 8), (1.0, 2)):
+            other = dict(first)
+            other["speech"] = np.tile(inputs["speech"], 3)[: int(seconds * SAMPLE_RATE)]
+            other["portrait"] = inputs["portrait"][::-1] * np.float32(seconds)
+            other["pose"] = np.repeat(inputs["pose"], int(100 * seconds), axis=0)
+            other["emotion_frames"] = (emotion_frames * 2)[:video]
+            other["settings"] = dataclasses.replace(
+                settings, audio_weight=seconds, emotion_strength=2 * seconds, seed=video
+            )
+            list(animator.animate(**other))
+        list(animator.animate(**{**inputs, **bank, "emotions": parse_schedule("sad"), "level": 2}))
+
+    def train():
+        list(animator.animate(**first))
+        list(animator.animate(**{**inputs, **bank}))
+
+    animator.bank = small_bank(animator)
+    try:
+        train()
+        # That this would count what is compiled anew.
+        static = {**first, "settings": dataclasses.replace(settings, smoothing=False)}
+        assert any(
+            "feel" in name for name in compilations(lambda: list(animator.animate(**static)))
+        )
+        assert not compilations(others)
+    finally:
+        animator.bank = None
+
+
+def small_bank(animator) -> EmotionBank:
+    rng = np.random.default_rng(0)
+    face = np.zeros((8, 8, 3), np.uint8)
+    width = animator.config.emotion_stage_widths[-1]
+    return EmotionBank(
+        {
+            (emotion, level): Entry(rng.normal(size=(9, width)).astype(np.float32), face)
+            for emotion, level in (("happy", 3), ("sad", 2))
+        }
+    )
+
+
+def test_nothing_goes_between_host_and_device_that_is_not_said_to(animator, inputs, emotion_frames):
+    settings = Settings(neutral=True, relative=True, adapt_scale=True, augment_emotion=True)
+    arguments = {**inputs, "emotion_frames": emotion_frames, "settings": settings}
+
+    def after_the_first_frame():
+        frames = iter(animator.animate(**arguments))
+        next(frames)
+        with jax.transfer_guard("disallow"):
+            list(frames)
+
+    after_the_first_frame()
+    with pytest.MonkeyPatch.context() as patch:
+        # That the animator itself would notice.
+        patch.setattr(animator, "_put", lambda tree: tree)
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            list(animator.animate(**arguments))
+
+
+def test_the_states_of_the_chunk_before_are_given_up(animator, inputs):
+    """Donated: the new states take their places in memory."""
+    lstm, filters = animator._start()
+    portrait = animator._see(animator._variables, inputs["portrait"][None])
+    audio, pose = np.zeros((4, 28, 12), np.float32), np.zeros((4, 6), np.float32)
+    keypoints, _ = animator._hear(animator._variables, portrait.audio_code, audio, pose, lstm, 1.6)
+    weights, first = animator._emotion_weights(1.0), animator._first(keypoints)
+    animator._feel(
+        animator._variables, portrait.keypoints, keypoints, first, 1.0, None, weights, filters,
+        True, False,
+    )  # fmt: skip
+    assert all(x.is_deleted() for x in jax.tree.leaves((lstm, filters.keypoints)))
 
 
 def test_smoothing_steadies_the_head(animator, inputs):
@@ -271,8 +349,7 @@ def test_golden_demo_tracks(published_animator, demo, goldens):
     frames = demo["in_emotion_frames_u8"]
     variables = animator._variables
     portrait = animator._see(variables, demo["in_source_u8"][None].astype(np.float32) / 255)
-    lstm = animator._networks.audio_feature.initial_state(1)
-    filters = animator._initial_filters()
+    lstm, filters = animator._start()
     codes = animator._emotion_codes(iter(frames), PLAIN)
     tracks = {"raw": [], "smooth": [], "displaced": []}
     for start in range(0, len(frames), animator.chunk):
