@@ -21,7 +21,7 @@ from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.emotion_video import EmotionVideo
-from eamm_jax.io.files import check_writable
+from eamm_jax.io.files import check_readable, check_writable
 from eamm_jax.io.framing import Portrait, read_portrait
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
@@ -110,6 +110,17 @@ class Job:
             seed=self.settings.seed,
         )
 
+    @property
+    def outputs(self) -> list[Path]:
+        """All that is written."""
+        paths = (self.output, self.neutral_output, self.frames, self.contact_sheet)
+        return [path for path in paths if path is not None]
+
+    @property
+    def emotional(self) -> bool:
+        """Whether there is an emotion."""
+        return self.emotion_video is not None or bool(self.emotions)
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -151,9 +162,19 @@ def check(job: Job) -> None:
     """Finds what can be found wrong without loading a model or decoding anything.
 
     Raises:
-        UserError: an output cannot be written, two of them are the same file, or what is asked
-            of the head contradicts itself.
+        UserError: an input is not there, an output cannot be written, two of them are the same
+            file, or what is asked of the head contradicts itself.
     """
+    for path, what in (
+        (job.portrait, "picture"),
+        (job.speech, "speech"),
+        (job.pose, "head pose"),
+        (job.pose_motion, "head pose"),
+        (job.pose_video, "video"),
+        (job.emotion_video, "video"),
+    ):
+        if path is not None:
+            check_readable(path, what)
     job.head.check()
     outputs = [path for path in (job.output, job.neutral_output) if path is not None]
     for path in outputs:
@@ -204,7 +225,7 @@ def run(
         )
     stage = _Stage(job, portrait, video)
     wants_neutral = job.neutral_output is not None or (
-        job.layout == "side_by_side" and _is_emotional(job)
+        job.layout == "side_by_side" and job.emotional
     )
     settings = dataclasses.replace(job.settings, neutral=wants_neutral)
     animation = animator.animate(
@@ -256,7 +277,7 @@ class _Stage:
             if video is not None:
                 self._beside.append(fit_height(f, self.height) for f in _endless(video))
                 self.width += self.height
-            self._shows_neutral = _is_emotional(job)
+            self._shows_neutral = job.emotional
             self.width += self.single_width * self._shows_neutral
 
     def show(self, frame: AnimatedFrame) -> tuple[Frame, Frame | None]:
@@ -279,10 +300,6 @@ def _check_size(path: Path, picture: Frame) -> None:
         )
     if side > _PLAYED_SIDE:
         _log.info("the video has a side of %d pixels: not every player shows that", side)
-
-
-def _is_emotional(job: Job) -> bool:
-    return job.emotion_video is not None or bool(job.emotions)
 
 
 def _sheet_frames(length: int) -> list[int]:

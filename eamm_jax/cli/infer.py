@@ -6,14 +6,14 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli._run import EXIT_SOME_FAILED, OneLineParser, run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.io.memory import keep_freed_memory
@@ -42,10 +42,11 @@ examples:
   python infer.py --text "Good news first. And then the bad news."
   python infer.py --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
       --pose_file 21.npy --driving_video happy.mp4 --emotion happy
+  python infer.py --checkpoint weights --batch jobs.csv
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="infer.py",
         description=DESCRIPTION,
@@ -225,6 +226,14 @@ def _parser() -> argparse.ArgumentParser:
 
     running = parser.add_argument_group("running")
     running.add_argument(
+        "--batch",
+        type=Path,
+        metavar="CSV",
+        help="make many videos with one model: a row for each, columns named as these flags "
+        "(source_image,in_file,output); other flags given here are for all rows. Exit code 1 if "
+        "some failed",
+    )
+    running.add_argument(
         "--chunk", type=int, default=8, help="frames computed at a time; default: %(default)s"
     )
     running.add_argument(
@@ -332,7 +341,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield report
 
 
-def _animate(flags: argparse.Namespace) -> None:
+def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
     keep_freed_memory()
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
@@ -342,7 +351,10 @@ def _animate(flags: argparse.Namespace) -> None:
         import os
 
         os.environ["JAX_PLATFORMS"] = "cpu"
+    return _animate_one(flags) if flags.batch is None else _animate_all(flags, words)
 
+
+def _animate_one(flags: argparse.Namespace) -> int:
     from eamm_jax.animate.animator import Animator
     from eamm_jax.animate.job import check
     from eamm_jax.animate.job import run as run_job
@@ -353,13 +365,12 @@ def _animate(flags: argparse.Namespace) -> None:
         job = _job(flags)
         check(job)
         enable_compilation_cache()
-        emotional = job.emotion_video is not None or bool(job.emotions)
-        if not flags.quiet and not emotional:
+        if not flags.quiet and not job.emotional:
             print(
                 "note: no --emotion and no --driving_video: the face stays neutral", file=sys.stderr
             )
         animator = Animator.from_checkpoint(
-            flags.checkpoint, emotion=emotional, chunk=flags.chunk, dtype=flags.dtype
+            flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
         )
         with _progress(flags.quiet) as progress:
             summary = run_job(animator, job, progress)
@@ -369,6 +380,55 @@ def _animate(flags: argparse.Namespace) -> None:
             print(f"{job.contact_sheet}: some of its frames")
     if demo and not flags.quiet:
         print(NEXT)
+    return 0
+
+
+def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
+    """Does the jobs of a table; see `cli._batch`."""
+    import jax
+
+    from eamm_jax.animate.animator import Animator
+    from eamm_jax.animate.batch import check_all, run_all
+    from eamm_jax.cli._batch import print_outcomes, read_table
+    from eamm_jax.io.cache import enable_compilation_cache
+
+    with ExitStack() as spoken:
+        jobs = {}
+        for row, row_flags in read_table(flags.batch, _parser(), words).items():
+            row_flags.quiet = True  # not a note for every row
+            try:
+                _fill_in(row_flags)
+                spoken.enter_context(_spoken(row_flags))
+                jobs[row] = _job(row_flags)
+            except UserError as error:
+                raise UserError(f"{row}: {error}") from None
+        check_all(jobs)
+        enable_compilation_cache()
+        neutral = sum(not job.emotional for job in jobs.values())
+        if neutral and not flags.quiet:
+            print(
+                f"note: {neutral} of {len(jobs)} rows have no emotion and no driving_video: their "
+                "faces stay neutral",
+                file=sys.stderr,
+            )
+        animators = Animator.on_devices(
+            flags.checkpoint,
+            jax.local_devices()[: len(jobs)],
+            emotion=neutral < len(jobs),
+            chunk=flags.chunk,
+            dtype=flags.dtype,
+        )
+        rows = list(jobs)
+        with _progress(flags.quiet) as progress:
+            outcomes = run_all(
+                animators,
+                list(jobs.values()),
+                progress,
+                lambda index, error: print(f"error: {rows[index]}: {error}", file=sys.stderr),
+            )
+    if not flags.quiet:
+        print_outcomes(dict(zip(rows, outcomes, strict=True)))
+    return EXIT_SOME_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
 def _fill_in(flags: argparse.Namespace) -> bool:
@@ -384,7 +444,7 @@ def _fill_in(flags: argparse.Namespace) -> bool:
         raise UserError("--in_file and --text are both given; a portrait says one of them")
     chosen = (flags.in_file, flags.text, flags.driving_video, flags.emotion, flags.pose_file)
     own_portrait = flags.source_image != bundled.PORTRAIT
-    demo = not any(chosen) and not own_portrait and flags.checkpoint == bundled.MODEL
+    demo = not any((*chosen, flags.batch, own_portrait)) and flags.checkpoint == bundled.MODEL
     if demo:
         # A bundled model whose emotion network is not trained yet has no bank.
         flags.emotion = DEMO_EMOTION if (bundled.MODEL / BANK_NAME).is_file() else None
@@ -417,5 +477,6 @@ def _spoken(flags: argparse.Namespace) -> Iterator[None]:
 
 def main() -> None:
     """Parses the flags and animates."""
-    flags = _parser().parse_args()
-    run(lambda: _animate(flags))
+    words = sys.argv[1:]
+    flags = _parser().parse_args(words)
+    run(lambda: _animate(flags, words))
