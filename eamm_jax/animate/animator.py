@@ -137,10 +137,12 @@ class Animator:
             them; `emo_detector` may be missing, if no emotion is asked for.
         bank: emotions that need no video, if the checkpoint has some.
         chunk: frames computed at a time.
-        dtype: `float32`, or `bfloat16` for accelerators that compute faster in it.
-        fast: whether to use the algorithms of `ops/convolution.py`; by default where they
-            pay, on a CPU in float32.
+        dtype: `float32`, or `bfloat16` for what computes faster in it: accelerators, and
+            processors with AMX.
+        fast: whether to use the algorithms of `ops/convolution.py`; by default on a CPU.
         device: to compute on; by default JAX's first.
+        one_by_one: whether frames are drawn one at a time; by default on a CPU, where one
+            stays in the cache. Elsewhere a chunk fills the device.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Animator:
         dtype: str = "float32",
         fast: bool | None = None,
         device: jax.Device | None = None,
+        one_by_one: bool | None = None,
     ):
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
@@ -169,16 +172,15 @@ class Animator:
         self.chunk = chunk
         self.device = jax.devices()[0] if device is None else device
         on_cpu = self.device.platform == "cpu"
-        self._fast = (on_cpu and dtype == "float32") if fast is None else fast
-        # On a CPU one frame at a time stays in the cache; elsewhere a chunk fills the device.
-        self._one_by_one = on_cpu
+        self._fast = on_cpu if fast is None else fast
+        self._one_by_one = on_cpu if one_by_one is None else one_by_one
         self._networks = build(config, jnp.dtype(dtype), fast=self._fast)
         names = [n for n in (*TALKING_NETWORKS, "emo_detector") if n in variables]
         self._variables = self._put({name: variables[name] for name in names})
         self._compile()
         if self._fast:
-            generator = self._variables["generator"]
-            self._variables["generator"] = {**generator, **self._prepare(generator)}
+            for name, prepared in self._prepare(self._variables).items():
+                self._variables[name] = {**self._variables[name], **prepared}
 
     @classmethod
     def from_checkpoint(
@@ -626,21 +628,23 @@ class Animator:
             return jax.lax.fori_loop(0, count, draw_one, blank)
 
         @jax.jit
-        def prepare(generator: Variables) -> Variables:
-            """What the fast algorithms derive from the generator's kernels."""
+        def prepare(variables: Variables) -> Variables:
+            """What the fast algorithms derive from kernels, by network."""
             size = config.image_size
+            image = jnp.zeros((1, size, size, config.num_channels))
             keypoints = Keypoints(
                 jnp.zeros((1, config.num_keypoints, 2)),
                 jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2)),
             )
-            _, prepared = networks.generator.apply(
-                generator,
-                jnp.zeros((1, size, size, config.num_channels)),
-                keypoints,
-                keypoints,
-                mutable=["prepared"],
+            _, generator = networks.generator.apply(
+                variables["generator"], image, keypoints, keypoints, mutable=["prepared"]
             )
-            return prepared
+            if "emo_detector" not in variables:
+                return {"generator": generator}
+            _, emotion = networks.emo_detector.apply(
+                variables["emo_detector"], image, method="encode", mutable=["prepared"]
+            )
+            return {"generator": generator, "emo_detector": emotion}
 
         self._see, self._hear, self._read_emotion = see, hear, read_emotion
         self._feel, self._draw, self._prepare = feel, draw, prepare

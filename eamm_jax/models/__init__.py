@@ -34,8 +34,9 @@ def build(config: ModelConfig, dtype: Dtype = jnp.float32, *, fast: bool = False
     Args:
         config: widths, depths, resolutions.
         dtype: what they compute in.
-        fast: whether the generator uses the algorithms of `ops/convolution.py`, which need
-            float32 and pay on a CPU; the parameters are the same.
+        fast: whether what runs for every frame uses the algorithms of `ops/convolution.py`,
+            which pay on a CPU (in bfloat16 on one with units for it); the parameters are
+            the same.
     """
     return Networks(
         kp_detector=KeypointDetector(
@@ -113,6 +114,7 @@ def build(config: ModelConfig, dtype: Dtype = jnp.float32, *, fast: bool = False
             joint_widths=config.emotion_joint_widths,
             frequencies=config.emotion_frequencies,
             dtype=dtype,
+            fast=fast,
         ),
         vgg19=VGG19(dtype=dtype),
     )

@@ -73,14 +73,16 @@ class EmotionEncoder(nn.Module):
     scale: float
     stage_widths: tuple[int, ...]
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) in [0, 1] -> (b, stage_widths[-1])."""
         x = antialias_downsample(image, self.scale)
-        x = Hourglass(self.width, self.blocks, self.max_width, self.dtype, name="hourglass")(
-            x, train=train
+        hourglass = Hourglass(
+            self.width, self.blocks, self.max_width, self.dtype, self.fast, name="hourglass"
         )
+        x = hourglass(x, train=train)
         x = conv(self.stage_widths[0], 3, self.dtype, use_bias=False, name="conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, name="norm")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -174,11 +176,18 @@ class EmotionNetwork(nn.Module):
     joint_widths: tuple[int, ...]
     frequencies: int
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     def setup(self) -> None:
         """Encoder, classifier, and what the head needs."""
         self.encoder = EmotionEncoder(
-            self.width, self.blocks, self.max_width, self.scale, self.stage_widths, self.dtype
+            self.width,
+            self.blocks,
+            self.max_width,
+            self.scale,
+            self.stage_widths,
+            self.dtype,
+            self.fast,
         )
         self.classifier = nn.Dense(self.num_emotions)
         self.keypoint_code = DenseStack(self.code_widths, self.dtype)

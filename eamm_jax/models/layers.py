@@ -20,6 +20,8 @@ from jaxtyping import Float
 
 from eamm_jax.ops.convolution import (
     WINOGRAD_TILE,
+    conv3x3_by_rows,
+    conv3x3_product,
     conv3x3_upsampled,
     conv3x3_winograd,
     upsampled_kernel,
@@ -30,12 +32,16 @@ from eamm_jax.types import Array
 
 Dtype = Any
 
-FAST_UPSAMPLING_PIXELS = 8 * 8
-"""Smallest map whose enlargement gains by `conv3x3_upsampled` (benchmarks/inference.py)."""
+SMALL_MAP_PIXELS = 4 * 4
+"""Largest map whose convolution is done sooner by `conv3x3_product` (benchmarks/profile.py)."""
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 """Share of the old statistics that is kept; the published code calls this momentum 0.1."""
+
+
+def _is_half(dtype: Dtype) -> bool:
+    return jnp.dtype(dtype) == jnp.bfloat16
 
 
 def conv(features: int, kernel: int, dtype: Dtype, *, name: str, **options: Any) -> nn.Conv:
@@ -62,13 +68,15 @@ class TransformedConv(nn.Module):
 
     Attributes:
         features: output channels.
-        transform: of the kernel, done once.
+        transform: of the kernel, done once; None takes it as it is.
         apply_kernel: the convolution with the transformed kernel, without bias.
+        dtype: of the input, the transformed kernel and the result.
     """
 
     features: int
-    transform: Callable[[Array], Array]
+    transform: Callable[[Array], Array] | None
     apply_kernel: Callable[[Array, Array], Array]
+    dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Array:
@@ -76,11 +84,20 @@ class TransformedConv(nn.Module):
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        if self.has_variable("prepared", "kernel") or self.is_mutable_collection("prepared"):
-            kernel = self.variable("prepared", "kernel", self.transform, kernel).value
+
+        def transformed(kernel: Array) -> Array:
+            if self.transform is not None:
+                kernel = self.transform(kernel)
+            return kernel.astype(self.dtype)
+
+        as_it_is = self.transform is None and kernel.dtype == self.dtype
+        if not as_it_is and (
+            self.has_variable("prepared", "kernel") or self.is_mutable_collection("prepared")
+        ):
+            kernel = self.variable("prepared", "kernel", transformed, kernel).value
         else:
-            kernel = self.transform(kernel)
-        return self.apply_kernel(x, kernel) + bias
+            kernel = transformed(kernel)
+        return (self.apply_kernel(x.astype(self.dtype), kernel) + bias).astype(self.dtype)
 
 
 class SameBlock(nn.Module):
@@ -102,11 +119,20 @@ class DownBlock(nn.Module):
 
     features: int
     dtype: Dtype = jnp.float32
+    fast: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) -> (b, h/2, w/2, features)."""
-        x = conv(self.features, 3, self.dtype, name="conv")(x)
+        if self.fast and _is_half(self.dtype):
+            convolve: Any = TransformedConv(
+                self.features, None, conv3x3_by_rows, self.dtype, name="conv"
+            )
+        elif self.fast and x.shape[1] * x.shape[2] <= SMALL_MAP_PIXELS:
+            convolve = TransformedConv(self.features, None, conv3x3_product, name="conv")
+        else:
+            convolve = conv(self.features, 3, self.dtype, name="conv")
+        x = convolve(x)
         x = nn.relu(batch_norm(train, self.dtype, name="norm")(x))
         return nn.avg_pool(x, (2, 2), strides=(2, 2))
 
@@ -122,7 +148,9 @@ class UpBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) -> (b, 2 h, 2 w, features)."""
         if self.fast:
-            x = TransformedConv(self.features, upsampled_kernel, conv3x3_upsampled, name="conv")(x)
+            x = TransformedConv(
+                self.features, upsampled_kernel, conv3x3_upsampled, self.dtype, name="conv"
+            )(x)
         else:
             x = conv(self.features, 3, self.dtype, name="conv")(upsample_nearest(x))
         return nn.relu(batch_norm(train, self.dtype, name="norm")(x))
@@ -141,6 +169,8 @@ class ResBlock(nn.Module):
         tiled = height % WINOGRAD_TILE == width % WINOGRAD_TILE == 0
 
         def convolve(y: Array, name: str) -> Array:
+            if self.fast and _is_half(self.dtype):
+                return TransformedConv(features, None, conv3x3_by_rows, self.dtype, name=name)(y)
             if self.fast and tiled:
                 return TransformedConv(features, winograd_kernel, conv3x3_winograd, name=name)(y)
             return conv(features, 3, self.dtype, name=name)(y)
@@ -172,14 +202,12 @@ class Hourglass(nn.Module):
         skips = [x]
         for level in range(self.blocks):
             features = min(self.max_width, self.width * 2 ** (level + 1))
-            block = DownBlock(features, self.dtype, name=f"down_{level}")
+            block = DownBlock(features, self.dtype, self.fast, name=f"down_{level}")
             skips.append(block(skips[-1], train=train))
         out = skips.pop()
         for step, level in enumerate(reversed(range(self.blocks))):
             features = min(self.max_width, self.width * 2**level)
-            # The transformed kernel is larger: it pays only where the map outweighs it.
-            fast = self.fast and out.shape[1] * out.shape[2] >= FAST_UPSAMPLING_PIXELS
-            out = UpBlock(features, self.dtype, fast, name=f"up_{step}")(out, train=train)
+            out = UpBlock(features, self.dtype, self.fast, name=f"up_{step}")(out, train=train)
             skip = skips.pop()
             out = jnp.concatenate([out, skip.astype(out.dtype)], axis=-1)
         return out

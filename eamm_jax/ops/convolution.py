@@ -90,6 +90,46 @@ def conv3x3_winograd(
     return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, -1)
 
 
+def conv3x3_product(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
+) -> Float[Array, "b h w o"]:
+    """The convolution of padding 1 as one product; for small maps of many channels."""
+    b, h, w, _ = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    neighbours = [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+    rows = jnp.concatenate(neighbours, axis=-1).reshape(b * h * w, -1)
+    return (rows @ kernel.reshape(-1, kernel.shape[-1])).reshape(b, h, w, -1)
+
+
+def conv_by_rows(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c o"]
+) -> Float[Array, "b h2 w2 o"]:
+    """The convolution without padding as one product for each row of the kernel.
+
+    Sums are float32. For bfloat16 on a CPU: processors with units for products of matrices in
+    bfloat16 (AMX) are given them, which XLA's own convolutions do not do.
+    """
+    b, h, w, _ = x.shape
+    size = kernel.shape[0]
+    height, width = h - size + 1, w - size + 1
+    rows = unfold_rows(x, size)
+    total: Array | float = 0.0
+    for i, taps in enumerate(kernel):
+        total += jnp.matmul(
+            rows[:, i : i + height].reshape(b * height * width, -1),
+            taps.reshape(-1, taps.shape[-1]),
+            preferred_element_type=jnp.float32,
+        )
+    return jnp.reshape(total, (b, height, width, -1))
+
+
+def conv3x3_by_rows(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
+) -> Float[Array, "b h w o"]:
+    """The convolution of padding 1, by `conv_by_rows`."""
+    return conv_by_rows(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel)
+
+
 def upsampled_kernel(kernel: Float[Array, "3 3 c o"]) -> Float[Array, "2 2 c 4*o"]:
     """The 2x2 kernels that a 3x3 kernel becomes at the four places of an enlarged pixel.
 
@@ -113,9 +153,13 @@ def conv3x3_upsampled(
     b, h, w, _ = x.shape
     # Row i of the result sees the small rows i - 1 and i: even places take it from row i,
     # odd ones from row i + 1.
-    y = jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-    ).reshape(b, h + 1, w + 1, 2, 2, -1)
+    if x.dtype == jnp.bfloat16:
+        y = conv_by_rows(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel)
+    else:
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+    y = y.reshape(b, h + 1, w + 1, 2, 2, -1)
     rows = [jnp.stack([y[:, i : i + h, j : j + w, i, j] for j in (0, 1)], axis=3) for i in (0, 1)]
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, -1)
 

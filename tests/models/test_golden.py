@@ -98,9 +98,11 @@ def test_golden_audio_to_motion(networks, published_variables, arrays, images):
     assert_heatmap(found.heatmap[:1], arrays["kp_audio0_heatmap"])
 
 
-@pytest.mark.parametrize("head", PUBLISHED_HEADS)
-def test_golden_emotion_network(published_variables, arrays, images, head):
-    net = build(dataclasses.replace(published(), emotion_head=head)).emo_detector
+@pytest.mark.parametrize(
+    ("head", "fast"), [(head, False) for head in PUBLISHED_HEADS] + [("linear_4", True)]
+)
+def test_golden_emotion_network(published_variables, arrays, images, head, fast):
+    net = build(dataclasses.replace(published(), emotion_head=head), fast=fast).emo_detector
     variables = published_variables["emo_detector"]
     keypoints = golden_keypoints(arrays, "kp_audio0")
     found = jax.jit(net.apply)(variables, images["driver"], keypoints)

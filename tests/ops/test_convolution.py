@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from eamm_jax.ops.convolution import (
+    conv3x3_by_rows,
+    conv3x3_product,
     conv3x3_upsampled,
     conv3x3_winograd,
     conv_unfolded,
@@ -36,6 +38,27 @@ def test_winograd_equals_the_plain_convolution(rng, shape):
 def test_winograd_refuses_sizes_that_tiles_do_not_fill():
     with pytest.raises(ValueError, match="6x8"):
         conv3x3_winograd(np.ones((1, 6, 8, 1), np.float32), np.ones((36, 1, 1), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 2, 2, 7), (3, 4, 5, 2)])
+def test_one_product_equals_the_plain_convolution(rng, shape):
+    x = rng.normal(size=shape).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, shape[-1], 6)).astype(np.float32)
+    np.testing.assert_allclose(conv3x3_product(x, kernel), plain(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_convolution_by_rows_equals_the_plain_one_and_sums_in_float32(rng, dtype):
+    x = jnp.asarray(rng.normal(size=(2, 5, 4, 7)), dtype)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 7, 6)), dtype)
+    found = conv3x3_by_rows(x, kernel)
+    assert found.dtype == jnp.float32
+    exact = plain(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    np.testing.assert_allclose(found, exact, atol=1e-5)
+    small = upsampled_kernel(kernel.astype(jnp.float32)).astype(dtype)
+    doubled = conv3x3_upsampled(x, small)
+    exact = conv3x3_upsampled(x.astype(jnp.float32), small.astype(jnp.float32))
+    np.testing.assert_allclose(doubled, exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4), (1, 8, 8, 3)])
