@@ -1,0 +1,65 @@
+"""`python -m eamm_jax.export`: the networks as compiled programs for CPUs, GPUs and TPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eamm_jax import bundled
+from eamm_jax.cli._run import OneLineParser, run
+
+MEGABYTE = 1e6
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exports as the flags say."""
+    parser = OneLineParser(
+        prog="python -m eamm_jax.export",
+        description=(
+            "Lowers a model's networks with jax.export, for platforms that need not be there, and "
+            "writes them with the weights. To run what is written takes JAX alone; see "
+            "docs/export.md."
+        ),
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        default=bundled.MODEL,
+        metavar="DIR",
+        help="the model's folder; default: the model that comes with the package",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder to be made (required)"
+    )
+    parser.add_argument(
+        "--platforms",
+        default="cpu,cuda,tpu",
+        help="of cpu, cuda, rocm, tpu, with commas; default: %(default)s",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what the networks compute in; default: %(default)s",
+    )
+    parser.add_argument("--no_emotion", action="store_true", help="leave the emotion network out")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in --output")
+    flags = parser.parse_args(argv)
+
+    def job() -> None:
+        from eamm_jax.animate.animator import Animator
+        from eamm_jax.export import write
+
+        animator = Animator.from_checkpoint(
+            flags.checkpoint,
+            emotion=not flags.no_emotion,
+            dtype=flags.dtype,
+            fast=False,
+            one_by_one=False,
+        )
+        sizes = write(flags.output, animator, flags.platforms.split(","), overwrite=flags.overwrite)
+        for name, size in sizes.items():
+            print(f"{flags.output / name}: {size / MEGABYTE:.2f} MB")
+
+    run(job)
