@@ -45,6 +45,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machines import A100, TPU_V5E, Machine  # noqa: E402 (the path is set before)
+
 STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")
 
 QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -57,28 +59,7 @@ CLIPS_WRITTEN = 8
 """Clips of the random data set: each is read again and again, from the page cache."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """What a prediction supposes of one device and of what joins it to the others.
-
-    Attributes:
-        flops: operations a second that a device does in such networks, not its peak.
-        bandwidth: bytes a second of an all-reduce, as NCCL's tests count ("bus bandwidth").
-        latency: seconds of the smallest collective.
-    """
-
-    name: str
-    flops: float
-    bandwidth: float
-    latency: float
-
-
-MACHINES = (
-    # A quarter of the peak of 156 TFLOP/s in TF32; NVLink 3 through NVSwitch.
-    Machine("A100, NVLink", flops=40e12, bandwidth=200e9, latency=20e-6),
-    # A quarter of the peak of 197 TFLOP/s in bfloat16; four links of 50 GB/s, half of them used.
-    Machine("TPU v5e", flops=50e12, bandwidth=100e9, latency=10e-6),
-)
+MACHINES = (A100, TPU_V5E)
 
 
 # Jobs, each run in a process of its own: `--job` names one, and it prints its result.
@@ -290,10 +271,10 @@ def predicted_seconds(row: dict[str, Any], machine: Machine) -> float:
     as often in the other collectives.
     """
     n = row["devices"]
-    seconds = row["flops"] / machine.flops
+    seconds = row["flops"] / machine.sustained
     for kind, traffic in row["collectives"].items():
         rounds = 2 if kind == "all-reduce" else 1
-        seconds += rounds * (n - 1) / n * traffic["num_bytes"] / machine.bandwidth
+        seconds += rounds * (n - 1) / n * traffic["num_bytes"] / machine.link
         seconds += traffic["count"] * machine.latency
     return seconds
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS
 from eamm_jax.input_pipeline.clips import STORED_POSE_NUMBERS, STORED_WINDOW
 from eamm_jax.io.image import write_png
 from eamm_jax.models import build
+from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import model_config
 from eamm_jax.training.distributed import Placement, make_placement
 from eamm_jax.training.guidance import NUM_POINTS
@@ -99,6 +101,18 @@ def concrete(config: ConfigDict) -> Workload:
         batch=work.placement.batch(random_batch(config)),
         rng=jax.jit(lambda: jax.random.key(0), out_shardings=work.placement.replicated)(),
     )
+
+
+def random_variables(config: ModelConfig, names: Iterable[str]) -> dict[str, PyTree]:
+    """Variables of networks with random parameters, by name."""
+    modules, draw = build(config), np.random.default_rng(0)
+    shapes = {
+        name: jax.eval_shape(
+            getattr(modules, name).init, jax.random.key(0), *_example_inputs(config, name)
+        )
+        for name in names
+    }
+    return jax.tree_util.tree_map_with_path(lambda *leaf: _random_leaf(draw, *leaf), shapes)
 
 
 def _random_leaf(draw: np.random.Generator, path: tuple[Any, ...], leaf: Any) -> np.ndarray:
