@@ -186,7 +186,8 @@ def draw(result: dict[str, list[dict[str, Any]]], path: Path) -> None:
         axis.set_xlabel(label)
         axis.set_ylabel("ms a frame")
         axis.set_title(title)
-        axis.legend(fontsize="small")
+        axis.set_ylim(top=1.4 * max(*below, *whole))
+        axis.legend(fontsize="small", ncols=2, loc="upper left")
     figure.savefig(path, dpi=100)
 
 
