@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-sys.path.remove(str(ROOT / "benchmarks"))  # this file's name is that of a standard module
+# Not the script's folder: this file's name is that of a standard module.
+sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT / "benchmarks"))]
 
 import flax.linen as nn
 import jax

@@ -15,7 +15,7 @@ TPU's; in bfloat16 half of them are supposed. Copies from and to the host are le
 is 0.2 MB.
 """
 
-# ruff: noqa: E402 (flags are set before JAX is imported)
+# ruff: noqa: E402 (the path is set before the package is imported)
 
 from __future__ import annotations
 
@@ -29,13 +29,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Nothing that is compiled here is run.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-os.environ["JAX_PLATFORMS"] = "cpu"
-
 import jax
 
 from benchmarks.machines import A100, H100, TPU_V5E, Machine
@@ -43,6 +36,9 @@ from eamm_jax.animate import Animator
 from eamm_jax.export import flat_weights, make_parts
 
 MACHINES = (A100, H100, TPU_V5E)
+
+QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""Nothing that is compiled here is run."""
 
 PEAK_SHARE, MEMORY_SHARE = 0.25, 0.5
 """Of what is expected; a quarter of the peak is what `machines.py` has for training."""
@@ -100,6 +96,8 @@ def main() -> None:
     parser.add_argument("--chunks", default="1,8,64", help="frames at a time; default: %(default)s")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILE}"
+    os.environ["JAX_PLATFORMS"] = "cpu"
     animator = Animator.from_checkpoint(arguments.checkpoint, fast=False, one_by_one=False)
     result = {}
     for chunk in map(int, arguments.chunks.split(",")):

@@ -1,0 +1,34 @@
+"""The layers that are profiled are those of the network: none twice, none left out."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.profile import find_layers
+from eamm_jax.models import build
+from eamm_jax.ops.resizing import antialias_downsample
+from tests.tiny import tiny_variables
+
+
+def test_layers_add_up_to_the_network():
+    config, variables = tiny_variables()
+    network = build(config).emo_detector
+    images = jnp.zeros((2, config.image_size, config.image_size, 3))
+
+    def encode():
+        return network.apply(variables["emo_detector"], images, method="encode")
+
+    found = find_layers("emotion", variables["emo_detector"], 2, encode).values()
+    kinds = [layer.name.split(",")[0].split(" ")[0] for layer in found for _ in range(layer.count)]
+    assert kinds.count("BasicBlock") == 2 * len(config.emotion_stage_widths)
+    assert kinds.count("UpBlock") == kinds.count("DownBlock") == config.emotion_blocks
+    # What stands inside these is not counted again.
+    assert kinds.count("Conv") == 1
+
+    def flops(job):
+        return jax.jit(job).lower().cost_analysis()["flops"]
+
+    # The blur before the network is no layer.
+    rest = flops(lambda: antialias_downsample(images, config.emotion_scale))
+    total = sum(layer.flops * layer.count for layer in found)
+    assert total + rest == pytest.approx(flops(encode), rel=0.01)
