@@ -27,6 +27,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
+from data.beam import run_with_beam
 from data.parallel import progress_bar, run_parallel
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import (
@@ -323,21 +324,7 @@ def _pack_with_processes(missing: list[Shard], shards: list[Shard], workers: int
 
 
 def _pack_with_beam(missing: list[Shard], runner: Any, options: Any) -> None:
-    try:
-        import apache_beam as beam
-    except ImportError as error:
-        raise UserError("Apache Beam is not installed: pip install 'eamm_jax[beam]'") from error
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-    except ValueError as error:
-        raise UserError(f"Apache Beam cannot use the runner {runner}: {error}") from error
-    with pipeline:
-        _ = (
-            pipeline
-            | "Shards" >> beam.Create(missing)
-            | "Spread" >> beam.Reshuffle()
-            | "Pack" >> beam.Map(_pack_or_note)
-        )
+    run_with_beam(_pack_or_note, missing, runner, options)
     for shard in missing:
         if shard.fault.is_file():
             fault = shard.fault.read_text()
@@ -346,7 +333,6 @@ def _pack_with_beam(missing: list[Shard], runner: Any, options: Any) -> None:
 
 
 def _pack_or_note(shard: Shard) -> None:
-    # Beam would try again what raises, bury it in its own tracebacks, and lose its type.
     try:
         pack_shard(shard)
     except UserError as fault:

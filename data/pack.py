@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from data.beam import runner_options
 from eamm_jax.cli._run import run
 from eamm_jax.errors import UserError
 
@@ -82,15 +83,7 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
             f"{builder.data_dir} is packed already: train from {flags.data_dir}, or remove it "
             "to pack anew"
         )
-    options = None
-    if flags.beam_runner:
-        try:
-            from apache_beam.options.pipeline_options import PipelineOptions
-        except ImportError as error:
-            raise UserError(
-                "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
-            ) from error
-        options = PipelineOptions(flags.beam_options)
+    options = runner_options(flags.beam_options) if flags.beam_runner else None
     try:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(

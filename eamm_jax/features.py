@@ -238,23 +238,23 @@ def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, 
     motion = np.zeros((length, POSE_NUMBERS))
     for number, degrees in enumerate(_SWAY):
         slow, fast = (
-            _smooth_noise(np.random.default_rng([seed, number, part]), length, seconds)
+            smooth_noise(np.random.default_rng([seed, number, part]), length, seconds)
             for part, seconds in enumerate((_SWAY_SECONDS, _TREMOR_SECONDS))
         )
         motion[:, number] = degrees * (slow + _TREMOR * fast)
     motion[:, 1] += _NOD_DEGREES * _nods(np.random.default_rng([seed, 1, 2]), time)
     for number, amount in ((3, _DRIFT_SCALE), (4, _DRIFT_PIXELS), (5, _DRIFT_PIXELS)):
         rng = np.random.default_rng([seed, number])
-        motion[:, number] = amount * _smooth_noise(rng, length, _DRIFT_SECONDS)
+        motion[:, number] = amount * smooth_noise(rng, length, _DRIFT_SECONDS)
     motion[:, 4:6] += FOLLOWED * motion[:, :2]
     begun = np.clip(time / _BEGIN_SECONDS, 0, 1)
     return (strength * (begun**2 * (3 - 2 * begun))[:, None] * motion).astype(np.float32)
 
 
-def _smooth_noise(
+def smooth_noise(
     rng: np.random.Generator, length: int, seconds: float
 ) -> Float64[np.ndarray, " length"]:
-    """Noise of unit variance that takes about so many seconds to change its mind."""
+    """Noise of unit variance, one number a frame, that takes `seconds` to change its mind."""
     sigma = seconds * FRAME_RATE / 2
     margin = int(4 * sigma) + 1
     white = rng.standard_normal(length + 2 * margin)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.beam import runner_options
 from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
 from eamm_jax.cli._run import run
 from eamm_jax.errors import UserError
@@ -89,15 +90,7 @@ def _prepare(flags: argparse.Namespace) -> None:
     from data.prepare.clip import Recipe
     from data.prepare.names import Selection
 
-    options = None
-    if flags.beam_runner:
-        try:
-            from apache_beam.options.pipeline_options import PipelineOptions
-        except ImportError as error:
-            raise UserError(
-                "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
-            ) from error
-        options = PipelineOptions(flags.beam_options)
+    options = runner_options(flags.beam_options) if flags.beam_runner else None
     report = job.run(
         flags.input,
         flags.output,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data import layout
+from data.beam import run_with_beam
 from data.parallel import progress_bar, run_parallel
 from data.prepare.clip import (
     Recipe,
@@ -105,7 +106,7 @@ def run(
         forget_skipped(tasks)
     missing = [task for task in tasks if not task.done and read_skipped(task) is None]
     if beam_runner:
-        prepare_with_beam(missing, beam_runner, beam_options)
+        _prepare_with_beam(missing, beam_runner, beam_options)
     else:
         _prepare_with_processes(missing, tasks, workers)
     for task in tasks:
@@ -158,28 +159,14 @@ def _prepare_with_processes(missing: list[Task], tasks: list[Task], workers: int
             progress.advance(bar)
 
 
-def prepare_with_beam(missing: Sequence[Task], runner: str, options: Any) -> None:
+def _prepare_with_beam(missing: Sequence[Task], runner: str, options: Any) -> None:
     """Has Apache Beam prepare clips; input and output are on storage that all machines see.
 
     Raises:
         UserError: Beam is not installed or does not know the runner, or a clip could not be
             written.
     """
-    try:
-        import apache_beam as beam
-    except ImportError as error:
-        raise UserError("--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'") from error
-    try:
-        pipeline = beam.Pipeline(runner=runner, options=options)
-    except ValueError as error:
-        raise UserError(f"Apache Beam cannot use the runner {runner}: {error}") from error
-    with pipeline:
-        _ = (
-            pipeline
-            | "Videos" >> beam.Create(list(missing))
-            | "Spread" >> beam.Reshuffle()
-            | "Prepare" >> beam.Map(_prepare_or_note)
-        )
+    run_with_beam(_prepare_or_note, missing, runner, options)
     for task in missing:
         fault = _fault(task)
         if fault.is_file():
@@ -194,7 +181,6 @@ def _fault(task: Task) -> Path:
 
 
 def _prepare_or_note(task: Task) -> None:
-    # Beam would try again what raises, bury it in its own tracebacks, and lose its type.
     try:
         prepare(task)
     except UserError as error:

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from data.synthetic import camera
 from data.synthetic.camera import Pose
 from eamm_jax.constants import FRAME_RATE
+from eamm_jax.features import smooth_noise
 
 _BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
 """Course of a blink: seconds from its middle, and how far the lids are closed."""
@@ -20,16 +21,6 @@ _YAW_SPREAD, _LARGEST_YAW = 6.0, 14.0
 _ROLL_SPREAD = 2.5
 _ZOOM_SPREAD, _PLACE_SPREAD = 0.02, 0.015
 """Spread of the held pose between clips: that of the published ones, degrees and half frames."""
-
-
-def smooth_noise(rng: np.random.Generator, count: int, seconds: float) -> Float[np.ndarray, " t"]:
-    """Noise of unit variance that takes about `seconds` to change its mind."""
-    sigma = seconds * FRAME_RATE / 2
-    margin = int(4 * sigma) + 1
-    white = rng.standard_normal(count + 2 * margin)
-    # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
-    smooth = gaussian_filter1d(white, sigma) * np.sqrt(2 * sigma * np.sqrt(np.pi))
-    return smooth[margin : margin + count]
 
 
 def blinks(rng: np.random.Generator, count: int, rate: float) -> Float[np.ndarray, " t"]:
