@@ -45,7 +45,7 @@ train-demo: $(VENV)/.runs
 	$(BIN)/python train.py --config=configs/stage0.py:demo --workdir=$(DEMO)/stage0 \
 	  --config.data=synthetic=$(DEMO)/album --init_from=$(DEMO)/keypoints
 	$(BIN)/python train.py --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1 \
-	  --config.data=synthetic=$(DEMO)/neutral --init_from=$(DEMO)/stage0
+	  --config.data=synthetic=$(DEMO)/neutral,synthetic=$(DEMO)/talk --init_from=$(DEMO)/stage0
 	$(BIN)/python train.py --config=configs/stage2.py:demo --workdir=$(DEMO)/stage2 \
 	  --config.data=synthetic=$(DEMO)/talk --init_from=$(DEMO)/stage1
 	$(BIN)/python -m data.synthetic.bundle --model $(DEMO)/stage2/model --clips $(DEMO)/talk

@@ -23,16 +23,22 @@ DEMO_MOTION_SHARES = (1.0, 1.0, 4.0, *(1.0,) * 11, 6.0, 6.0, 6.0, 10.0, 10.0, 14
 def get_config(variant: str = "") -> ConfigDict:
     config = base_config("stage1")
 
+    # Of a clip's 16 frames every so many-th is looked at: more clips for the same work.
+    config.frame_stride = 1
+
     # Losses.
     config.value_weight = 10.0
     config.heatmap_weight = 1000.0
     config.jacobian_weight = 10.0
     config.motion_weight = 0.0  # of keypoints' motion, apart from where they are
     config.motion_shares = ()  # how much each of them counts in it; (): all the same
+    config.place_emotions = ()  # clips that tell where keypoints are, not only motion; (): all
 
     variants = apply_variant(config, variant, ("tiny", "demo"))
     if "demo" in variants:
-        config.emotions = ("neutral",)
+        config.batch_size = 16
+        config.frame_stride = 2
+        config.place_emotions = ("neutral",)
         config.heatmap_weight = 0.0
         config.motion_weight = 30.0
         config.motion_shares = DEMO_MOTION_SHARES

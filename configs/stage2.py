@@ -20,11 +20,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config = base_config("stage2")
     config.batch_size = 16
 
-    # The head (linear_4, linear_10, linear_np_4 or linear_np_10), and the keypoints that
-    # carry emotion for the heads that move a few.
+    # The head (linear_4, linear_10, linear_np_4, linear_np_10, or dense, which is ours), and
+    # the keypoints that carry emotion for linear_4, linear_np_4 and dense.
     config.emotion_head = "linear_4"
     config.emotion_keypoints = (1, 4, 6, 8)
     config.emotion_shares = (0.2, 1.0, 1.0, 0.0)  # of their displacement, at inference
+
+    # Of a clip's 16 frames every so many-th is looked at: more clips for the same work.
+    config.frame_stride = 1
 
     # Losses.
     config.value_weight = 10.0
@@ -41,9 +44,12 @@ def get_config(variant: str = "") -> ConfigDict:
 
     variants = apply_variant(config, variant, ("tiny", "demo"))
     if "demo" in variants:
-        config.batch_size = 4
+        config.batch_size = 16
+        config.frame_stride = 4
+        config.emotion_head = "dense"
         config.emotion_keypoints = tuple(range(20))
         config.emotion_shares = (1.0,) * 20
-        config.learning_rate = 5e-4
-        config.num_epochs = 3
+        config.value_weight = 100.0
+        config.learning_rate = 1e-3
+        config.num_epochs = 30
     return config.lock()

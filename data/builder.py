@@ -302,7 +302,7 @@ def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
     for first in range(0, clip.num_frames, FRAMES_A_RECORD):
         numbers = range(first, min(first + FRAMES_A_RECORD, clip.num_frames))
         encoded = {n: clip.encoded_frame(n) for n in numbers}
-        decode_frames(replace(clip, encoded_frame=encoded.__getitem__), first, len(encoded), None)
+        decode_frames(replace(clip, encoded_frame=encoded.__getitem__), numbers, None)
         yield nothing | {"frames": list(encoded.values())}
 
 

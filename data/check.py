@@ -101,7 +101,7 @@ def check_clips(
             clip = folder.open(index)
             if not frames_only:
                 clip.motion()
-            frames = decode_frames(clip, 0, clip.num_frames, None)
+            frames = decode_frames(clip, range(clip.num_frames), None)
         except BadClip as fault:
             reports.append(ClipReport(0, frozenset(), str(fault)))
         else:

@@ -36,7 +36,7 @@ class Clips(NamedTuple):
     """
 
     portrait: Array | np.ndarray  # (b, h, w, 3)
-    frames: Array | np.ndarray  # (b, t, h, w, 3)
+    frames: Array | np.ndarray  # (b, t, h, w, 3), or every s-th of them: (b, t/s, h, w, 3)
     audio: Array | np.ndarray  # (b, t, 28, 12) MFCC windows
     pose: Array | np.ndarray  # (b, t, 6)
     emotion: Array | np.ndarray  # (b,) int32 index into EMOTIONS; -1 where unlabelled

@@ -252,9 +252,9 @@ def load_checkpoint(
     config = load_config(folder)
     networks = None if networks is None else tuple(networks)
     _check_files(folder, networks)
-    found = _stored_shapes(folder)
-    wanted = tuple(found) if networks is None else networks
-    missing = [network for network in wanted if network not in found]
+    present = [network for network in NETWORKS if (folder / WEIGHTS_NAME / network).is_dir()]
+    wanted = tuple(present) if networks is None else networks
+    missing = [network for network in wanted if network not in present]
     if missing:
         flags = ", ".join(dict.fromkeys(_SOURCES[network] for network in missing))
         raise UserError(
@@ -262,9 +262,7 @@ def load_checkpoint(
             f"convert again with {flags} (see convert_torch_weights.py --help)"
         )
     for network in wanted:
-        if not isinstance(found[network], Mapping):  # Orbax says None for what it cannot read
-            raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read")
-        problems = _differences(network, found[network], config)
+        problems = _differences(network, _stored_shapes(folder, network), config)
         if problems:
             raise UserError(
                 f"The checkpoint {folder} does not fit its {CONFIG_NAME}: "
@@ -378,14 +376,20 @@ def _damaged(folder: Path, why: str) -> UserError:
     )
 
 
-def _stored_shapes(folder: Path) -> dict[str, Any]:
-    """What each stored network consists of, without reading values."""
+def _stored_shapes(folder: Path, network: str) -> Mapping[str, Any]:
+    """What a stored network consists of, without reading values.
+
+    Of this network alone: where Orbax is asked about all at once and one is damaged, it goes
+    on reading the others after it has answered, and its threads complain into the void.
+    """
     try:
         with _quiet_orbax():
-            stored = ocp.checkpointables_metadata((folder / WEIGHTS_NAME).absolute()).metadata
+            stored = ocp.metadata((folder / WEIGHTS_NAME).absolute(), network).metadata
     except Exception as error:  # Orbax does not say which it raises
         raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read") from error
-    return {network: stored[network] for network in NETWORKS if network in stored}
+    if not isinstance(stored, Mapping):
+        raise _damaged(folder, f"{WEIGHTS_NAME} cannot be read")
+    return stored
 
 
 def _differences(network: str, variables: Mapping[str, Any], config: ModelConfig) -> list[str]:

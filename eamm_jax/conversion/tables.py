@@ -373,6 +373,8 @@ def _emo_detector(config: ModelConfig) -> Table:
         table.conv1d(name, ("final_few", f"conv_{index}"), n_in, n_out, kernel)
     for name, index, n_in, n_out in (("final_10.0", 0, 4, 8), ("final_10.3", 1, 8, k)):
         table.conv1d(name, ("final_all", f"conv_{index}"), n_in, n_out, 3)
+    if config.emotion_head == "dense":  # ours: no published file has it
+        table.linear("final_dense", ("final_dense", "rows"), JOINT_WIDTH, moved * numbers)
     return table
 
 

@@ -192,7 +192,7 @@ class DataSet:
             length = min(length, self._max_frames)
         if self._with_motion:
             sound = Sound(mfcc_rows(windows[:length]), pose[:length])
-        truth = np.stack(decode_frames(clip, 0, length, self._size))
+        truth = np.stack(decode_frames(clip, range(length), self._size))
         points = None
         if self._knows_faces:
             points = np.stack([clip.truth(n).points[:LANDMARKS] for n in range(length)])
@@ -213,7 +213,7 @@ class DataSet:
             if not neutral:
                 raise BadClip(f"{name.identity} has no other neutral clip to take a portrait from")
             clip = self._folder.open(self._index[neutral[0]])
-        return decode_frames(clip, 0, 1, self._size)[0]
+        return decode_frames(clip, [0], self._size)[0]
 
     def clips_of(self, identity: str, emotion: str) -> list[ClipName]:
         """Somebody's clips of an emotion, by level and take."""
@@ -227,7 +227,7 @@ class DataSet:
         """Reads the frames of a clip one by one."""
         clip = self._folder.open(self._index[name])
         for n in range(clip.num_frames):
-            yield from decode_frames(clip, n, 1, self._size)
+            yield from decode_frames(clip, [n], self._size)
 
 
 _TRUTH, _PORTRAIT = "truth", "portrait"

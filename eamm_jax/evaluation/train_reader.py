@@ -120,7 +120,7 @@ def read_clip(folder: PublishedFolder, index: int, size: int | None) -> Examples
     try:
         clip = folder.open(index)
         points = np.stack([clip.truth(n).points for n in range(clip.num_frames)])
-        frames = np.stack(decode_frames(clip, 0, clip.num_frames, size))
+        frames = np.stack(decode_frames(clip, range(clip.num_frames), size))
     except BadClip as fault:
         raise UserError(f"{folder.root}: {name}: {fault}") from fault
     labels = _read_labels(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -208,14 +208,14 @@ def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w
     return np.asarray(pixels)
 
 
-def decode_frames(clip: Clip, start: int, count: int, size: int | None) -> list[np.ndarray]:
-    """Frames `start` .. `start + count - 1` of a clip, each (size, size, 3).
+def decode_frames(clip: Clip, numbers: Iterable[int], size: int | None) -> list[np.ndarray]:
+    """The frames of a clip that have these numbers, each (size, size, 3).
 
     Raises:
         BadClip: a frame is missing or unreadable; the message says which.
     """
     frames = []
-    for n in range(start, start + count):
+    for n in numbers:
         data = clip.encoded_frame(n)
         try:
             frames.append(decode_frame(data, size))

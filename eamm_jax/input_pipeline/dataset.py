@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import grain
@@ -27,7 +28,7 @@ from eamm_jax.input_pipeline.examples import (
     PairReader,
 )
 from eamm_jax.input_pipeline.sources import Source, open_folder
-from eamm_jax.types import EMOTIONS, Clips, Pairs
+from eamm_jax.types import CLIP_FRAMES, EMOTIONS, Clips, Pairs
 
 Split = Literal["train", "validation", "all"]
 
@@ -211,6 +212,7 @@ def make_dataset(
     single_pass: bool = False,
     per_identity: bool = False,
     emotions: Sequence[str] = (),
+    frame_stride: int = 1,
     with_truth: bool = False,
     on_bad_clip: OnBadClip = "error",
     threads: int = 4,
@@ -234,6 +236,7 @@ def make_dataset(
             random clip of theirs, so that prolific speakers do not dominate (the parent's
             `id_sampling`, stage 0).
         emotions: those whose clips are used, of sources with labelled clips; none is all.
+        frame_stride: of a clip's 16 frames every so many-th is read; their sound is whole.
         with_truth: pairs come with landmarks and pose, which the folder must hold.
         on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` takes the next
             good one and notes it in `Batches.skipped`.
@@ -263,7 +266,13 @@ def make_dataset(
         raise UserError(f"{unknown[0]!r} is no emotion; choose from {', '.join(EMOTIONS)}")
     if not 0 <= seed < 2**32:
         raise UserError(f"the data's seed is {seed}; it must be from 0 up to 2^32")
-    reader_of = ClipReader if batch_of == "clips" else PairReader
+    if frame_stride < 1 or CLIP_FRAMES % frame_stride:
+        raise UserError(
+            f"frame_stride is {frame_stride}; it must divide the {CLIP_FRAMES} frames of a clip"
+        )
+    reader_of = (
+        partial(ClipReader, frame_stride=frame_stride) if batch_of == "clips" else PairReader
+    )
 
     digest = hashlib.sha256()
     readers: list[ExampleReader] = []

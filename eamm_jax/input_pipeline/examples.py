@@ -128,8 +128,8 @@ class PairReader(ExampleReader):
         clip = self._folder.open(index)
         first, second = sorted(rng.integers(clip.num_frames, size=2).tolist())
         return Pairs(
-            source=decode_frames(clip, first, 1, self._size)[0],
-            driving=decode_frames(clip, second, 1, self._size)[0],
+            source=decode_frames(clip, [first], self._size)[0],
+            driving=decode_frames(clip, [second], self._size)[0],
             source_truth=None if clip.points is None else clip.truth(first),
             driving_truth=None if clip.points is None else clip.truth(second),
         )
@@ -150,9 +150,21 @@ class ClipReader(ExampleReader):
         *,
         size: int,
         on_bad_clip: OnBadClip,
+        frame_stride: int = 1,
     ):
-        """Sets up a reader; see `ExampleReader`."""
+        """Sets up a reader; see `ExampleReader`.
+
+        Args:
+            folder: the clips.
+            kind: its rules.
+            groups: clips that an example may be cut from.
+            size: rows and columns of the images wanted.
+            on_bad_clip: `error` or `skip`.
+            frame_stride: a divisor of 16; only every so many-th frame is decoded, the last of
+                each so many. Sound and pose are whole.
+        """
         super().__init__(folder, kind, groups, size=size, on_bad_clip=on_bad_clip)
+        self._frame_stride = frame_stride
         self._neutral: dict[str, list[int]] = {}
         if kind.emotional:
             for index, (identity, clip) in enumerate(folder.names):
@@ -166,15 +178,19 @@ class ClipReader(ExampleReader):
         pose, windows, length = clip.motion()
         starts = kind.starts(length)
         start = int(rng.integers(starts.start, starts.stop))
-        frames = decode_frames(clip, start, WINDOW_FRAMES, self._size)
-        portrait = frames[0]
+        stride = self._frame_stride
+        frames = decode_frames(
+            clip, range(start + stride, start + WINDOW_FRAMES, stride), self._size
+        )
         if kind.emotional:
             portrait = self._neutral_portrait(index, rng, skipped)
             pose = smooth_pose(pose)
+        else:
+            portrait = decode_frames(clip, [start], self._size)[0]
         window = slice(start + 1, start + WINDOW_FRAMES)
         return Clips(
             portrait=portrait,
-            frames=np.stack(frames[1:]),
+            frames=np.stack(frames),
             audio=windows[window, :, 1:],
             pose=pose[window, :POSE_NUMBERS],
             emotion=np.asarray(emotion, np.int32),
@@ -188,7 +204,7 @@ class ClipReader(ExampleReader):
             try:
                 clip = self._folder.open(candidate)
                 frame = int(rng.integers(clip.num_frames))
-                return decode_frames(clip, frame, 1, self._size)[0]
+                return decode_frames(clip, [frame], self._size)[0]
             except BadClip as fault:
                 self._skip(candidate, fault, skipped)
         raise BadClip(f"{identity} has no usable neutral clip to take the portrait from")

@@ -12,7 +12,9 @@ and, where faces were drawn (`data.synthetic`) or measured, their truth:
 
 from __future__ import annotations
 
+import io
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -155,10 +157,16 @@ def _number(stem: str) -> int | None:
     return int(stem) if stem.isdecimal() and stem.isascii() else None
 
 
+_HEADERS = threading.Lock()
+"""NumPy parses the header of a file as Python, and Python before 3.11.8 and 3.12.2 cannot do
+that in two threads at once: now and then one gets a SystemError (CPython's issue 106905)."""
+
+
 def _load_track(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            track = np.lib.format.read_array(file, allow_pickle=False)
+        content = io.BytesIO(path.read_bytes())
+        with _HEADERS:
+            track = np.lib.format.read_array(content, allow_pickle=False)
     except FileNotFoundError as error:
         raise BadClip(f"{path} is missing") from error
     except (OSError, ValueError, EOFError, MemoryError) as error:

@@ -263,8 +263,9 @@ class AudioToMotion(nn.Module):
         state: LSTMState,
         *,
         audio_weight: float | Array = 1.0,
+        frame_stride: int = 1,
         train: bool = False,
-    ) -> tuple[Float[Array, "b t h w c"], LSTMState]:
+    ) -> tuple[Float[Array, "b t/s h w c"], LSTMState]:
         """Feature maps of t frames, with the portrait already encoded; as `__call__`."""
         b, t = audio.shape[:2]
         heard = self.audio_encoder(audio.reshape(b * t, *audio.shape[2:]), train=train)
@@ -272,8 +273,9 @@ class AudioToMotion(nn.Module):
         seen = jnp.broadcast_to(portrait_code[:, None], (b, t, portrait_code.shape[-1]))
         x = jnp.concatenate([seen, heard, self.pose_encoder(pose)], axis=-1)
         x, state = self.lstm(x, state)
-        maps = self.decoder(x.reshape(b * t, -1), train=train)
-        return maps.reshape(b, t, *maps.shape[1:]), state
+        x = x[:, frame_stride - 1 :: frame_stride]
+        maps = self.decoder(x.reshape(-1, x.shape[-1]), train=train)
+        return maps.reshape(*x.shape[:2], *maps.shape[1:]), state
 
     def __call__(
         self,
@@ -283,8 +285,9 @@ class AudioToMotion(nn.Module):
         state: LSTMState | None = None,
         *,
         audio_weight: float | Array = 1.0,
+        frame_stride: int = 1,
         train: bool = False,
-    ) -> tuple[Float[Array, "b t h w c"], LSTMState]:
+    ) -> tuple[Float[Array, "b t/s h w c"], LSTMState]:
         """Feature maps of t frames.
 
         Args:
@@ -294,8 +297,17 @@ class AudioToMotion(nn.Module):
             state: after the frames before, or None at the start.
             audio_weight: how strongly sound counts beside portrait and pose; 1 in training,
                 1.6 in the published demo.
+            frame_stride: s; all frames are heard, and the last of each s is drawn as a map.
             train: whether batch norm uses and updates the batch's statistics.
         """
         state = self.initial_state(portrait.shape[0]) if state is None else state
         code = self.encode_portrait(portrait, train=train)
-        return self.decode(code, audio, pose, state, audio_weight=audio_weight, train=train)
+        return self.decode(
+            code,
+            audio,
+            pose,
+            state,
+            audio_weight=audio_weight,
+            frame_stride=frame_stride,
+            train=train,
+        )

@@ -8,8 +8,11 @@ from typing import Any
 
 from eamm_jax.errors import UserError
 
-EMOTION_HEADS = ("linear_4", "linear_10", "linear_np_4", "linear_np_10")
+PUBLISHED_HEADS = ("linear_4", "linear_10", "linear_np_4", "linear_np_10")
 """Published emotion heads: how many keypoints they move; `np` reads raw keypoint numbers."""
+
+EMOTION_HEADS = (*PUBLISHED_HEADS, "dense")
+"""`dense` is ours: a displacement of each of `emotion_keypoints` from the whole code."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +242,7 @@ def demo() -> ModelConfig:
         emotion_raw_widths=(64, 128),
         emotion_joint_widths=(256, 192),
         emotion_frequencies=4,
+        emotion_head="dense",
         emotion_keypoints=tuple(range(20)),
         audio_weight=1.0,
         relative_motion=True,

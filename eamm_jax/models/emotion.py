@@ -127,12 +127,30 @@ class AllKeypointHead(nn.Module):
         return x.swapaxes(1, 2)
 
 
+class DenseHead(nn.Module):
+    """64 numbers to one row of 6 for each of any keypoints.
+
+    Every number of the code reaches every row, where the published heads let each number of
+    a row see three places of a short map: too narrow for many keypoints.
+    """
+
+    num_moved: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
+        """One layer."""
+        rows = nn.Dense(self.num_moved * NUMBERS_PER_KEYPOINT, dtype=self.dtype, name="rows")(code)
+        return rows.reshape(-1, self.num_moved, NUMBERS_PER_KEYPOINT)
+
+
 class EmotionNetwork(nn.Module):
     """Frame and audio keypoints to displacement and emotion.
 
     Attributes:
-        head: one of `config.EMOTION_HEADS`; the parameters are those of them all.
-        num_moved: how many keypoints the four-keypoint head moves.
+        head: one of `config.EMOTION_HEADS`; the parameters are those of all published ones,
+            and of `dense` where it is that.
+        num_moved: how many keypoints the four-keypoint and the dense head move.
         The others are those of `ModelConfig`.
     """
 
@@ -162,6 +180,8 @@ class EmotionNetwork(nn.Module):
         self.joint = DenseStack((*self.joint_widths, JOINT_WIDTH), self.dtype)
         self.final_few = FourKeypointHead(self.num_moved, self.dtype)
         self.final_all = AllKeypointHead(self.num_keypoints, self.dtype)
+        if self.head == "dense":
+            self.final_dense = DenseHead(self.num_moved, self.dtype)
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """Features of the frame alone, (b, n)."""
@@ -172,12 +192,16 @@ class EmotionNetwork(nn.Module):
         b, k = keypoints.value.shape[:2]
         numbers = jnp.concatenate([keypoints.value, keypoints.jacobian.reshape(b, k, 4)], axis=-1)
         position = positional_code(numbers, self.frequencies).reshape(b, -1)
-        raw_head, all_head = self.head.startswith("linear_np"), self.head.endswith("_10")
+        raw_head = self.head.startswith("linear_np")
         code = (
             self.keypoint_raw(numbers.reshape(b, -1)) if raw_head else self.keypoint_code(position)
         )
         code = self.joint(jnp.concatenate([features.astype(code.dtype), code], axis=-1))
-        rows = (self.final_all(code) if all_head else self.final_few(code)).astype(jnp.float32)
+        if self.head == "dense":
+            final = self.final_dense
+        else:
+            final = self.final_all if self.head.endswith("_10") else self.final_few
+        rows = final(code).astype(jnp.float32)
         if self.is_initializing():
             # All heads get parameters, as in the published files, whichever is trained.
             self.keypoint_raw(numbers.reshape(b, -1))

@@ -254,6 +254,7 @@ def _open_data(config: ConfigDict, split: str) -> Batches:
         single_pass=split == "validation",
         per_identity=config.get("per_identity", False),
         emotions=config.emotions,
+        frame_stride=config.get("frame_stride", 1),
         with_truth=config.get("landmark_weight", 0.0) > 0,
         on_bad_clip=config.on_bad_clip,
         threads=config.threads,

@@ -27,11 +27,14 @@ def l1(
     target: Float[Array, "*n"],
     weight: Float[Array, "*n"] | None = None,
 ) -> Scalar:
-    """Mean absolute difference: mean |prediction - target|, weighted if a weight is given."""
+    """Mean absolute difference: mean |prediction - target|, weighted if a weight is given.
+
+    0 where no weight is above 0.
+    """
     difference = jnp.abs(prediction.astype(jnp.float32) - target.astype(jnp.float32))
     if weight is None:
         return jnp.mean(difference)
-    return jnp.mean(difference * weight) / jnp.mean(weight)
+    return jnp.mean(difference * weight) / jnp.maximum(jnp.mean(weight), 1e-12)
 
 
 def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | float) -> Scalar:
@@ -66,7 +69,9 @@ def peak_signal_to_noise(
 # Keypoints.
 
 
-def keypoint_distances(prediction: Keypoints, target: Keypoints) -> dict[str, Scalar]:
+def keypoint_distances(
+    prediction: Keypoints, target: Keypoints, clip_weight: Float[Array, " b"] | None = None
+) -> dict[str, Scalar]:
     """How far keypoints are from those of the teacher (EAMM eq. 1, part 1 of training).
 
     L1 of value, heatmap and jacobian, each over all frames of all clips.
@@ -74,16 +79,23 @@ def keypoint_distances(prediction: Keypoints, target: Keypoints) -> dict[str, Sc
     Args:
         prediction: keypoints heard, with heatmaps.
         target: keypoints seen by the teacher, with heatmaps.
+        clip_weight: how much each clip counts; by default all the same.
 
     Returns:
         `value`, `heatmap` and `jacobian`.
     """
     if prediction.heatmap is None or target.heatmap is None:
         raise ValueError("both sets of keypoints must have heatmaps")
+
+    def distance(a: Array, b: Array) -> Scalar:
+        if clip_weight is None:
+            return l1(a, b)
+        return l1(a, b, clip_weight.reshape(-1, *(1,) * (a.ndim - 1)))
+
     return {
-        "value": l1(prediction.value, target.value),
-        "heatmap": l1(prediction.heatmap, target.heatmap),
-        "jacobian": l1(prediction.jacobian, target.jacobian),
+        "value": distance(prediction.value, target.value),
+        "heatmap": distance(prediction.heatmap, target.heatmap),
+        "jacobian": distance(prediction.jacobian, target.jacobian),
     }
 
 

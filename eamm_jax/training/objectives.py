@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from eamm_jax.models import Networks
+from eamm_jax.models.audio_to_motion import AudioToMotion
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.emotion import Emotion
 from eamm_jax.models.generator import Generator, Rendering, deform
@@ -35,7 +36,7 @@ from eamm_jax.ops.thin_plate import Warp, random_warp, warp_image
 from eamm_jax.training import guidance, losses
 from eamm_jax.training.panels import Panel
 from eamm_jax.training.stage import PyTree
-from eamm_jax.types import Array, Clips, FaceTruth, Keypoints, Pairs
+from eamm_jax.types import EMOTIONS, Array, Clips, FaceTruth, Keypoints, Pairs
 
 Terms = dict[str, Array]
 BatchT = TypeVar("BatchT")
@@ -369,12 +370,21 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
 
 
 class ClipInputs(NamedTuple):
-    """Clips as floats."""
+    """Clips as floats.
+
+    Attributes:
+        portrait: one of each clip.
+        frames: all, or the last of each `frame_stride`.
+        audio: of all frames.
+        pose: of all frames.
+        placed: which clips tell where keypoints are; None: all. The others tell motion only.
+    """
 
     portrait: Float[Array, "b h w 3"]
     frames: Float[Array, "b t h w 3"]
     audio: Float[Array, "b t 28 12"]
     pose: Float[Array, "b t 6"]
+    placed: Float[Array, " b"] | None = None
 
 
 class AudioKeypoints(Objective[Clips, ClipInputs]):
@@ -395,21 +405,28 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
             together = jnp.concatenate([portrait[:, None], frames], axis=1)
             together = jitter_colours(rng, together, self._jitter())
             portrait, frames = together[:, 0], together[:, 1:]
-        return ClipInputs(portrait, frames, jnp.asarray(batch.audio), jnp.asarray(batch.pose))
+        placed = None
+        if self.config.get("place_emotions", ()):
+            labels = [EMOTIONS.index(emotion) for emotion in self.config.place_emotions]
+            placed = jnp.isin(batch.emotion, jnp.array(labels)).astype(jnp.float32)
+        audio, pose = jnp.asarray(batch.audio), jnp.asarray(batch.pose)
+        return ClipInputs(portrait, frames, audio, pose, placed)
 
     def losses(self, forward: Forward, inputs: ClipInputs) -> tuple[Terms, Terms, None]:
         """L1 between keypoints heard and seen: value, heatmap, jacobian."""
         seen = see(forward, inputs.frames)
-        return self._keypoint_terms(hear(forward, inputs), seen), {}, None
+        return self._keypoint_terms(hear(forward, inputs), seen, inputs.placed), {}, None
 
     def panel(self, forward: Forward, batch: Clips) -> Panel:
         """The middle frame of each clip, rendered from keypoints heard."""
         inputs = self.inputs(batch)
         return _clip_panel(forward, inputs, hear(forward, inputs))
 
-    def _keypoint_terms(self, heard: Keypoints, seen: Keypoints) -> Terms:
+    def _keypoint_terms(
+        self, heard: Keypoints, seen: Keypoints, placed: Float[Array, " b"] | None = None
+    ) -> Terms:
         config = self.config
-        distances = losses.keypoint_distances(heard, seen)
+        distances = losses.keypoint_distances(heard, seen, placed)
         terms = {
             "value": config.value_weight * distances["value"],
             "heatmap": config.heatmap_weight * distances["heatmap"],
@@ -526,8 +543,18 @@ def see(forward: Forward, images: Float[Array, "b t h w 3"]) -> Keypoints:
 
 
 def hear(forward: Forward, inputs: ClipInputs) -> Keypoints:
-    """Keypoints that follow from sound, pose and portrait, (b, t, ...)."""
-    maps, _ = forward("audio_feature", inputs.portrait, inputs.audio, inputs.pose)
+    """Keypoints that follow from sound, pose and portrait, for every frame there is.
+
+    Where only some frames of a clip were read, all its sound is listened to all the same.
+    """
+    stride = inputs.audio.shape[1] // inputs.frames.shape[1]
+
+    def listen(
+        module: AudioToMotion, portrait: Array, audio: Array, pose: Array, *, train: bool = False
+    ) -> Array:
+        return module(portrait, audio, pose, frame_stride=stride, train=train)[0]
+
+    maps = forward("audio_feature", inputs.portrait, inputs.audio, inputs.pose, method=listen)
     return _unfold(forward("kp_detector_a", _fold(maps)), maps.shape[:2])
 
 

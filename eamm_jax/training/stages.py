@@ -36,7 +36,7 @@ from eamm_jax.training.objectives import (
 )
 from eamm_jax.training.panels import draw_panel
 from eamm_jax.training.stage import Batch, Metrics, PyTree, Stage, TrainState
-from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, Array, Keypoints
+from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, POSE_NUMBERS, Array, Keypoints
 
 OBJECTIVES: dict[str, type[Objective[Any, Any]]] = {
     "stage0": FirstOrderMotion,
@@ -53,7 +53,7 @@ VGG_REDUCTION = 16
 HOW_TO_GET_VGG = (
     "the perceptual loss needs VGG-19: fetch torchvision's vgg19-dcbb9e9d.pth from "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, convert it with "
-    "`python convert_torch_weights.py --vgg vgg19-dcbb9e9d.pth --out DIR` and give "
+    "`python convert_torch_weights.py --vgg vgg19-dcbb9e9d.pth --output DIR` and give "
     "--init_from=DIR, or train without it by --config.perceptual=pyramid"
 )
 
@@ -231,6 +231,11 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
             f"--config.warmup_steps is {config.warmup_steps}, but the run has {config.num_steps} "
             "steps; give fewer"
         )
+    for emotion in config.get("place_emotions", ()):
+        if emotion not in EMOTIONS:
+            raise UserError(
+                f"--config.place_emotions names {emotion!r}; allowed are {', '.join(EMOTIONS)}"
+            )
     shares = config.get("motion_shares", ())
     if shares and len(shares) != model_config.num_keypoints:
         raise UserError(

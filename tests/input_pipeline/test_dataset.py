@@ -98,6 +98,17 @@ def test_a_clip_is_a_window_with_its_own_sound_and_pose(lrw):
     assert starts == {3, 4, 5, 6, 7}
 
 
+def test_every_other_frame_keeps_all_sound_and_the_end_of_each_stride(lrw, mead):
+    whole, sparse = dataset(("lrw", lrw)), dataset(("lrw", lrw), frame_stride=4)
+    for (clips, names), (fewer, same_names) in zip(take(whole, 5), take(sparse, 5), strict=True):
+        assert names == same_names
+        np.testing.assert_array_equal(fewer.frames, clips.frames[:, 3::4])
+        np.testing.assert_array_equal(fewer.portrait, clips.portrait)
+        np.testing.assert_array_equal(fewer.audio, clips.audio)
+    with pytest.raises(UserError, match="frame_stride is 3"):
+        dataset(("mead", mead), frame_stride=3)
+
+
 def test_voxceleb_clips_start_anywhere_but_at_the_ends(voxceleb):
     batches = take(dataset(("voxceleb", voxceleb)), 60)
     starts = {n for clips, _ in batches for n in frame_numbers(clips.portrait).tolist()}

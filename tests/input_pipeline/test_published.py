@@ -1,6 +1,9 @@
 """Reading the published folder layout."""
 
+import gc
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -34,6 +37,23 @@ def test_a_clip_is_what_was_written(root):
     np.testing.assert_array_equal(pose[:, 0], np.arange(18) + 0.5)
     np.testing.assert_array_equal(windows[:, 0, 1], np.arange(18) + 0.5)
     assert pose.dtype == windows.dtype == np.float32
+
+
+def test_tracks_are_read_in_many_threads(root):
+    # Where the collector lets another thread run while NumPy reads a header, Python 3.11.7
+    # mixes the two up.
+    folder = PublishedFolder(root, with_motion=True)
+    let_others_run = [lambda *_: time.sleep(0)]
+    thresholds = gc.get_threshold()
+    gc.callbacks.extend(let_others_run)
+    gc.set_threshold(20)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            clips = list(pool.map(folder.open, [0, 1, 2] * 500))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(let_others_run[0])
+    assert all(clip.pose.shape == (18, 7) for clip in clips)
 
 
 def test_the_real_clip_is_good(shared, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.models import build
-from eamm_jax.models.config import EMOTION_HEADS, published
+from eamm_jax.models.config import PUBLISHED_HEADS, published
 from eamm_jax.models.generator import deform
 from eamm_jax.ops.resizing import image_pyramid
 from eamm_jax.types import Keypoints
@@ -98,7 +98,7 @@ def test_golden_audio_to_motion(networks, published_variables, arrays, images):
     assert_heatmap(found.heatmap[:1], arrays["kp_audio0_heatmap"])
 
 
-@pytest.mark.parametrize("head", EMOTION_HEADS)
+@pytest.mark.parametrize("head", PUBLISHED_HEADS)
 def test_golden_emotion_network(published_variables, arrays, images, head):
     net = build(dataclasses.replace(published(), emotion_head=head)).emo_detector
     variables = published_variables["emo_detector"]

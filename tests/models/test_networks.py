@@ -146,9 +146,8 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters(model, rng):
 
 
 @pytest.mark.parametrize("head", EMOTION_HEADS)
-def test_every_head_moves_the_keypoints_it_says(model, rng, head):
-    config, _, variables = model
-    config = dataclasses.replace(config, emotion_head=head)
+def test_every_head_moves_the_keypoints_it_says(rng, head):
+    config, variables = tiny_variables(config=dataclasses.replace(tiny(), emotion_head=head))
     net = build(config).emo_detector
     code = rng.normal(size=(2, config.emotion_stage_widths[-1])).astype(np.float32)
     moved = net.apply(

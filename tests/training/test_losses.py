@@ -41,6 +41,16 @@ def test_keypoint_distances(rng):
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+def test_keypoint_distances_of_some_clips(rng):
+    heard, seen = keypoints(rng, 3, 2), keypoints(rng, 3, 2)
+    found = both(losses.keypoint_distances, heard, seen, np.array([1, 0, 1], np.float32))
+    for name, value in found.items():
+        expected = mean_absolute(getattr(heard, name)[::2], getattr(seen, name)[::2])
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+    nothing = losses.keypoint_distances(heard, seen, np.zeros(3, np.float32))
+    assert all(value == 0 for value in nothing.values())
+
+
 def test_keypoint_distances_want_heatmaps(rng):
     with pytest.raises(ValueError, match="heatmaps"):
         losses.keypoint_distances(keypoints(rng, 1), keypoints(rng, 1, heatmap=False))

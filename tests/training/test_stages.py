@@ -10,6 +10,7 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.training.stages import HOW_TO_GET_VGG, make_stage
+from eamm_jax.types import EMOTIONS
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_batch, make_clips, micro_stage, start, tiny_stage
 
@@ -132,6 +133,38 @@ def test_initialisation_has_the_shapes_of_what_was_given(run):
 
 
 # One stage stands for all.
+
+
+def test_clips_of_other_emotions_tell_motion_only():
+    fields = {"augment": False, "motion_weight": 1.0}
+    everywhere = micro_stage("stage1", **fields)
+    neutral = micro_stage("stage1", **fields, place_emotions=("neutral",))
+    state = start(everywhere, MICRO)
+    batch = make_clips()._replace(emotion=np.array([EMOTIONS.index("neutral"), 4], np.int32))
+    first = jax.tree.map(lambda x: x[:1], batch)
+    found = jax.jit(neutral.eval_step)(state, batch)
+    of_first = jax.jit(everywhere.eval_step)(state, first)
+    of_both = jax.jit(everywhere.eval_step)(state, batch)
+    for place in ("value", "heatmap", "jacobian"):
+        np.testing.assert_allclose(found[place], of_first[place], rtol=1e-5)
+        assert abs(found[place] - of_both[place]) > 1e-3 * of_both[place]
+    np.testing.assert_allclose(found["motion"], of_both["motion"], rtol=1e-5)
+    with pytest.raises(UserError, match="place_emotions names 'joy'"):
+        micro_stage("stage1", place_emotions=("joy",))
+
+
+def test_frames_that_were_not_read_are_heard_all_the_same():
+    stage = micro_stage("stage2", augment=False, value_weight=1.0)
+    state, batch = start(stage, MICRO), make_clips()
+    last = jax.jit(stage.eval_step)(state, batch._replace(frames=batch.frames[:, 4:]))
+    heard_last_alone = batch._replace(
+        frames=batch.frames[:, 4:], audio=batch.audio[:, 4:], pose=batch.pose[:, 4:]
+    )
+    without_the_past = jax.jit(stage.eval_step)(state, heard_last_alone)
+    np.testing.assert_allclose(
+        last["classification"], without_the_past["classification"], rtol=1e-5
+    )
+    assert abs(last["value"] - without_the_past["value"]) > 1e-5
 
 
 @pytest.fixture(scope="module")
