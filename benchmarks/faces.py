@@ -10,7 +10,7 @@ detector gives it and as it is used; seconds to find a face and to paste one fra
 
     python benchmarks/faces.py --picture docs/faces.png
 
-draws a photo with landmarks and crop, the crop, and frames that were pasted back: NASA's portrait
+draws a photo with landmarks and crop, the crop, and a frame that was pasted back: NASA's portrait
 of Eileen Collins, which is in the public domain and comes with scikit-image.
 """
 
@@ -114,7 +114,7 @@ def draw_landmarks(portrait: Portrait) -> np.ndarray:
 
 
 def draw_picture(path: Path) -> None:
-    """Photo with landmarks, crop, and frames of the bundled model pasted back."""
+    """Photo with landmarks, crop, and a typical frame of the bundled model pasted back."""
     from skimage import data
 
     from eamm_jax.animate.animator import Animator
@@ -129,12 +129,11 @@ def draw_picture(path: Path) -> None:
     patch = Patch(portrait.picture, to_uint8(portrait.crop), portrait.to_picture)
     speech = read_speech(bundled.SPEECH)[: 2 * 16_000]
     frames = [f.image for f in animator.animate(portrait.crop, speech, read_pose(bundled.POSE))]
-    # The two frames that differ most from the portrait and from each other.
     still = to_uint8(portrait.crop).astype(float)
-    first = max(frames, key=lambda frame: np.abs(frame - still).mean())
-    second = max(frames, key=lambda frame: np.abs(frame - first.astype(float)).mean())
-    height = 360
-    panels = [draw_landmarks(portrait), to_uint8(portrait.crop), *map(patch.paste, (first, second))]
+    frames.sort(key=lambda frame: np.abs(frame - still).mean())
+    typical = patch.paste(frames[len(frames) // 2])
+    height = 300
+    panels = [draw_landmarks(portrait), to_uint8(portrait.crop), typical]
     write_png(path, np.concatenate([fit_height(panel, height) for panel in panels], axis=1))
 
 
