@@ -67,12 +67,13 @@ class Server:
         self.temporary = temporary
         self.log = temporary.with_suffix(".log")
         words = [sys.executable, "-m", "eamm_jax.app", "--port", str(urlsplit(self.url).port)]
-        self.process = subprocess.Popen(
-            [*words, *flags],
-            stdout=self.log.open("w"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(temporary), "JAX_PLATFORMS": "cpu"},
-        )
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*words, *flags],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "TMPDIR": str(temporary), "JAX_PLATFORMS": "cpu"},
+            )
         end = time.monotonic() + START
         while "open at" not in self.log.read_text():
             assert self.process.poll() is None, self.log.read_text()
