@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 
@@ -236,6 +237,18 @@ def test_the_states_of_the_chunk_before_are_given_up(animator, inputs):
         True, False,
     )  # fmt: skip
     assert all(x.is_deleted() for x in jax.tree.leaves((lstm, filters.keypoints)))
+
+
+def test_what_is_not_chosen_is_as_the_model_was_made_for(animator):
+    other = copy.copy(animator)
+    other.config = dataclasses.replace(
+        animator.config, smooth_motion=False, relative_motion=True, audio_weight=0.7
+    )
+    found = other._filled(Settings())
+    assert (found.smoothing, found.relative, found.audio_weight) == (False, True, 0.7)
+    assert animator._filled(Settings()).smoothing
+    chosen = Settings(smoothing=True, relative=False, audio_weight=2.0)
+    assert other._filled(chosen) == chosen
 
 
 def test_smoothing_steadies_the_head(animator, inputs):

@@ -235,10 +235,12 @@ def test_a_file_that_is_too_large_is_refused(open_page, brought):
     assert "maximum" in toast.inner_text().lower()
 
 
-def test_stop_stops_and_leaves_nothing(open_page, server, brought):
+def test_stop_stops_and_leaves_nothing(open_page, server):
     page = open_page()
     before = set(server.videos())
-    fill_in(page, brought)
+    give(page, "portrait", bundled.PORTRAIT)
+    give(page, "sound", bundled.SPEECH)  # long enough to be stopped before it is done
+    page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
     page.click("#make")
     page.click("#stop")
     page.wait_for_selector("#make")

@@ -48,7 +48,7 @@ def jobs(files, tmp_path) -> Path:
 
 def defaults(files) -> list[object]:
     return ["--source_image", files["face.png"], "--in_file", files["voice.wav"],
-            "--pose_file", files["pose.npy"]]  # fmt: skip
+            "--pose_file", files["pose.npy"], "--no_crop"]  # fmt: skip
 
 
 def check_outcome(code: int, out: str, err: str, jobs: Path) -> None:

@@ -78,6 +78,9 @@ def test_limits_that_let_nothing_through_are_refused():
 @needs_gradio
 @pytest.mark.slow
 def test_others_who_can_come_in_are_told_of_and_ctrl_c_ends_it(tmp_path):
+    # What is started in a shell's background ignores Ctrl-C, and so would its children.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "eamm_jax.app", "--host", "0.0.0.0", "--port", str(port)],
