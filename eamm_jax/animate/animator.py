@@ -62,7 +62,8 @@ class Settings:
     Attributes:
         audio_weight: how strongly sound counts beside portrait and pose; None is the model's.
         emotion_strength: factor on the emotion's displacement; 0 is neutral.
-        smoothing: whether keypoints, displacement and pose tracks are filtered.
+        smoothing: whether keypoints, displacement and pose tracks are filtered; None is as the
+            model was made for.
         relative: whether motion since the first frame is applied to the portrait's own
             keypoints, instead of the keypoints themselves; None is as the model was made for.
         adapt_scale: in relative mode, whether motion is scaled to the size of the face.
@@ -75,7 +76,7 @@ class Settings:
 
     audio_weight: float | None = None
     emotion_strength: float = 1.0
-    smoothing: bool = True
+    smoothing: bool | None = None
     relative: bool | None = None
     adapt_scale: bool = False
     mask_mouth: bool = True
@@ -474,10 +475,12 @@ class Animator:
     def _filled(self, settings: Settings) -> Settings:
         """The settings, with what the model says where the user says nothing."""
         config, weight, relative = self.config, settings.audio_weight, settings.relative
+        smoothing = settings.smoothing
         return dataclasses.replace(
             settings,
             audio_weight=config.audio_weight if weight is None else weight,
             relative=config.relative_motion if relative is None else relative,
+            smoothing=config.smooth_motion if smoothing is None else smoothing,
         )
 
     def _emotion_weights(self, strength: float) -> Float32[np.ndarray, " k"]:

@@ -177,7 +177,7 @@ def _parser() -> OneLineParser:
         "middle",
     )
     how.add_argument(
-        "--smoothing", choices=("on", "off"), default="on", help="default: %(default)s"
+        "--smoothing", choices=("on", "off"), help="default: as the model was made for"
     )
     how.add_argument(
         "--relative",
@@ -286,7 +286,7 @@ def _job(flags: argparse.Namespace) -> Job:
         settings=Settings(
             audio_weight=flags.audio_weight,
             emotion_strength=flags.emotion_strength,
-            smoothing=flags.smoothing == "on",
+            smoothing=None if flags.smoothing is None else flags.smoothing == "on",
             relative=flags.relative,
             adapt_scale=flags.adapt_scale,
             augment_emotion=flags.augment_emotion,

@@ -39,6 +39,7 @@ class ModelConfig:
             that it draws too.
         audio_weight: how strongly sound counts beside portrait and pose.
         emotion_shares: share of the displacement of each of `emotion_keypoints` that is added.
+        smooth_motion: tracks of keypoints and poses are filtered.
         relative_motion: motion since the first frame is applied to the portrait's own
             keypoints, instead of the keypoints that are heard.
     """
@@ -102,6 +103,7 @@ class ModelConfig:
     # Inference: what the published demo chooses (ARCHITECTURE.md section 4).
     audio_weight: float = 1.6
     emotion_shares: tuple[float, ...] = (0.2, 1.0, 1.0, 0.0)
+    smooth_motion: bool = True
     relative_motion: bool = False
 
     # Discriminator.
@@ -245,6 +247,7 @@ def demo() -> ModelConfig:
         emotion_head="dense",
         emotion_keypoints=tuple(range(20)),
         audio_weight=1.0,
+        smooth_motion=False,
         relative_motion=True,
         emotion_shares=(1.0,) * 20,
         discriminator_width=16,
