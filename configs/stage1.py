@@ -43,5 +43,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.motion_weight = 30.0
         config.motion_shares = DEMO_MOTION_SHARES
         config.learning_rate = 5e-4
-        config.num_epochs = 20
+        config.num_epochs = 10
     return config.lock()

@@ -249,7 +249,7 @@ def demo() -> ModelConfig:
         audio_weight=1.0,
         smooth_motion=False,
         relative_motion=True,
-        emotion_shares=(1.0,) * 20,
+        emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),  # as configs/stage2.py
         discriminator_width=16,
         discriminator_max_width=64,
         discriminator_blocks=3,
