@@ -212,11 +212,11 @@ FOLLOWED = 0.43
 The published poses lie on such lines, as their crops follow the face.
 """
 
-_NOD = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
-"""Course of the small nod that goes with a blink: seconds from its middle, and share."""
+_BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
+"""Course of a blink, and of the small nod that goes with it: seconds from its middle, share."""
 
 _NOD_DEGREES = 0.8
-_NODS_A_MINUTE, _SHORTEST_GAP = 14.0, 0.7
+_BLINKS_A_MINUTE, _SHORTEST_GAP = 14.0, 0.7
 
 _BEGIN_SECONDS = 1.0
 """In which the motion grows from the still pose."""
@@ -225,9 +225,9 @@ _BEGIN_SECONDS = 1.0
 def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
     """A gentle motion of a head, to be added to a still pose.
 
-    The head sways, drifts a little, and dips now and then as heads do with a blink (the eyes
-    themselves do not follow the pose). It begins in the still pose, and a longer track begins
-    as a shorter one does.
+    The head sways, drifts a little, and dips as heads do with a blink, when `blinks` of the same
+    seed blinks (the eyes themselves do not follow the pose). It begins in the still pose, and
+    a longer track begins as a shorter one does.
 
     Args:
         length: frames.
@@ -242,7 +242,7 @@ def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, 
             for part, seconds in enumerate((_SWAY_SECONDS, _TREMOR_SECONDS))
         )
         motion[:, number] = degrees * (slow + _TREMOR * fast)
-    motion[:, 1] += _NOD_DEGREES * _nods(np.random.default_rng([seed, 1, 2]), time)
+    motion[:, 1] += _NOD_DEGREES * blinks(length, seed)
     for number, amount in ((3, _DRIFT_SCALE), (4, _DRIFT_PIXELS), (5, _DRIFT_PIXELS)):
         rng = np.random.default_rng([seed, number])
         motion[:, number] = amount * smooth_noise(rng, length, _DRIFT_SECONDS)
@@ -263,15 +263,21 @@ def smooth_noise(
     return smooth[margin : margin + length]
 
 
-def _nods(
-    rng: np.random.Generator, time: Float64[np.ndarray, " length"]
-) -> Float64[np.ndarray, " length"]:
-    """How far the head has dipped, 0..1."""
-    offsets, shares = zip(*_NOD, strict=True)
-    mean_gap = 60 / _NODS_A_MINUTE
-    dipped = np.zeros(len(time))
+def blinks(length: int, seed: int) -> Float32[np.ndarray, " length"]:
+    """How far the eyes are closed, 0 to 1, by blinks at random times, some 14 a minute.
+
+    A longer track begins as a shorter one does.
+
+    Args:
+        length: frames.
+        seed: of the times.
+    """
+    rng, time = np.random.default_rng([seed, 1, 2]), np.arange(length) / FRAME_RATE
+    offsets, shares = zip(*_BLINK, strict=True)
+    mean_gap = 60 / _BLINKS_A_MINUTE
+    closed = np.zeros(length)
     at = float(rng.uniform(_BEGIN_SECONDS, mean_gap))
-    while len(time) and at < time[-1] + 1:
-        dipped = np.maximum(dipped, np.interp(time - at, offsets, shares))
+    while length and at < time[-1] + 1:
+        closed = np.maximum(closed, np.interp(time - at, offsets, shares))
         at += _SHORTEST_GAP + float(rng.exponential(mean_gap - _SHORTEST_GAP))
-    return dipped
+    return closed.astype(np.float32)

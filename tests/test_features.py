@@ -262,3 +262,17 @@ def test_rows_of_mfcc_are_known_before(rng):
     for samples in (1, 399, 400, 401, 16_000, 16_159):
         sound = rng.normal(size=samples)
         assert features.mfcc_rows(samples) == len(features.speech_mfcc(sound))
+
+
+def test_blinks_are_short_and_rare_and_go_with_the_nods():
+    closed = features.blinks(25 * 60, 3)
+    assert closed.min() == 0
+    assert closed.max() == 1
+    begun = int(((closed[1:] > 0) & (closed[:-1] == 0)).sum())
+    assert 6 <= begun <= 26
+    assert (closed > 0).mean() < 0.15
+    np.testing.assert_array_equal(features.blinks(100, 3), closed[:100])
+    assert len(features.blinks(0, 3)) == 0
+    nodding = features.idle_motion(25 * 60, 1.0, 3)[:, 1]
+    shut, open_ = nodding[50:][closed[50:] == 1], nodding[50:][closed[50:] == 0]
+    assert shut.mean() > open_.mean() + 0.3

@@ -30,7 +30,7 @@ from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import Moved, PortraitCode
 from eamm_jax.ops import augmentation
-from eamm_jax.ops.keypoints import add_displacement, movement_scale, relative_keypoints
+from eamm_jax.ops.keypoints import add_displacement, close_lids, movement_scale, relative_keypoints
 from eamm_jax.ops.smoothing import (
     EMOTION_FILTER,
     KEYPOINT_FILTER,
@@ -70,6 +70,7 @@ class Settings:
         mask_mouth: whether the mouth in the emotional frames is hidden, as in training.
         augment_emotion: whether those frames are also flipped, rotated and tilted at random,
             as the published demo does.
+        blinks: whether the face blinks, where the model knows which keypoints are its lids.
         neutral: whether each frame is drawn without emotion as well.
         seed: of what is random.
     """
@@ -81,6 +82,7 @@ class Settings:
     adapt_scale: bool = False
     mask_mouth: bool = True
     augment_emotion: bool = False
+    blinks: bool = True
     neutral: bool = False
     seed: int = 0
 
@@ -371,6 +373,8 @@ class Animator:
     ) -> Iterator[tuple[int, Array, Array | None]]:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
         variables = self._variables
+        blinks = settings.blinks and bool(self.config.lid_keypoints)
+        closed = features.blinks(len(poses), settings.seed)
         audio_weight, weights, scale = self._put(
             (
                 np.float32(settings.audio_weight),
@@ -383,6 +387,7 @@ class Animator:
         first: Keypoints | None = None
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
+            lids = self._put(_padded(closed[start:stop], self.chunk)) if blinks else None
             windows = features.audio_windows(mfcc, start, stop)
             audio, pose, count = self._put(
                 (
@@ -416,6 +421,8 @@ class Animator:
                     settings.smoothing,
                     settings.relative,
                 )
+                if lids is not None:
+                    driving = self._blink(driving, lids)
                 # Without an emotion there is nothing between neutral and emotional.
                 wanted = [driving[-1], driving[0]] if settings.neutral else [driving[-1]]
                 drawn = [
@@ -649,6 +656,12 @@ class Animator:
             )
             return {"generator": generator, "emo_detector": emotion}
 
+        @jax.jit
+        def blink(driving: tuple[Keypoints, ...], closed: Array) -> tuple[Keypoints, ...]:
+            """Driving keypoints with their eyes closed so far."""
+            return tuple(close_lids(k, config.lid_keypoints, closed) for k in driving)
+
+        self._blink = blink
         self._see, self._hear, self._read_emotion = see, hear, read_emotion
         self._feel, self._draw, self._prepare = feel, draw, prepare
         self._start = jax.jit(

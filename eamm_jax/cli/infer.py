@@ -194,6 +194,12 @@ def _parser() -> OneLineParser:
         action="store_true",
         help="flip, rotate and tilt the emotion video at random, as the published demo does",
     )
+    how.add_argument(
+        "--no_blinks",
+        action="store_true",
+        help="keep the eyes open; only models whose keypoints are points of a face blink, as the "
+        "bundled one",
+    )
     how.add_argument("--seed", type=int, default=0, help="of what is random; default: 0")
 
     outputs = parser.add_argument_group("what to write")
@@ -290,6 +296,7 @@ def _job(flags: argparse.Namespace) -> Job:
             relative=flags.relative,
             adapt_scale=flags.adapt_scale,
             augment_emotion=flags.augment_emotion,
+            blinks=not flags.no_blinks,
             seed=flags.seed,
         ),
     )

@@ -39,6 +39,8 @@ class ModelConfig:
             that it draws too.
         audio_weight: how strongly sound counts beside portrait and pose.
         emotion_shares: share of the displacement of each of `emotion_keypoints` that is added.
+        lid_keypoints: keypoints on the upper and the lower lid of one eye, and of the other,
+            with which the face blinks; (): it is not known which they are.
         smooth_motion: tracks of keypoints and poses are filtered.
         relative_motion: motion since the first frame is applied to the portrait's own
             keypoints, instead of the keypoints that are heard.
@@ -103,6 +105,7 @@ class ModelConfig:
     # Inference: what the published demo chooses (ARCHITECTURE.md section 4).
     audio_weight: float = 1.6
     emotion_shares: tuple[float, ...] = (0.2, 1.0, 1.0, 0.0)
+    lid_keypoints: tuple[int, ...] = ()
     smooth_motion: bool = True
     relative_motion: bool = False
 
@@ -142,6 +145,12 @@ class ModelConfig:
             raise UserError(
                 f"emotion_keypoints are {self.emotion_keypoints}; "
                 f"they must lie in 0..{self.num_keypoints - 1}"
+            )
+
+        lids = self.lid_keypoints
+        if len(lids) % 2 or any(not 0 <= index < self.num_keypoints for index in lids):
+            raise UserError(
+                f"lid_keypoints are {lids}; they must be pairs in 0..{self.num_keypoints - 1}"
             )
 
         if len(self.emotion_shares) != len(self.emotion_keypoints):
@@ -247,6 +256,7 @@ def demo() -> ModelConfig:
         emotion_head="dense",
         emotion_keypoints=tuple(range(20)),
         audio_weight=1.0,
+        lid_keypoints=(8, 9, 10, 11),
         smooth_motion=False,
         relative_motion=True,
         emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),  # as configs/stage2.py

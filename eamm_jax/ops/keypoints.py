@@ -103,3 +103,17 @@ def add_displacement(
         .add(weight[:, None, None] * displacement.jacobian),
         heatmap=keypoints.heatmap,
     )
+
+
+def close_lids(keypoints: Keypoints, lids: Sequence[int], closed: Float[Array, " b"]) -> Keypoints:
+    """Moves upper lids down to the lower ones; for keypoints that are points of a face.
+
+    Args:
+        keypoints: of b frames.
+        lids: indices: upper and lower lid of one eye, upper and lower of the other.
+        closed: how far, 0 to 1, in each frame.
+    """
+    upper, lower = np.asarray(lids[::2]), np.asarray(lids[1::2])
+    value = keypoints.value
+    way = closed[:, None, None] * (value[:, lower] - value[:, upper])
+    return keypoints._replace(value=value.at[:, upper].add(way))

@@ -251,6 +251,21 @@ def test_what_is_not_chosen_is_as_the_model_was_made_for(animator):
     assert other._filled(chosen) == chosen
 
 
+def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inputs):
+    config = dataclasses.replace(animator.config, lid_keypoints=(2, 3, 5, 6))
+    knowing = Animator(config, animator._variables, chunk=animator.chunk, fast=False)
+    rng = np.random.default_rng(4)
+    inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}
+    count = len(knowing.animate(**inputs))
+    seed = next(n for n in range(99) if features.blinks(count, n).max() == 1)
+    closed = features.blinks(count, seed) > 0
+    assert not closed.all()
+    awake = images(knowing.animate(**inputs, settings=Settings(seed=seed, blinks=False)))
+    blinking = images(knowing.animate(**inputs, settings=Settings(seed=seed)))
+    differ = (awake != blinking).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(differ, closed)
+
+
 def test_smoothing_steadies_the_head(animator, inputs):
     track = np.repeat(inputs["pose"], 11, axis=0)
     track[:, 0] += np.random.default_rng(0).normal(scale=0.5, size=11)

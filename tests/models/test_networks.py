@@ -60,6 +60,7 @@ def test_published_widths_work_at_other_resolutions(size):
         ({"keypoint_blocks": 7}, "halved only 6 times"),
         ({"emotion_head": "linear_5"}, "linear_np_10"),
         ({"emotion_keypoints": (1, 10)}, "0..9"),
+        ({"lid_keypoints": (1, 2, 3)}, "must be pairs"),
     ],
 )
 def test_impossible_configurations_are_refused_in_words(change, words):

@@ -1,12 +1,14 @@
 """Arithmetic on keypoints, against NumPy and by hand."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.ops.keypoints import (
     add_displacement,
+    close_lids,
     heatmap_to_value,
     inverse_2x2,
     keypoint_gaussians,
@@ -77,3 +79,14 @@ def test_displacement_moves_only_the_named_keypoints(rng):
     np.testing.assert_allclose(
         moved.jacobian[:, 6], keypoints.jacobian[:, 6] + displacement.jacobian[:, 2], atol=1e-6
     )
+
+
+def test_lids_meet_when_an_eye_is_closed(rng):
+    value = rng.normal(size=(3, 6, 2)).astype(np.float32)
+    jacobian = np.tile(np.eye(2, dtype=np.float32), (3, 6, 1, 1))
+    keypoints = Keypoints(jnp.asarray(value), jnp.asarray(jacobian))
+    found = close_lids(keypoints, (1, 4, 2, 3), jnp.array([0.0, 0.5, 1.0])).value
+    np.testing.assert_array_equal(found[0], value[0])
+    np.testing.assert_allclose(found[1, 1], (value[1, 1] + value[1, 4]) / 2, atol=1e-6)
+    np.testing.assert_allclose(found[2, [1, 2]], value[2, [4, 3]], atol=1e-6)
+    np.testing.assert_array_equal(found[:, [0, 3, 4, 5]], value[:, [0, 3, 4, 5]])
