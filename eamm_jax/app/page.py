@@ -380,7 +380,7 @@ class _Page:
             preprocess=False,
             api_visibility="private",
         )
-        running.failure(lambda: _showing(panels.failed(_INTERNAL_ERROR)), None, shown, **quick)
+        running.failure(self._failed, None, shown, **quick)
         self._stop.click(self._end, None, shown, cancels=[running], **quick)
 
     def _show_portrait(self, portrait: Any, crop: Any) -> tuple[Any, Any, Any]:
@@ -441,6 +441,12 @@ class _Page:
         except Exception:
             _log.exception("an animation failed")
             yield _showing(panels.failed(_INTERNAL_ERROR))
+
+    def _failed(self, request: gr.Request) -> tuple[Any, ...]:
+        """Gradio could not run it; to Gradio what was stopped has failed, too."""
+        if self._studio.cancel(_visitor(request)):
+            return _showing(panels.failed(_INTERNAL_ERROR))
+        return _showing(panels.stopped())
 
     def _end(self, request: gr.Request) -> tuple[Any, ...]:
         self._studio.cancel(_visitor(request))
