@@ -253,7 +253,7 @@ def load_checkpoint(
     networks = None if networks is None else tuple(networks)
     _check_files(folder, networks)
     present = stored_networks(folder)
-    wanted = tuple(present) if networks is None else networks
+    wanted = present if networks is None else networks
     missing = [network for network in wanted if network not in present]
     if missing:
         flags = ", ".join(dict.fromkeys(_SOURCES[network] for network in missing))
