@@ -62,7 +62,7 @@ def measure_point(point: dict[str, Any]) -> dict[str, Any]:
         "frames": len(animation),
         "first_frame": first - start,
         "total": done - start,
-        "seconds_per_frame": (done - first) / max(len(animation) - 1, 1),
+        "seconds_per_frame": (done - first) / inference.after_first_chunk(animator, len(animation)),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEBI**2,
     }
     if point.get("parts"):
@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
         def run(point: dict[str, Any]) -> dict[str, Any]:
             # The first fills the cache, and takes the compiler's memory.
-            run_point({**point, "seconds": 0.5, "parts": False}, cache)
+            run_point({**point, "seconds": 1.0, "parts": False}, cache)
             return run_point(point, cache)
 
         def series(base: dict[str, Any], name: str, values: list[Any]) -> list[dict[str, Any]]:

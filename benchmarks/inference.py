@@ -7,8 +7,9 @@ mp4), GFLOP per frame, seconds to the first frame with an empty and with a fille
 cache, and the peak memory. Inputs are noise: the time does not depend on what is seen.
 
 With `--published CHECKOUT --torch_python PYTHON` the published PyTorch code is timed in turns
-with ours in the same run: CHECKOUT is a copy of its repository, PYTHON an interpreter that has
-torch; parameters are random there, as in the time they do not count.
+with ours in the same run, as it is and by torch.compile (which needs a C++ compiler): CHECKOUT is
+a copy of its repository, PYTHON an interpreter that has torch; parameters are random there, as in
+the time they do not count.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 # Run by --torch_python inside the published checkout. One animation frame with emotion, as the
-# published demo computes it: audio net, keypoint head, emotion net, generator.
+# published demo computes it: audio net, keypoint head, emotion net, generator. With `compile`,
+# by torch.compile, but for the audio net, whose calls of cuda() it cannot compile.
 PUBLISHED_FRAME = """
 import json, sys, time, torch, yaml
 sys.path.insert(0, ".")
@@ -50,6 +52,8 @@ with torch.no_grad():
                   scale_factor=0.25, num_classes=8).eval()
     image = torch.rand(1, 3, 256, 256)
     source = k(image)
+    if "compile" in sys.argv:
+        g, a, e = map(torch.compile, (g, a, e))
     for line in sys.stdin:
         start = time.perf_counter()
         maps = n(image, torch.randn(1, 1, 28, 12), torch.zeros(1, 1, 6), "cnn", 1.6)
@@ -185,17 +189,27 @@ def whole_run(animator: Any, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         size = animator.image_size
         with VideoWriter(Path(folder) / "out.mp4", size, size) as video:
-            start, encoding = time.perf_counter(), 0.0
+            encoding = 0.0
             for index, frame in enumerate(animation):
-                if index == animator.chunk:
-                    start, encoding = time.perf_counter(), 0.0
                 before = time.perf_counter()
+                if not index:
+                    start = before
                 video.write(frame.image)
                 encoding += time.perf_counter() - before
             before = time.perf_counter()
         done = time.perf_counter()
-    timed = len(animation) - animator.chunk
-    return {"total": (done - start) / timed, "encoding": (encoding + done - before) / timed}
+    timed = after_first_chunk(animator, len(animation))
+    return {
+        "total": (done - start) / timed,
+        "encoding": (encoding + done - before) / len(animation),
+    }
+
+
+def after_first_chunk(animator: Any, frames: int) -> int:
+    """Frames that are computed once the first is there, which comes with its whole chunk."""
+    if frames <= animator.chunk:
+        raise SystemExit("the sound is too short: it must give more than one chunk of frames")
+    return frames - animator.chunk
 
 
 def first_frame(arguments: argparse.Namespace) -> dict[str, float]:
@@ -241,22 +255,26 @@ def in_own_process(arguments: argparse.Namespace, cache: str) -> dict[str, float
 class Published:
     """The published code, waiting to be timed for one frame at a time."""
 
-    def __init__(self, checkout: Path, python: Path):
+    def __init__(self, checkout: Path, python: Path, *options: str):
         self._process = subprocess.Popen(
-            [str(python), "-W", "ignore", "-c", PUBLISHED_FRAME],
+            [str(python.absolute()), "-W", "ignore", "-c", PUBLISHED_FRAME, *options],
             cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.frame()
+        for _ in range(2):
+            self.frame()
 
     def frame(self) -> float:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
-        return float(json.loads(self._process.stdout.readline()))
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("the published code does not run, see above")
+        return float(json.loads(line))
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -265,30 +283,33 @@ class Published:
 
 
 def against_published(animator: Any, arguments: argparse.Namespace) -> dict[str, float]:
-    """Medians of both, frame after frame in turns, so that both see the same machine."""
-    published = Published(arguments.published, arguments.torch_python)
+    """Medians of all, frame after frame in turns, so that they see the same machine."""
+    given = arguments.published, arguments.torch_python
+    theirs = {"published": Published(*given), "compiled": Published(*given, "compile")}
+    seconds: dict[str, list[float]] = {name: [] for name in (*theirs, "ours")}
     try:
-        ours, theirs = [], []
         for _ in range(arguments.repeats):
-            theirs.append(published.frame())
-            ours.append(whole_run(animator, 1.2)["total"])
+            for name, published in theirs.items():
+                seconds[name].append(published.frame())
+            seconds["ours"].append(whole_run(animator, 1.2)["total"])
     finally:
-        published.close()
-    ratios = np.array(theirs) / np.array(ours)
-    return {
-        "published": float(np.median(theirs)),
-        "ours": float(np.median(ours)),
-        "times_faster": float(np.median(ratios)),
-    }
+        for published in theirs.values():
+            published.close()
+    result = {name: float(np.median(times)) for name, times in seconds.items()}
+    for name in theirs:
+        ratios = np.array(seconds[name]) / np.array(seconds["ours"])
+        result[f"times_faster_than_{name}"] = float(np.median(ratios))
+    return result
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from eamm_jax.animate import Animator
 
+    animator = Animator.from_checkpoint(arguments.checkpoint, chunk=arguments.chunk)
+    published = against_published(animator, arguments) if arguments.published else None
     with tempfile.TemporaryDirectory() as cache:
         cold = in_own_process(arguments, cache)
         warm = in_own_process(arguments, cache)
-    animator = Animator.from_checkpoint(arguments.checkpoint, chunk=arguments.chunk)
     per_frame = {**parts(animator, arguments.repeats), **whole_run(animator, arguments.seconds)}
     portrait = per_frame.pop("portrait")
     result = {
@@ -302,8 +323,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "chunk": arguments.chunk,
         "cores": os.cpu_count(),
     }
-    if arguments.published:
-        result["against_published"] = against_published(animator, arguments)
+    if published:
+        result["against_published"] = published
     return result
 
 
@@ -332,8 +353,10 @@ def print_table(result: dict[str, Any]) -> None:
     if "against_published" in result:
         run = result["against_published"]
         console.print(
-            f"published code {run['published']:.3f} s a frame, ours {run['ours']:.3f} s: "
-            f"{run['times_faster']:.2f} times faster (median of ratios in turns)"
+            f"published code {run['published']:.3f} s a frame, by torch.compile "
+            f"{run['compiled']:.3f} s, ours {run['ours']:.3f} s: "
+            f"{run['times_faster_than_published']:.2f} and "
+            f"{run['times_faster_than_compiled']:.2f} times faster (medians of ratios in turns)"
         )
 
 
