@@ -19,6 +19,10 @@ training scales on machines that have them (`MACHINES`).
 
 times the step of part 1 in turns with that of the published PyTorch code: CHECKOUT is a copy of
 its repository, PYTHON an interpreter that has torch and PyYAML.
+
+    python benchmarks/training.py --measure --stages stage0 --before CHECKOUT
+
+times steps in turns with those of another version of this project: what a change has gained.
 """
 
 from __future__ import annotations
@@ -172,8 +176,9 @@ JOBS = {job.__name__: job for job in (measure_step, measure_input, count_step, s
 # The parent process, which does not load JAX.
 
 
-def job_command(job: str, arguments: dict[str, Any]) -> list[str]:
-    return [sys.executable, __file__, "--job", json.dumps([job, arguments])]
+def job_command(job: str, arguments: dict[str, Any], root: Path = ROOT) -> list[str]:
+    script = root / "benchmarks" / "training.py"
+    return [sys.executable, str(script), "--job", json.dumps([job, arguments])]
 
 
 def job_environment(**changes: str) -> dict[str, str]:
@@ -350,6 +355,27 @@ def against_published(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def against_before(arguments: argparse.Namespace, stage: str) -> dict[str, Any]:
+    """Steps of another version of this project and ours, in turns; medians and their ratios."""
+    job = {"stage": stage, "variant": arguments.variant, "fields": arguments.fields}
+    roots = {"before": arguments.before.absolute(), "now": ROOT}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in roots}
+    with ExitStack() as stack:
+        programs = {}
+        for name, root in roots.items():
+            programs[name] = Program(job_command("serve_steps", job, root), root)
+            stack.callback(programs[name].close)
+            programs[name].take()  # compiles, and warms up
+        for _ in range(arguments.repeats):
+            for name, program in programs.items():
+                times[name].append(program.take())
+    ratios = np.array(times["before"]) / np.array(times["now"])
+    return {
+        **{name: np.median(taken, axis=0).tolist() for name, taken in times.items()},
+        "ratio": np.median(ratios, axis=0).tolist(),
+    }
+
+
 # What is printed.
 
 
@@ -438,6 +464,16 @@ def devices_table(stage: str, rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def before_table(result: dict[str, Any]) -> Table:
+    seconds = ("seconds before", "now", "ratio")
+    processors = ("of processors before", "now", "ratio")
+    table = new_table("Steps before and now, in turns", ("stage",), (*seconds, *processors))
+    for stage, row in result.items():
+        cells = [f"{row[name][i]:.2f}" for i in (0, 1) for name in ("before", "now", "ratio")]
+        table.add_row(stage, *cells)
+    return table
+
+
 def published_table(result: dict[str, Any]) -> Table:
     table = new_table(
         f"Part 1 in turns with the published code, batches of {result['batch_size']}",
@@ -503,6 +539,7 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         help="numbers of virtual devices to count collectives for, such as 1,2,4,8",
     )
+    parser.add_argument("--before", type=Path, help="checkout of another version, to compare")
     parser.add_argument("--published", type=Path, help="checkout of the published repository")
     parser.add_argument("--torch_python", type=Path, default=Path(sys.executable))
     parser.add_argument("--json", action="store_true")
@@ -536,6 +573,9 @@ def main() -> None:
     for stage in arguments.stages if arguments.devices else ():
         result["devices"][stage] = count_devices(arguments, stage)
         console.print(devices_table(stage, result["devices"][stage]))
+    if arguments.before:
+        result["before"] = {stage: against_before(arguments, stage) for stage in arguments.stages}
+        console.print(before_table(result["before"]))
     if arguments.published:
         result["published"] = against_published(arguments)
         console.print(published_table(result["published"]))

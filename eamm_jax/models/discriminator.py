@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from eamm_jax.models.layers import Dtype, SpectralConv
+from eamm_jax.models.layers import Dtype, SpectralConv, conv
 from eamm_jax.ops.keypoints import keypoint_gaussians
 from eamm_jax.types import Array
 
@@ -55,7 +55,7 @@ class ScaleDiscriminator(nn.Module):
         def convolve(x: Array, features: int, kernel: int, name: str) -> Array:
             if self.spectral_norm:
                 return SpectralConv(features, kernel, self.dtype, name=name)(x, train=train)
-            return nn.Conv(features, (kernel, kernel), padding=0, dtype=self.dtype, name=name)(x)
+            return conv(features, kernel, self.dtype, padding=0, name=name)(x)
 
         x, features = image, []
         if keypoints is not None:

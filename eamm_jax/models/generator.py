@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.dense_motion import DenseMotion, DenseMotionNetwork
-from eamm_jax.models.layers import DownBlock, Dtype, ResBlock, SameBlock, UpBlock
+from eamm_jax.models.layers import DownBlock, Dtype, ResBlock, SameBlock, UpBlock, conv
 from eamm_jax.ops.grids import grid_sample
 from eamm_jax.ops.resizing import (
     antialias_downsample,
@@ -107,12 +107,8 @@ class Generator(nn.Module):
         self.up = [UpBlock(n, self.dtype, self.fast) for n in reversed(widths[:-1])]
         if self.sees_motion:
             self.join = SameBlock(widths[0], dtype=self.dtype)
-        self.final = nn.Conv(
-            (self.num_channels + self.blends) * self.pixel_block**2,
-            (self.kernel, self.kernel),
-            padding=self.kernel // 2,
-            dtype=self.dtype,
-        )
+        channels = (self.num_channels + self.blends) * self.pixel_block**2
+        self.final = conv(channels, self.kernel, self.dtype)
 
     def encode(self, portrait: Float[Array, "b h w c"], *, train: bool = False) -> PortraitCode:
         """The part of the work that is the same for every frame."""

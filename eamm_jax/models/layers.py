@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.ops import convolution
 from eamm_jax.ops.convolution import (
-    WINOGRAD_TILE,
     conv3x3_by_rows,
-    conv3x3_product,
     conv3x3_upsampled,
     conv3x3_winograd,
+    fills_tiles,
     upsampled_kernel,
     winograd_kernel,
 )
@@ -31,9 +31,6 @@ from eamm_jax.ops.resizing import upsample_nearest
 from eamm_jax.types import Array
 
 Dtype = Any
-
-SMALL_MAP_PIXELS = 4 * 4
-"""Largest map whose convolution is done sooner by `conv3x3_product` (benchmarks/profile.py)."""
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
@@ -44,10 +41,19 @@ def _is_half(dtype: Dtype) -> bool:
     return jnp.dtype(dtype) == jnp.bfloat16
 
 
-def conv(features: int, kernel: int, dtype: Dtype, *, name: str, **options: Any) -> nn.Conv:
+def conv(
+    features: int, kernel: int, dtype: Dtype, *, name: str | None = None, **options: Any
+) -> nn.Conv:
     """A square convolution that keeps the size of its input unless `padding` is given."""
     options.setdefault("padding", kernel // 2)
+    if "strides" not in options:
+        options["conv_general_dilated"] = _convolve
     return nn.Conv(features, (kernel, kernel), dtype=dtype, name=name, **options)
+
+
+def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, **_: Any) -> Array:
+    """`ops.convolution.conv` in the place of `jax.lax.conv_general_dilated`, for `conv`."""
+    return convolution.conv(x, kernel, padding[0][0])
 
 
 def batch_norm(train: bool, dtype: Dtype, *, name: str) -> nn.BatchNorm:
@@ -128,8 +134,6 @@ class DownBlock(nn.Module):
             convolve: Any = TransformedConv(
                 self.features, None, conv3x3_by_rows, self.dtype, name="conv"
             )
-        elif self.fast and x.shape[1] * x.shape[2] <= SMALL_MAP_PIXELS:
-            convolve = TransformedConv(self.features, None, conv3x3_product, name="conv")
         else:
             convolve = conv(self.features, 3, self.dtype, name="conv")
         x = convolve(x)
@@ -165,13 +169,12 @@ class ResBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """Keeps shape."""
-        _, height, width, features = x.shape
-        tiled = height % WINOGRAD_TILE == width % WINOGRAD_TILE == 0
+        features = x.shape[-1]
 
         def convolve(y: Array, name: str) -> Array:
             if self.fast and _is_half(self.dtype):
                 return TransformedConv(features, None, conv3x3_by_rows, self.dtype, name=name)(y)
-            if self.fast and tiled:
+            if self.fast and fills_tiles(y):
                 return TransformedConv(features, winograd_kernel, conv3x3_winograd, name=name)(y)
             return conv(features, 3, self.dtype, name=name)(y)
 
@@ -264,10 +267,7 @@ class SpectralConv(nn.Module):
                 left.value, right.value = u, v
         sigma = v @ matrix @ u
         x, weight, bias = nn.dtypes.promote_dtype(x, weight / sigma, bias, dtype=self.dtype)
-        out = jax.lax.conv_general_dilated(
-            x, weight, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return out + bias
+        return convolution.conv(x, weight, 0) + bias
 
 
 def _normalised(vector: Array) -> Array:

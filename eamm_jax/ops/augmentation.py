@@ -125,7 +125,7 @@ def adjust_hue(
     return value[..., None] - chroma[..., None] * fall
 
 
-_ADJUSTMENTS = (adjust_brightness, adjust_saturation, adjust_hue, adjust_contrast)
+_BRIGHTNESS, _SATURATION, _HUE, _CONTRAST = range(4)
 
 
 def adjust_colours(
@@ -135,22 +135,35 @@ def adjust_colours(
 ) -> Float[Array, "b t h w 3"]:
     """Brightness, saturation, hue and contrast, in an order of each clip's own.
 
+    All but the hue are a blend of a frame, its grey and its mean grey. Within a batch no clip
+    can branch on its own, so there are three blends before the one change of hue and three
+    after it, of which those that a clip's order has no use for change nothing.
+
     Args:
         frames: clips.
         factors: of the four adjustments, in that order.
         order: a permutation of 0..3 for each clip: which adjustment comes first, and so on.
     """
+    hue_place = jnp.argmax(order == _HUE, axis=1)
+    changes = jnp.take_along_axis(factors, order, axis=1) - 1.0
 
-    def of_clip(clip: Array, factors: Array, order: Array) -> Array:
-        def adjust(place: Array, clip: Array) -> Array:
-            # One clip cannot branch on its own within a batch, so all four are computed and
-            # one is kept: elementwise work, small beside any network's.
-            which = order[place]
-            return jax.lax.switch(which, _ADJUSTMENTS, clip, factors[which])
+    def blend(frames: Array, place: int, used: Array) -> Array:
+        change, kind = jnp.where(used, changes[:, place], 0.0), order[:, place]
+        of_grey, of_mean = (
+            _per_image(jnp.where(kind == which, -change, 0.0), frames)
+            for which in (_SATURATION, _CONTRAST)
+        )
+        grey = _grey(frames)
+        mean = jnp.mean(grey, axis=(-3, -2), keepdims=True)
+        blended = frames + _per_image(change, frames) * frames + of_grey * grey + of_mean * mean
+        return jnp.clip(blended, 0.0, 1.0)
 
-        return jax.lax.fori_loop(0, len(_ADJUSTMENTS), adjust, clip)
-
-    return jax.vmap(of_clip)(frames, factors, order)
+    for place in range(3):
+        frames = blend(frames, place, place < hue_place)
+    frames = adjust_hue(frames, factors[:, _HUE])
+    for place in range(1, 4):
+        frames = blend(frames, place, place > hue_place)
+    return frames
 
 
 def jitter_colours(

@@ -2,6 +2,8 @@
 
 All are exact algebra: they equal the plain convolution but for rounding.
 
+- `conv`, the plain convolution of all networks. On a CPU its gradients, and the convolution of
+  small maps, are products.
 - 3x3 convolutions for inference on a CPU. The kernel is transformed once; the plain
   convolution is `jax.lax.conv_general_dilated` with padding 1.
 - The transposed convolutions that draw maps from sound, and the large convolutions that find
@@ -10,6 +12,8 @@ All are exact algebra: they equal the plain convolution but for rounding.
 """
 
 from __future__ import annotations
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +59,150 @@ _OUTPUT_TRANSFORM = np.array(
 )
 
 
+SMALL_MAP_PIXELS = 2 * 16 * 16
+"""Most pixels, of all maps of a batch, whose convolution is done sooner as one product
+(`benchmarks/convolutions.py`)."""
+
+FEW_FEATURES = 16
+"""Fewer output channels than this leave a product for each tap of a kernel too thin."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c o"], padding: int
+) -> Float[Array, "b h2 w2 o"]:
+    """The convolution of stride 1, with the same padding on all sides.
+
+    Everywhere but on a CPU, and in bfloat16, this is `jax.lax.conv_general_dilated` and its
+    gradients are XLA's. On a CPU XLA is slow with gradients of kernels, with maps smaller than
+    the kernel and with convolutions that have no padding.
+    """
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_conv_on_cpu, padding=padding),
+        default=functools.partial(_conv, padding=padding),
+    )
+
+
+def _conv_forward(x: Array, kernel: Array, padding: int) -> tuple[Array, tuple[Array, Array]]:
+    return conv(x, kernel, padding), (x, kernel)
+
+
+def _conv_backward(padding: int, seen: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    return jax.lax.platform_dependent(
+        *seen,
+        grad,
+        cpu=functools.partial(_conv_gradients_on_cpu, padding=padding),
+        default=functools.partial(_conv_gradients, padding=padding),
+    )
+
+
+conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _conv(x: Array, kernel: Array, *, padding: int) -> Array:
+    sides = ((padding, padding),) * 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), sides, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _conv_gradients(x: Array, kernel: Array, grad: Array, *, padding: int) -> tuple[Array, Array]:
+    _, backward = jax.vjp(functools.partial(_conv, padding=padding), x, kernel)
+    return backward(grad)
+
+
+def _conv_on_cpu(x: Array, kernel: Array, *, padding: int) -> Array:
+    if x.dtype != jnp.float32:
+        return _conv(x, kernel, padding=padding)
+    if _is_small(x, kernel, padding):
+        return conv3x3_product(x, kernel)
+    if not padding:
+        # A row of padding that is dropped again: with any padding at all XLA takes another
+        # path, three times as fast.
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((0, 1), (0, 0)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )[:, :-1]
+    return _conv(x, kernel, padding=padding)
+
+
+def _conv_gradients_on_cpu(
+    x: Array, kernel: Array, grad: Array, *, padding: int
+) -> tuple[Array, Array]:
+    if x.dtype != jnp.float32:
+        return _conv_gradients(x, kernel, grad, padding=padding)
+    if _is_small(x, kernel, padding):
+        return jax.vjp(conv3x3_product, x, kernel)[1](grad)
+    (x_grad,) = jax.vjp(lambda x: _conv(x, kernel, padding=padding), x)[1](grad)
+    if _keeps_size_3x3(kernel, padding) and fills_tiles(x):
+        return x_grad, _kernel_gradient_winograd(x, grad)
+    size, features = len(kernel), kernel.shape[-1]
+    if features < FEW_FEATURES and size == 2 * padding + 1 > 1:
+        # The same sums with input and output in each other's place: XLA is quicker so.
+        turned = jnp.zeros((size, size, features, x.shape[-1]))
+        _, backward = jax.vjp(lambda kernel: _conv(grad, kernel, padding=padding), turned)
+        return x_grad, backward(x)[0][::-1, ::-1].swapaxes(2, 3)
+    return x_grad, _kernel_gradient_by_taps(x, grad, padding)
+
+
+def _is_small(x: Array, kernel: Array, padding: int) -> bool:
+    b, h, w, _ = x.shape
+    if not isinstance(b, int):  # a batch of any size, in an export
+        return False
+    return _keeps_size_3x3(kernel, padding) and b * h * w <= SMALL_MAP_PIXELS
+
+
+def _keeps_size_3x3(kernel: Array, padding: int) -> bool:
+    return kernel.shape[:2] == (3, 3) and padding == 1
+
+
+def _kernel_gradient_winograd(
+    x: Float[Array, "b h w c"], grad: Float[Array, "b h w o"]
+) -> Float[Array, "3 3 c o"]:
+    """The gradient of a 3x3 kernel where a tile costs 36 products, not 144.
+
+    `conv3x3_winograd` is A^T (B^T x * G k), so that the gradient of k is G^T (B^T x * A grad),
+    summed over tiles.
+    """
+    b, h, w, features = grad.shape
+    rows, columns = h // WINOGRAD_TILE, w // WINOGRAD_TILE
+    places = grad.reshape(b, rows, WINOGRAD_TILE, columns, WINOGRAD_TILE, features)
+    places = places.transpose(2, 4, 0, 1, 3, 5).reshape(WINOGRAD_TILE**2, -1)
+    grads = jnp.matmul(np.kron(_OUTPUT_TRANSFORM, _OUTPUT_TRANSFORM).T, places)
+    grads = grads.reshape(_INPUT_TILE**2, -1, features)
+    sums = jnp.einsum("ptc,pto->pco", _winograd_inputs(x), grads)
+    transform = np.kron(_KERNEL_TRANSFORM, _KERNEL_TRANSFORM)
+    kernel = jnp.einsum("pq,pco->qco", transform, sums, precision=jax.lax.Precision.HIGHEST)
+    return kernel.reshape(3, 3, x.shape[-1], features)
+
+
+def _kernel_gradient_by_taps(
+    x: Float[Array, "b h w c"], grad: Float[Array, "b h2 w2 o"], padding: int
+) -> Float[Array, "s s c o"]:
+    """The gradient of a kernel as a product for each of its taps."""
+    height, width = grad.shape[1:3]
+    sides = (padding, padding)
+    x = jnp.pad(x, ((0, 0), sides, sides, (0, 0)))
+    size = x.shape[1] - height + 1
+    taps = [
+        jnp.einsum("bhwc,bhwo->co", x[:, i : i + height, j : j + width], grad)
+        for i in range(size)
+        for j in range(size)
+    ]
+    return jnp.stack(taps).reshape(size, size, *taps[0].shape)
+
+
 def winograd_kernel(kernel: Float[Array, "3 3 c o"]) -> Float[Array, "36 c o"]:
     """A 3x3 kernel in the domain where a 4x4 tile costs 36 products instead of 144."""
     transform = np.kron(_KERNEL_TRANSFORM, _KERNEL_TRANSFORM)
     flat = kernel.reshape(9, *kernel.shape[2:])
     return jnp.einsum("pq,qco->pco", transform, flat, precision=jax.lax.Precision.HIGHEST)
+
+
+def fills_tiles(x: Float[Array, "b h w c"]) -> bool:
+    """Whether a map can be split into tiles of 4x4."""
+    return x.shape[1] % WINOGRAD_TILE == x.shape[2] % WINOGRAD_TILE == 0
 
 
 def conv3x3_winograd(
@@ -70,10 +213,20 @@ def conv3x3_winograd(
     The two-dimensional transforms are single products with Kronecker products of the
     one-dimensional ones, so that all the work is done by matrix multiplication.
     """
-    b, h, w, c = x.shape
-    rows, columns = h // WINOGRAD_TILE, w // WINOGRAD_TILE
-    if (rows * WINOGRAD_TILE, columns * WINOGRAD_TILE) != (h, w):
+    b, h, w, _ = x.shape
+    if not fills_tiles(x):
         raise ValueError(f"{h}x{w} is not a multiple of {WINOGRAD_TILE}")
+    products = jnp.einsum("ptc,pco->pto", _winograd_inputs(x), kernel)
+    products = products.reshape(_INPUT_TILE**2, -1)
+    out = jnp.matmul(np.kron(_OUTPUT_TRANSFORM, _OUTPUT_TRANSFORM), products)
+    rows, columns = h // WINOGRAD_TILE, w // WINOGRAD_TILE
+    out = out.reshape(WINOGRAD_TILE, WINOGRAD_TILE, b, rows, columns, -1)
+    return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, -1)
+
+
+def _winograd_inputs(x: Float[Array, "b h w c"]) -> Float[Array, "36 t c"]:
+    """The 6x6 pixels in and around every tile of 4x4, transformed."""
+    _, h, w, c = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     # One strided slice for each of the 36 places in a tile: (36, tiles * c).
     places = [
@@ -81,13 +234,9 @@ def conv3x3_winograd(
         for i in range(_INPUT_TILE)
         for j in range(_INPUT_TILE)
     ]
-    tiles = jnp.stack(places).reshape(_INPUT_TILE**2, -1)
-    tiles = jnp.matmul(np.kron(_INPUT_TRANSFORM, _INPUT_TRANSFORM), tiles)
-    tiles = tiles.reshape(_INPUT_TILE**2, -1, c)
-    products = jnp.einsum("ptc,pco->pto", tiles, kernel).reshape(_INPUT_TILE**2, -1)
-    out = jnp.matmul(np.kron(_OUTPUT_TRANSFORM, _OUTPUT_TRANSFORM), products)
-    out = out.reshape(WINOGRAD_TILE, WINOGRAD_TILE, b, rows, columns, -1)
-    return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, -1)
+    inputs = jnp.stack(places).reshape(_INPUT_TILE**2, -1)
+    inputs = jnp.matmul(np.kron(_INPUT_TRANSFORM, _INPUT_TRANSFORM), inputs)
+    return inputs.reshape(_INPUT_TILE**2, -1, c)
 
 
 def conv3x3_product(
@@ -136,12 +285,17 @@ def upsampled_kernel(kernel: Float[Array, "3 3 c o"]) -> Float[Array, "2 2 c 4*o
     After repetition, two of the three taps of each axis fall on the same small pixel: at an
     even place the last two, at an odd place the first two.
     """
-    even = np.array([[1, 0, 0], [0, 1, 1]], np.float32)
-    odd = np.array([[1, 1, 0], [0, 0, 1]], np.float32)
+
+    def even(taps: Array) -> Array:
+        return jnp.stack([taps[0], taps[1] + taps[2]])
+
+    def odd(taps: Array) -> Array:
+        return jnp.stack([taps[0] + taps[1], taps[2]])
+
     places = [
-        jnp.einsum("rh,sw,hwco->rsco", y, x, kernel, precision=jax.lax.Precision.HIGHEST)
-        for y in (even, odd)
-        for x in (even, odd)
+        columns(rows(kernel).swapaxes(0, 1)).swapaxes(0, 1)
+        for rows in (even, odd)
+        for columns in (even, odd)
     ]
     return jnp.concatenate(places, axis=-1)
 

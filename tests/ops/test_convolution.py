@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from eamm_jax.ops.convolution import (
+    FEW_FEATURES,
+    SMALL_MAP_PIXELS,
+    conv,
     conv3x3_by_rows,
     conv3x3_product,
     conv3x3_upsampled,
@@ -24,6 +27,67 @@ def plain(x, kernel):
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+# Map, side of the kernel, padding and output channels: one for each way it is done on a CPU.
+CONVOLUTIONS = {
+    "small": ((2, 4, 6, 5), 3, 1, 7),
+    "smaller than the kernel": ((1, 2, 1, 5), 3, 1, 7),
+    "tiles": ((3, 16, 12, 5), 3, 1, 7),
+    "no tiles": ((2, 17, 18, 5), 3, 1, 7),
+    "no padding": ((2, 9, 7, 3), 4, 0, FEW_FEATURES),
+    "no padding, few features": ((2, 9, 7, 3), 4, 0, 2),
+    "large kernel": ((2, 9, 8, 3), 7, 3, FEW_FEATURES),
+    "large kernel, few features": ((2, 9, 8, 3), 7, 3, FEW_FEATURES - 1),
+    "less padding than keeps the size": ((2, 9, 8, 3), 5, 1, 4),
+    "1x1": ((2, 5, 4, 3), 1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "size", "padding", "features"), CONVOLUTIONS.values(), ids=CONVOLUTIONS
+)
+def test_convolution_and_its_gradients_are_those_of_xla(rng, shape, size, padding, features, dtype):
+    x = jnp.asarray(rng.normal(size=shape), dtype)
+    kernel = jnp.asarray(rng.normal(size=(size, size, shape[-1], features)), dtype)
+
+    def of_xla(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), ((padding,) * 2,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    expected, backward = jax.vjp(of_xla, x, kernel)
+    found, our_backward = jax.vjp(lambda x, kernel: conv(x, kernel, padding), x, kernel)
+    assert found.dtype == dtype
+    grad = jnp.asarray(rng.normal(size=expected.shape), dtype)
+    for ours, theirs in zip((found, *our_backward(grad)), (expected, *backward(grad)), strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(
+            ours.astype(np.float32), theirs.astype(np.float32), rtol=1e-4, atol=2e-4
+        )
+
+
+def test_convolutions_above_are_done_in_all_ways():
+    def pixels(name):
+        b, h, w, _ = CONVOLUTIONS[name][0]
+        return b * h * w
+
+    assert pixels("small") <= SMALL_MAP_PIXELS < min(pixels("tiles"), pixels("no tiles"))
+
+
+def test_gradient_of_a_convolution_is_no_convolution_of_the_whole_map_on_a_cpu():
+    x = jnp.ones((2, 32, 32, 8))
+    kernel = jnp.ones((3, 3, 8, 8))
+
+    def gradient(kernel):
+        return jax.grad(lambda kernel: conv(x, kernel, 1).sum())(kernel)
+
+    program = jax.jit(gradient).lower(kernel).as_text()
+    assert "stablehlo.convolution" not in program
+    on_gpu = jax.jit(gradient).trace(kernel).lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.convolution" in on_gpu
+    assert "dot_general" not in on_gpu
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 4, 1), (2, 8, 12, 5), (3, 16, 4, 7)])
