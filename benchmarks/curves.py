@@ -35,6 +35,9 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import inference
 
 MEBI = 1024.0
+LENGTHS = {"published size": "o", "bundled model": "s"}
+"""Curves of length, and their marks."""
+
 PARTS = ("audio_to_motion", "emotion_image", "displacement_and_filters", "generator")
 
 
@@ -153,17 +156,22 @@ def draw(result: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
     time_axis, memory_axis, chunk_axis, size_axis = axes.flat
-    for name, marker in (("published size", "o"), ("bundled model", "s")):
+    for name, marker in LENGTHS.items():
         points = result[name]
         seconds = [point["seconds"] for point in points]
         time_axis.plot(seconds, [p["total"] for p in points], marker=marker, label=name)
         memory_axis.plot(seconds, [p["peak_memory_gb"] for p in points], marker=marker, label=name)
+    lengths = sorted({point["seconds"] for name in LENGTHS for point in result[name]})
+    time_axis.plot(lengths, lengths, ":", color="gray", label="as long as the sound")
+    time_axis.set_yscale("log")
     for axis in (time_axis, memory_axis):
         axis.set_xscale("log")
+        axis.set_xticks(lengths, [f"{seconds:g}" for seconds in lengths], minor=False)
+        axis.minorticks_off()
         axis.set_xlabel("seconds of sound")
         axis.legend()
         axis.grid(alpha=0.3)
-    time_axis.set_yscale("log")
+    time_axis.yaxis.set_major_formatter("{x:g}")
     time_axis.set_title("Time grows with the sound")
     time_axis.set_ylabel("seconds, first frame included")
     memory_axis.set_ylim(bottom=0)

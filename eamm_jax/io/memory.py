@@ -12,7 +12,9 @@ import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 
-_NEVER = 2**31 - 1
+_NEVER = -1
+"""As a threshold for giving memory back; the largest number would be 2 GB, which steps exceed."""
+
 _GROWTH = 64 << 20
 """Bytes by which the heap grows at least."""
 

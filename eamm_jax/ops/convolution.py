@@ -63,6 +63,9 @@ SMALL_MAP_PIXELS = 2 * 16 * 16
 """Most pixels, of all maps of a batch, whose convolution is done sooner as one product
 (`benchmarks/convolutions.py`)."""
 
+FEW_PIXELS = 16 * 16
+"""Of a map: XLA's gradient is quick over few pixels, if there are many examples."""
+
 FEW_FEATURES = 16
 """Fewer output channels than this leave a product for each tap of a kernel too thin."""
 
@@ -130,12 +133,15 @@ def _conv_on_cpu(x: Array, kernel: Array, *, padding: int) -> Array:
 def _conv_gradients_on_cpu(
     x: Array, kernel: Array, grad: Array, *, padding: int
 ) -> tuple[Array, Array]:
+    tiled = _keeps_size_3x3(kernel, padding) and fills_tiles(x)
     if x.dtype != jnp.float32:
         return _conv_gradients(x, kernel, grad, padding=padding)
     if _is_small(x, kernel, padding):
         return jax.vjp(conv3x3_product, x, kernel)[1](grad)
+    if not tiled and x.shape[1] * x.shape[2] <= FEW_PIXELS:
+        return _conv_gradients(x, kernel, grad, padding=padding)
     (x_grad,) = jax.vjp(lambda x: _conv(x, kernel, padding=padding), x)[1](grad)
-    if _keeps_size_3x3(kernel, padding) and fills_tiles(x):
+    if tiled:
         return x_grad, _kernel_gradient_winograd(x, grad)
     size, features = len(kernel), kernel.shape[-1]
     if features < FEW_FEATURES and size == 2 * padding + 1 > 1:

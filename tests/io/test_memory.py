@@ -14,18 +14,19 @@ import resource, sys
 import numpy as np
 from eamm_jax.io.memory import keep_freed_memory
 
-if sys.argv[1] == "keep":
+how, num_bytes, touched = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+if how == "keep":
     assert keep_freed_memory()
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    np.ones(100 << 20, np.uint8)
+    np.empty(num_bytes, np.uint8)[:: num_bytes // touched] = 1
     print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def page_faults(how: str) -> list[int]:
+def page_faults(how: str, num_bytes: int, touched: int) -> list[int]:
     done = subprocess.run(
-        [sys.executable, "-c", COUNT_FAULTS, how],
+        [sys.executable, "-c", COUNT_FAULTS, how, str(num_bytes), str(touched)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -37,10 +38,11 @@ def page_faults(how: str) -> list[int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of another C library")
-def test_memory_is_given_back_and_taken_again_only_without():
-    pages = (100 << 20) // 4096
-    *_, last_without = page_faults("")
-    first, *_, last = page_faults("keep")
+@pytest.mark.parametrize("num_bytes", [100 << 20, 3 << 30])
+def test_memory_is_given_back_and_taken_again_only_without(num_bytes):
+    pages = 20_000
+    *_, last_without = page_faults("", num_bytes, pages)
+    first, *_, last = page_faults("keep", num_bytes, pages)
     assert min(last_without, first) > pages / 2
     assert last < pages / 100
 

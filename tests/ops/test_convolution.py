@@ -7,6 +7,7 @@ import pytest
 
 from eamm_jax.ops.convolution import (
     FEW_FEATURES,
+    FEW_PIXELS,
     SMALL_MAP_PIXELS,
     conv,
     conv3x3_by_rows,
@@ -35,11 +36,12 @@ CONVOLUTIONS = {
     "smaller than the kernel": ((1, 2, 1, 5), 3, 1, 7),
     "tiles": ((3, 16, 12, 5), 3, 1, 7),
     "no tiles": ((2, 17, 18, 5), 3, 1, 7),
-    "no padding": ((2, 9, 7, 3), 4, 0, FEW_FEATURES),
-    "no padding, few features": ((2, 9, 7, 3), 4, 0, 2),
-    "large kernel": ((2, 9, 8, 3), 7, 3, FEW_FEATURES),
-    "large kernel, few features": ((2, 9, 8, 3), 7, 3, FEW_FEATURES - 1),
-    "less padding than keeps the size": ((2, 9, 8, 3), 5, 1, 4),
+    "no tiles, few pixels": ((24, 5, 6, 5), 3, 1, 7),
+    "no padding": ((2, 19, 17, 3), 4, 0, FEW_FEATURES),
+    "no padding, few features": ((2, 19, 17, 3), 4, 0, 2),
+    "large kernel": ((2, 19, 18, 3), 7, 3, FEW_FEATURES),
+    "large kernel, few features": ((2, 19, 18, 3), 7, 3, FEW_FEATURES - 1),
+    "less padding than keeps the size": ((2, 19, 18, 3), 5, 1, 4),
     "1x1": ((2, 5, 4, 3), 1, 0, 2),
 }
 
@@ -73,7 +75,10 @@ def test_convolutions_above_are_done_in_all_ways():
         b, h, w, _ = CONVOLUTIONS[name][0]
         return b * h * w
 
-    assert pixels("small") <= SMALL_MAP_PIXELS < min(pixels("tiles"), pixels("no tiles"))
+    large = "tiles", "no tiles", "no tiles, few pixels"
+    assert pixels("small") <= SMALL_MAP_PIXELS < min(map(pixels, large))
+    _, h, w, _ = CONVOLUTIONS["no tiles, few pixels"][0]
+    assert h * w <= FEW_PIXELS < pixels("large kernel") // 2
 
 
 def test_gradient_of_a_convolution_is_no_convolution_of_the_whole_map_on_a_cpu():

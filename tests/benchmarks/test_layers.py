@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.profile import find_layers
+from benchmarks.layers import find_layers
 from eamm_jax.models import build
 from eamm_jax.ops.resizing import antialias_downsample
 from tests.tiny import tiny_variables

@@ -1,6 +1,6 @@
 """Where the time of one chunk goes: every layer on its own, at the shapes it has there.
 
-    python benchmarks/profile.py --checkpoint weights [--chunk 8] [--repeats 5] [--json]
+    python benchmarks/layers.py --checkpoint weights [--chunk 8] [--repeats 5] [--json]
 
 prints a table in Markdown: milliseconds and GFLOP a frame of every layer, its GFLOP/s beside
 the machine's measured peak, and the least bytes it can move (input, output, parameters); then
@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# Not the script's folder: this file's name is that of a standard module.
-sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT / "benchmarks"))]
+sys.path.insert(0, str(ROOT))
 
 import flax.linen as nn
 import jax
