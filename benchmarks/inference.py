@@ -312,6 +312,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         cold = in_own_process(arguments, cache)
         warm = in_own_process(arguments, cache)
+    whole_run(animator, 1.0)  # what is compiled is compiled now
     per_frame = {**parts(animator, arguments.repeats), **whole_run(animator, arguments.seconds)}
     portrait, first = per_frame.pop("portrait"), per_frame.pop("first_frame")
     result = {

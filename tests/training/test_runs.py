@@ -25,7 +25,7 @@ FEW_STEPS = 5
 
 TOLERANCE = 2e-4
 """Rounding, grown in those steps: 6e-5 was seen. What a device did on its own, such as batch
-norm of its own rows, would change means by tenths."""
+norm of its own rows, changes far more."""
 
 # As published (1e-8), Adam scales gradients that are nothing but rounding noise up to full
 # steps in random directions: a bias before a batch norm has no gradient, but for rounding.
