@@ -291,8 +291,9 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
-    result = measure(parser.parse_args())
-    print(json.dumps(result) if parser.parse_args().json else markdown(result))
+    arguments = parser.parse_args()
+    result = measure(arguments)
+    print(json.dumps(result) if arguments.json else markdown(result))
 
 
 if __name__ == "__main__":

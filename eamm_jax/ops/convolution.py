@@ -316,9 +316,7 @@ def conv3x3_upsampled(
     if x.dtype == jnp.bfloat16:
         y = conv_by_rows(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel)
     else:
-        y = jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        y = _conv(x, kernel, padding=1)
     y = y.reshape(b, h + 1, w + 1, 2, 2, -1)
     rows = [jnp.stack([y[:, i : i + h, j : j + w, i, j] for j in (0, 1)], axis=3) for i in (0, 1)]
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, -1)
