@@ -10,10 +10,13 @@ PACKAGE = Path(eamm_jax.__file__).parent
 # Highest first. A module may import from its own layer and from those below it.
 LAYERS = [
     {"cli"},
-    {"animate", "evaluation", "export", "app", "emotion_bank"},
+    {"app", "evaluation", "export"},
+    {"animate", "emotion_bank"},
     {"training"},
     {"input_pipeline"},
     {"conversion"},
+    {"checkpoint"},
+    {"faces"},
     {"models"},
     {"features"},
     {"io"},
