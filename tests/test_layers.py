@@ -1,4 +1,4 @@
-"""Imports inside the package go one way: from whole jobs down to the vocabulary."""
+"""Imports go one way, from whole jobs down to the vocabulary, and take public names only."""
 
 import ast
 from pathlib import Path
@@ -6,6 +6,41 @@ from pathlib import Path
 import eamm_jax
 
 PACKAGE = Path(eamm_jax.__file__).parent
+ROOT = PACKAGE.parent
+
+CHECKED = ("eamm_jax", "data", "configs", "benchmarks", "tests")
+"""Folders whose modules use each other's public names only."""
+
+PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
+
+NOT_YET_CLEAN = {
+    "benchmarks/curves.py",
+    "benchmarks/inference.py",
+    "benchmarks/layers.py",
+    "benchmarks/precision.py",
+    "benchmarks/roofline.py",
+    "benchmarks/workload.py",
+    "eamm_jax/cli/_batch.py",
+    "eamm_jax/export/__init__.py",
+    "tests/animate/test_animator.py",
+    "tests/animate/test_job.py",
+    "tests/app/test_form.py",
+    "tests/app/test_studio.py",
+    "tests/cli/test_batch.py",
+    "tests/cli/test_infer.py",
+    "tests/conversion/test_restricted_pickle.py",
+    "tests/data/test_pack.py",
+    "tests/data/test_prepare.py",
+    "tests/evaluation/test_face_reader.py",
+    "tests/evaluation/test_job.py",
+    "tests/evaluation/test_readers.py",
+    "tests/export/test_export.py",
+    "tests/io/test_speech.py",
+    "tests/io/test_video.py",
+    "tests/test_bundled.py",
+    "tests/training/test_stages.py",
+}
+"""Files that still use another's underscore names."""
 
 # Highest first. A module may import from its own layer and from those below it.
 LAYERS = [
@@ -60,3 +95,60 @@ def test_imports_go_downwards():
             if part in RANK and RANK[target] < RANK[part]:
                 upwards.append(f"{path.relative_to(PACKAGE)} imports {target}")
     assert not upwards, "\n".join(upwards)
+
+
+def private_reaches(path: Path) -> list[str]:
+    """Underscore names that a file takes from another: `x._name`, `from module import _name`.
+
+    A file may use the private names of its own classes on any object. `NamedTuple` spells its
+    public methods with an underscore, and `os._exit` is documented.
+    """
+    tree = ast.parse(path.read_text())
+    own = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"self", "cls"}
+    }
+    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    own |= {node.target.id for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}  # fmt: skip
+    reaches = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            names = [] if node.attr in own | PUBLIC_UNDERSCORES else [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        reaches += [
+            f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
+            for name in names
+            if name.startswith("_") and not name.startswith("__")
+        ]
+    return reaches
+
+
+def test_no_module_uses_the_underscore_names_of_another():
+    paths = [path for folder in CHECKED for path in sorted((ROOT / folder).rglob("*.py"))]
+    reaches = [
+        reach
+        for path in paths
+        if str(path.relative_to(ROOT)) not in NOT_YET_CLEAN
+        for reach in private_reaches(path)
+    ]
+    assert not reaches, "\n".join(reaches)
+
+
+def test_a_private_use_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_layers.ROOT", tmp_path)
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from other import _hidden, shown\n"
+        "class Own:\n"
+        "    def __init__(self, other: 'Own'):\n"
+        "        self._mine = other._mine + shown._theirs\n"
+        "        self.pair = shown.pair._replace(a=1)\n"
+    )
+    assert private_reaches(path) == ["module.py:1: _hidden", "module.py:4: _theirs"]
