@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, OneEuro
 from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS, FaceTruth
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
@@ -222,29 +221,3 @@ def decode_frames(clip: Clip, numbers: Iterable[int], size: int | None) -> list[
         except BadClip as error:
             raise BadClip(f"frame {n} {error}") from error
     return frames
-
-
-def smooth_pose(
-    pose: Float[np.ndarray, "t n"], parameters: OneEuro = TRAINING_POSE_FILTER
-) -> Float32[np.ndarray, "t n"]:
-    """The one-euro filter on the host (ARCHITECTURE.md section 5: poses in MEAD training).
-
-    The same filter as `eamm_jax.ops.smoothing.one_euro`, which the animator runs on the
-    device; here a track is filtered whole in a reader's process, which must not touch JAX's
-    devices, and once for every length of clip.
-    """
-    gain, mincutoff, beta, dcutoff, frequency = parameters
-
-    def alpha(cutoff: np.ndarray | float) -> np.ndarray | float:
-        return 1.0 / (1.0 + frequency / (2.0 * np.pi * cutoff))
-
-    track = pose.astype(np.float64) * gain
-    smoothed = np.empty_like(track)
-    smoothed[0] = track[0]
-    speed = np.zeros_like(track[0])
-    for t in range(1, len(track)):
-        rate = (track[t] - track[t - 1]) * frequency
-        speed = speed + alpha(dcutoff) * (rate - speed)
-        weight = alpha(mincutoff + beta * np.abs(speed))
-        smoothed[t] = weight * track[t] + (1.0 - weight) * smoothed[t - 1]
-    return (smoothed / gain).astype(np.float32)

@@ -14,9 +14,9 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Kind,
     decode_frames,
-    smooth_pose,
 )
 from eamm_jax.input_pipeline.sources import ClipFolder
+from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, smooth_track
 from eamm_jax.types import POSE_NUMBERS, Clips, Pairs
 
 OnBadClip = Literal["error", "skip"]
@@ -184,7 +184,7 @@ class ClipReader(ExampleReader):
         )
         if kind.emotional:
             portrait = self._neutral_portrait(index, rng, skipped)
-            pose = smooth_pose(pose)
+            pose = smooth_track(pose, TRAINING_POSE_FILTER)
         else:
             portrait = decode_frames(clip, [start], self._size)[0]
         window = slice(start + 1, start + WINDOW_FRAMES)

@@ -1,31 +1,32 @@
-"""The one-euro filter (Casiez et al. 2012), as a scan that carries its state.
+"""The one-euro filter (Casiez et al. 2012): one step, run over a track on a device or on the host.
 
-A low-pass filter whose cutoff rises with the speed of the signal: still signals lose
-their jitter, fast ones are not delayed. Carrying the state lets a long track be filtered
-in pieces with the same result.
+A low-pass filter whose cutoff rises with the speed of the signal: jitter is removed where the
+signal rests, and fast motion is not delayed. The state is explicit, so that a long track can
+be filtered in pieces with the same result.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 
 from eamm_jax.types import Array
 
 
 class OneEuro(NamedTuple):
-    """A filter's parameters.
+    """Parameters of a filter.
 
     Attributes:
-        gain: the signal is multiplied by this before and divided by it after filtering.
+        gain: the signal is multiplied by this before filtering and divided by it after.
         mincutoff: cutoff at rest, in Hz.
         beta: rise of the cutoff with speed.
         dcutoff: cutoff of the speed estimate, in Hz.
-        frequency: nominal samples a second.
+        frequency: nominal samples per second.
     """
 
     gain: float
@@ -36,7 +37,7 @@ class OneEuro(NamedTuple):
     frequency: float = 100.0
 
 
-# ARCHITECTURE.md section 4; the last is section 5.
+# docs/architecture.md section 7.
 EMOTION_FILTER = OneEuro(gain=100.0, mincutoff=1.0, beta=0.2)
 KEYPOINT_FILTER = OneEuro(gain=10.0, mincutoff=0.05, beta=8.0)
 POSE_FILTER = OneEuro(gain=1.0, mincutoff=0.004, beta=0.7)
@@ -44,7 +45,7 @@ TRAINING_POSE_FILTER = OneEuro(gain=1.0, mincutoff=0.01, beta=0.7)
 
 
 class OneEuroState(NamedTuple):
-    """What a filter remembers of the samples before."""
+    """What a filter keeps of the samples so far; zeros before the first."""
 
     started: Bool[Array, ""]
     raw: Float[Array, "*n"]
@@ -58,10 +59,29 @@ def initial_state(shape: tuple[int, ...]) -> OneEuroState:
     return OneEuroState(jnp.zeros((), bool), zeros, zeros, zeros)
 
 
+def one_euro_step(
+    state: OneEuroState, sample: Any, parameters: OneEuro
+) -> tuple[OneEuroState, Any]:
+    """Filters one sample, multiplied by the gain; arrays of JAX or of NumPy.
+
+    Algorithm 1 of the paper. The first sample passes unchanged.
+    """
+
+    def alpha(cutoff: Any) -> Any:
+        return 1.0 / (1.0 + parameters.frequency / (2.0 * math.pi * cutoff))
+
+    rate = state.started * (sample - state.raw) * parameters.frequency
+    speed = state.speed + alpha(parameters.dcutoff) * (rate - state.speed)
+    weight = alpha(parameters.mincutoff + parameters.beta * abs(speed))
+    weight = state.started * weight + (1 - state.started)
+    filtered = weight * sample + (1.0 - weight) * state.filtered
+    return OneEuroState(state.started | True, sample, filtered, speed), filtered
+
+
 def one_euro(
     track: Float[Array, "t *n"], parameters: OneEuro, state: OneEuroState
 ) -> tuple[Float[Array, "t *n"], OneEuroState]:
-    """Filters a track along its first axis, every number on its own.
+    """Filters a track along its first axis, each number on its own.
 
     Args:
         track: samples in time.
@@ -71,18 +91,24 @@ def one_euro(
     Returns:
         The filtered track and the state after it.
     """
-    gain, mincutoff, beta, dcutoff, frequency = parameters
+    state, filtered = jax.lax.scan(
+        lambda state, sample: one_euro_step(state, sample, parameters),
+        state,
+        track * parameters.gain,
+    )
+    return filtered / parameters.gain, state
 
-    def alpha(cutoff: Array) -> Array:
-        return 1.0 / (1.0 + frequency / (2.0 * np.pi * cutoff))
 
-    def step(state: OneEuroState, sample: Array) -> tuple[OneEuroState, Array]:
-        rate = jnp.where(state.started, (sample - state.raw) * frequency, 0.0)
-        speed = state.speed + alpha(jnp.float32(dcutoff)) * (rate - state.speed)
-        weight = alpha(mincutoff + beta * jnp.abs(speed))
-        filtered = weight * sample + (1.0 - weight) * state.filtered
-        filtered = jnp.where(state.started, filtered, sample)
-        return OneEuroState(jnp.ones((), bool), sample, filtered, speed), filtered
+def smooth_track(
+    track: Float[np.ndarray, "t *n"], parameters: OneEuro
+) -> Float32[np.ndarray, "t *n"]:
+    """Filters a whole track on the host, in float64: `one_euro` for where JAX is not to be used.
 
-    state, filtered = jax.lax.scan(step, state, track * gain)
-    return filtered / gain, state
+    Data workers must not touch JAX's devices, and there each length would be compiled anew.
+    """
+    zeros = np.zeros(track.shape[1:])
+    state: Any = OneEuroState(np.False_, zeros, zeros, zeros)
+    filtered = np.empty(track.shape)
+    for index, sample in enumerate(track.astype(np.float64) * parameters.gain):
+        state, filtered[index] = one_euro_step(state, sample, parameters)
+    return (filtered / parameters.gain).astype(np.float32)

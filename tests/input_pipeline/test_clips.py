@@ -1,4 +1,4 @@
-"""Rules of the data sets, checks of clips, decoding and pose smoothing."""
+"""Rules of the data sets, checks of clips, and decoding."""
 
 import io
 
@@ -15,9 +15,7 @@ from eamm_jax.input_pipeline.clips import (
     Clip,
     ClipName,
     decode_frame,
-    smooth_pose,
 )
-from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, initial_state, one_euro
 from eamm_jax.types import EMOTIONS
 
 LRW, MEAD, VOXCELEB = (KINDS[name] for name in ("lrw", "mead", "voxceleb"))
@@ -180,16 +178,3 @@ def test_other_formats_are_refused():
     Image.fromarray(PIXELS).save(buffer, "BMP")
     with pytest.raises(BadClip, match="not a readable PNG"):
         decode_frame(buffer.getvalue())
-
-
-# Smoothing.
-
-
-def test_poses_are_smoothed_as_on_the_device():
-    rng = np.random.default_rng(0)
-    track = np.cumsum(rng.normal(0, [5, 5, 5, 1e-5, 2, 2, 1], (40, 7)), axis=0).astype(np.float32)
-    expected, _ = one_euro(track, TRAINING_POSE_FILTER, initial_state((7,)))
-    smoothed = smooth_pose(track)
-    assert smoothed.dtype == np.float32
-    np.testing.assert_allclose(smoothed, expected, rtol=1e-4, atol=1e-6)
-    assert np.abs(np.diff(smoothed, axis=0)).sum() < np.abs(np.diff(track, axis=0)).sum()

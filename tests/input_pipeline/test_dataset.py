@@ -9,7 +9,7 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, describe_skipped, make_dataset, parse_sources
-from eamm_jax.input_pipeline.clips import smooth_pose
+from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, smooth_track
 from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, Clips, Pairs
 from tests.published_layout import (
     lay_out_lrw_clip,
@@ -145,7 +145,7 @@ def test_mead_poses_are_smoothed(mead):
     clips, names = next(dataset(("mead", mead)))
     for row, name in enumerate(names):
         stored = np.load(mead / "fomm_pose_crop" / f"{name.removeprefix('mead:')}.npy")
-        smoothed = smooth_pose(stored.astype(np.float32))
+        smoothed = smooth_track(stored.astype(np.float32), TRAINING_POSE_FILTER)
         frames = frame_numbers(clips.frames[row])
         np.testing.assert_array_equal(clips.pose[row], smoothed[frames, :6])
 

@@ -11,12 +11,14 @@ from eamm_jax.ops.smoothing import (
     EMOTION_FILTER,
     KEYPOINT_FILTER,
     POSE_FILTER,
+    TRAINING_POSE_FILTER,
     OneEuro,
     initial_state,
     one_euro,
+    smooth_track,
 )
 
-FILTERS = [EMOTION_FILTER, KEYPOINT_FILTER, POSE_FILTER]
+FILTERS = [EMOTION_FILTER, KEYPOINT_FILTER, POSE_FILTER, TRAINING_POSE_FILTER]
 
 
 def oracle(track: np.ndarray, p: OneEuro) -> np.ndarray:
@@ -40,6 +42,9 @@ def test_filter_is_its_definition(rng, parameters):
     track = np.cumsum(rng.normal(scale=0.02, size=(40, 3, 2)), axis=0).astype(np.float32)
     filtered, _ = one_euro(track, parameters, initial_state((3, 2)))
     np.testing.assert_allclose(filtered, oracle(track, parameters), atol=1e-5)
+    on_host = smooth_track(track, parameters)
+    assert on_host.dtype == np.float32
+    np.testing.assert_allclose(on_host, oracle(track, parameters), rtol=2e-7, atol=1e-9)
 
 
 @settings(max_examples=10, deadline=None)
