@@ -32,12 +32,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from eamm_jax import bundled  # noqa: E402
-from eamm_jax.io import emotion_video  # noqa: E402
-from eamm_jax.io.faces import make_finder  # noqa: E402
-from eamm_jax.io.framing import Portrait, read_portrait, read_template  # noqa: E402
+from eamm_jax.faces import emotion_video  # noqa: E402
+from eamm_jax.faces.cropping import corners  # noqa: E402
+from eamm_jax.faces.detection import make_finder  # noqa: E402
+from eamm_jax.faces.framing import read_template  # noqa: E402
+from eamm_jax.faces.pasting import Patch  # noqa: E402
+from eamm_jax.faces.source import FramedSource, read_source  # noqa: E402
 from eamm_jax.io.image import fit_height, to_uint8, write_png  # noqa: E402
 from eamm_jax.io.video import read_video  # noqa: E402
-from eamm_jax.ops.warping import Patch, corners  # noqa: E402
 
 SIZE = 256
 
@@ -58,7 +60,7 @@ def psnr_as_published(crop: np.ndarray, published: Path) -> float:
 def measure_photo(media: Path, raw: str) -> dict[str, float]:
     template = media / "alignment_landmarks.npy"
     path = media / "raw_image" / raw
-    ours, theirs = read_portrait(path, SIZE), read_portrait(path, SIZE, template=template)
+    ours, theirs = read_source(path, SIZE), read_source(path, SIZE, template=template)
     ends = corners(SIZE)
     apart = np.linalg.norm(ours.to_picture(ends) - theirs.to_picture(ends), axis=1)
     finder = make_finder()
@@ -99,7 +101,7 @@ def measure_video(path: Path, frames: int) -> dict[str, float]:
     }
 
 
-def draw_landmarks(portrait: Portrait) -> np.ndarray:
+def draw_landmarks(portrait: FramedSource) -> np.ndarray:
     """The photo, enlarged, with landmarks and the outline of the crop."""
     zoom = 2
     image = Image.fromarray(portrait.picture)
@@ -125,7 +127,7 @@ def draw_picture(path: Path) -> None:
     with TemporaryDirectory() as folder:
         photo = Path(folder, "astronaut.png")
         Image.fromarray(data.astronaut()[:360, 20:420]).save(photo)
-        portrait = read_portrait(photo, animator.image_size)
+        portrait = read_source(photo, animator.image_size)
     patch = Patch(portrait.picture, to_uint8(portrait.crop), portrait.to_picture)
     speech = read_speech(bundled.SPEECH)[: 2 * 16_000]
     frames = [f.image for f in animator.animate(portrait.crop, speech, read_pose(bundled.POSE))]

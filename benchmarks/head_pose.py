@@ -10,7 +10,7 @@ converted network (convert_torch_weights.py --pose_network).
 
 prints how far below its box the region lies best (for the published `ty` of the LRW clip), how
 well it lies in aligned pictures in which no face is looked for (`tx`), and the constants of
-`eamm_jax/ops/generic_face.py`: from the published poses of the LRW clip and, as there are no
+`eamm_jax/faces/generic_face.py`: from the published poses of the LRW clip and, as there are no
 others with pictures, from what the network says of the films in `media/emotion_video` and
 `media/raw_video`. Each film counts the same. The portraits take no part.
 
@@ -37,19 +37,20 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from eamm_jax.animate.head_pose import (
+from eamm_jax.conversion import head_pose as converted
+from eamm_jax.faces import generic_face, pose_geometry
+from eamm_jax.faces.detection import make_finder
+from eamm_jax.faces.head_pose import (
     Framed,
     LandmarkEstimator,
     NetworkEstimator,
     PoseEstimator,
     in_words,
 )
-from eamm_jax.io.faces import make_finder
-from eamm_jax.io.framing import read_portrait
+from eamm_jax.faces.pose_geometry import box_region, fit_pose, rotation_matrix
+from eamm_jax.faces.source import read_source
 from eamm_jax.io.image import read_image, to_uint8, write_png
 from eamm_jax.io.video import read_video
-from eamm_jax.ops import generic_face, head_pose
-from eamm_jax.ops.head_pose import box_region, fit_pose, rotation_matrix
 
 FILM_STEP = 5
 """Of the frames of a film each so many-th is looked at."""
@@ -161,10 +162,10 @@ def calibrate(media: Path, network: NetworkEstimator) -> None:
     )
 
 
-def lowered_region(picture: Framed, lowered: float) -> head_pose.Region:
+def lowered_region(picture: Framed, lowered: float) -> pose_geometry.Region:
     landmarks = picture.face.landmarks
     (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
-    top -= head_pose.BROW_TO_TOP * (bottom - top)
+    top -= pose_geometry.BROW_TO_TOP * (bottom - top)
     return box_region(left, top, right, bottom, lowered)
 
 
@@ -198,17 +199,17 @@ def portrait(photo: str) -> np.ndarray:
 
             path = Path(folder, "astronaut.png")
             write_png(path, data.astronaut())
-        return to_uint8(read_portrait(path, 256).crop)
+        return to_uint8(read_source(path, 256).crop)
 
 
-def with_axes(image: np.ndarray, region: head_pose.Region, pose: np.ndarray) -> np.ndarray:
+def with_axes(image: np.ndarray, region: pose_geometry.Region, pose: np.ndarray) -> np.ndarray:
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
     # From where the generic face has the root of the nose.
     root = generic_face.POINTS[generic_face.LANDMARKS == 27]
     for axis, colour in AXES:
         ends = np.concatenate([root, root + AXIS_LENGTH * np.array([axis])])
-        line = region.to_picture(head_pose.project(ends, pose))
+        line = region.to_picture(pose_geometry.project(ends, pose))
         pen.line([tuple(point) for point in line], fill=colour, width=AXIS_WIDTH)
     return np.asarray(canvas)
 
@@ -222,17 +223,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("axes.png"))
     flags = parser.parse_args()
     if flags.draw:
-        networks = [NetworkEstimator(flags.network)] if flags.network else []
+        networks = [NetworkEstimator(*converted.load(flags.network))] if flags.network else []
         draw(flags.draw, [LandmarkEstimator(), *networks], flags.output)
         return
     if flags.calibrate:
         if flags.network is None:
             parser.error("--calibrate needs --network")
-        calibrate(flags.media, NetworkEstimator(flags.network))
+        calibrate(flags.media, NetworkEstimator(*converted.load(flags.network)))
         return
     estimators: dict[str, PoseEstimator] = {"landmarks": LandmarkEstimator()}
     if flags.network is not None:
-        network = NetworkEstimator(flags.network)
+        network = NetworkEstimator(*converted.load(flags.network))
         estimators |= {"network": network, "network, face unseen": network}
     print_errors([portraits(flags.media), lrw_clip(flags.media)], estimators)
 

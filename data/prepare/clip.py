@@ -17,16 +17,23 @@ from PIL import Image
 from data import layout
 from data.prepare.names import RawClip
 from eamm_jax import features
-from eamm_jax.animate.head_pose import PoseEstimator, fill_gaps, follow_face, make_estimator
+from eamm_jax.conversion import head_pose
 from eamm_jax.errors import UserError
+from eamm_jax.faces.cropping import crop
+from eamm_jax.faces.detection import FaceFinder, make_finder
+from eamm_jax.faces.framing import frame_face, read_template
+from eamm_jax.faces.head_pose import (
+    LandmarkEstimator,
+    NetworkEstimator,
+    PoseEstimator,
+    fill_gaps,
+    follow_face,
+)
 from eamm_jax.input_pipeline.clips import LENGTH_TOLERANCE, WINDOW_FRAMES
 from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
 from eamm_jax.io.audio import read_speech
-from eamm_jax.io.faces import FaceFinder, make_finder
 from eamm_jax.io.files import cannot_write
-from eamm_jax.io.framing import frame_face, read_template
 from eamm_jax.io.video import read_video
-from eamm_jax.ops.warping import crop
 
 SKIPPED_FOLDER = ".skipped"
 """Below the output: for each video that was left out a file that says why."""
@@ -84,8 +91,10 @@ class _Tools(NamedTuple):
 @cache
 def _tools(recipe: Recipe) -> _Tools:
     """Once in each process."""
-    network = None if recipe.pose_network is None else Path(recipe.pose_network)
-    return _Tools(make_finder(), make_estimator(network), read_template(recipe.template))
+    estimator: PoseEstimator = LandmarkEstimator()
+    if recipe.pose_network is not None:
+        estimator = NetworkEstimator(*head_pose.load(recipe.pose_network))
+    return _Tools(make_finder(), estimator, read_template(recipe.template))
 
 
 def check_tools(recipe: Recipe) -> str:

@@ -16,16 +16,17 @@ from jaxtyping import UInt8
 
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
-from eamm_jax.animate.head_pose import HeadPose
+from eamm_jax.conversion import head_pose as converted
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
+from eamm_jax.faces.emotion_video import EmotionVideo
+from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator
+from eamm_jax.faces.pasting import Patch
+from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import read_speech
-from eamm_jax.io.emotion_video import EmotionVideo
 from eamm_jax.io.files import check_readable, check_writable
-from eamm_jax.io.framing import Portrait, read_portrait
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
-from eamm_jax.ops.warping import Patch
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 LAYOUTS = ("single", "side_by_side")
@@ -102,7 +103,6 @@ class Job:
         """What is asked of the head."""
         return HeadPose(
             file=self.pose,
-            network=self.pose_network,
             motion=self.pose_motion,
             video=self.pose_video,
             idle=self.idle_motion,
@@ -176,6 +176,8 @@ def check(job: Job) -> None:
         if path is not None:
             check_readable(path, what)
     job.head.check()
+    if job.pose_network is not None:
+        converted.require(job.pose_network)
     outputs = [path for path in (job.output, job.neutral_output) if path is not None]
     for path in outputs:
         if path.suffix.lower() != ".mp4":
@@ -211,11 +213,14 @@ def run(
     clock = _Clock()
     size = animator.image_size
     speech = read_speech(job.speech)
-    portrait = read_portrait(
+    portrait = read_source(
         job.portrait, size, align=job.crop, template=job.template, number=job.face
     )
     length = features.num_frames(features.mfcc_rows(len(speech)))
-    pose = job.head.track(to_uint8(portrait.crop), length)
+    estimator = None
+    if job.pose_network is not None:
+        estimator = NetworkEstimator(*converted.load(job.pose_network))
+    pose = job.head.track(to_uint8(portrait.crop), length, estimator)
     video = None
     if job.emotion_video is not None:
         # No more frames than there is sound for are looked at.
@@ -260,7 +265,7 @@ class _Stage:
         height: of both.
     """
 
-    def __init__(self, job: Job, portrait: Portrait, video: EmotionVideo | None):
+    def __init__(self, job: Job, portrait: FramedSource, video: EmotionVideo | None):
         still = to_uint8(portrait.crop)
         self._place: Callable[[Frame], Frame] = lambda frame: frame
         if job.paste_back:

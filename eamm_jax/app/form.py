@@ -18,7 +18,8 @@ from eamm_jax.app.limits import Limits, check_speech, check_video
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
-from eamm_jax.io import faces, speech
+from eamm_jax.faces import detection
+from eamm_jax.io import speech
 
 NEUTRAL = "neutral"
 
@@ -59,7 +60,7 @@ def choices_of(animator: Animator) -> Choices:
     except UserError:
         text = False
     emotions = tuple(emotion for emotion in EMOTIONS if emotion in found)
-    return Choices(emotions, animator.has_emotion_network, text, faces.is_installed())
+    return Choices(emotions, animator.has_emotion_network, text, detection.is_installed())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,8 +29,8 @@ from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.conversion import head_pose
 from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
+from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import write_wav
-from eamm_jax.io.framing import Portrait, read_portrait
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.speech import synthesise
@@ -220,7 +220,7 @@ class Studio:
         Raises:
             UserError: it cannot be read, or shows no face.
         """
-        read = read_portrait(portrait, self._animator.image_size, align=crop, number=face)
+        read = read_source(portrait, self._animator.image_size, align=crop, number=face)
         height, width = read.picture.shape[:2]
         shares = np.array([width, height, width, height])
         boxes = [tuple((np.array(found.box) / shares).tolist()) for found in read.faces]
@@ -353,7 +353,7 @@ class Studio:
         return thread
 
 
-def _how_found(portrait: Portrait, cut: bool, missed: bool) -> str:
+def _how_found(portrait: FramedSource, cut: bool, missed: bool) -> str:
     """What was done to a portrait, in a sentence or two."""
     count = len(portrait.faces)
     if portrait.face is None:

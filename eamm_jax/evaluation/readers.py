@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.faces import DlibFinder
+from eamm_jax.faces.detection import DlibFinder
 
 KINDS = ("drawn", "real", "none")
 """What the faces of a comparison may be."""

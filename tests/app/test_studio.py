@@ -239,7 +239,7 @@ def test_a_preview_shows_all_faces_and_the_one_that_is_chosen(
     assert second.message == "2 faces were found; this is number 2."
     assert np.abs(first.crop.astype(int) - second.crop).mean() > 10
     job = Form(portrait=tmp_path / "two.png", face=2)
-    read = module.read_portrait(job.portrait, 64, number=2)
+    read = module.read_source(job.portrait, 64, number=2)
     np.testing.assert_array_equal(second.crop, module.to_uint8(read.crop))
 
 

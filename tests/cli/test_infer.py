@@ -22,7 +22,7 @@ from PIL import Image
 
 from eamm_jax.conversion.checkpoint import save_checkpoint
 from eamm_jax.emotion_bank import EmotionBank, Entry
-from eamm_jax.io import faces
+from eamm_jax.faces import detection
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
@@ -181,7 +181,7 @@ def test_emotions_of_a_bank_a_text_and_a_head_that_is_assumed(infer, files, tmp_
         contact_sheet=tmp_path / "sheet.png",
     )
     assert done.returncode == 0, done.stderr
-    assert "no --pose_file" in done.stderr
+    assert "no head pose is given" in done.stderr
     assert "the head is taken to be held straight" in done.stderr
     assert "sheet.png" in done.stdout
     video = described(tmp_path / "out.mp4")
@@ -243,7 +243,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
-        "no face in a photo": ({"no_crop": None}, "No face" if faces.is_installed() else ""),
+        "no face in a photo": ({"no_crop": None}, "No face" if detection.is_installed() else ""),
         "a face of none": ({"face": 2}, "--face"),
         "a template of another kind": (
             {"no_crop": None, "template": folder / "shape.npy"},
@@ -256,7 +256,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
 @pytest.fixture(scope="module")
 def astronaut(tmp_path_factory) -> Path:
     """A photo with a person in it, of odd size."""
-    if not faces.is_installed():
+    if not detection.is_installed():
         pytest.skip("needs the extra 'faces'")
     data = pytest.importorskip("skimage.data")
     path = tmp_path_factory.mktemp("photo") / "astronaut.png"

@@ -16,15 +16,14 @@ from data.prepare import job
 from data.prepare.__main__ import main
 from data.prepare.clip import Recipe, Task, _Tools, prepare
 from data.prepare.names import RawClip, Selection, guess_kind, name_clips, videos_in
-from eamm_jax.animate.head_pose import LandmarkEstimator
 from eamm_jax.errors import UserError
+from eamm_jax.faces import detection, generic_face
+from eamm_jax.faces.detection import Face
+from eamm_jax.faces.head_pose import LandmarkEstimator
+from eamm_jax.faces.pose_geometry import Region, project
 from eamm_jax.input_pipeline.clips import ClipName
-from eamm_jax.io import faces
 from eamm_jax.io.audio import write_wav
-from eamm_jax.io.faces import Face
 from eamm_jax.io.video import VideoWriter
-from eamm_jax.ops import generic_face
-from eamm_jax.ops.head_pose import Region, project
 from eamm_jax.types import SAMPLE_RATE
 
 SIZE = 96
@@ -331,7 +330,7 @@ def test_beam_makes_the_same_clips(mead, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not faces.is_installed(), reason="needs the extra 'faces'")
+@pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 def test_a_real_video(shared, tmp_path, monkeypatch):
     monkeypatch.undo()
     clip_module._tools.cache_clear()

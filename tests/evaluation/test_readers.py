@@ -10,9 +10,9 @@ import pytest
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import readers
 from eamm_jax.evaluation.readers import DlibReader, make_reader
-from eamm_jax.io.faces import is_installed
+from eamm_jax.faces.detection import is_installed
 from eamm_jax.io.image import read_image, to_uint8
-from tests.io.imitations import Box, imitate_dlib
+from tests.faces.imitations import Box, imitate_dlib
 
 
 def test_nobody_looks():

@@ -2,7 +2,7 @@
 
 A pose file wins. Without one the pose is estimated from the portrait: by 3DDFA_V2's network
 where a converted one is at hand, else from the 68 landmarks by a generic face
-(`ops.generic_face`), else the head is taken to be held straight. Motion may be added: that of
+(`faces.generic_face`), else the head is taken to be held straight. Motion may be added: that of
 a track, that of another head in a video, or a gentle one made up.
 """
 
@@ -13,7 +13,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -21,15 +21,10 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from eamm_jax import bundled, features
-from eamm_jax.conversion import head_pose as converted
 from eamm_jax.errors import UserError
-from eamm_jax.io import faces
-from eamm_jax.io.faces import Face, FaceFinder
-from eamm_jax.io.pose import read_pose
-from eamm_jax.io.video import read_video
-from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
-from eamm_jax.ops import generic_face
-from eamm_jax.ops.head_pose import (
+from eamm_jax.faces import detection, generic_face
+from eamm_jax.faces.detection import Face, FaceFinder
+from eamm_jax.faces.pose_geometry import (
     FRAMED_REGION,
     Region,
     camera_pose,
@@ -37,6 +32,9 @@ from eamm_jax.ops.head_pose import (
     face_region,
     fit_pose,
 )
+from eamm_jax.io.pose import read_pose
+from eamm_jax.io.video import read_video
+from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
 from eamm_jax.types import POSE_NUMBERS
 
 _log = logging.getLogger(__name__)
@@ -98,13 +96,14 @@ class NetworkEstimator:
 
     name = "3DDFA_V2's network"
 
-    def __init__(self, folder: str | Path):
-        """Loads the network.
+    def __init__(self, width: int, variables: Any):
+        """Compiles the network.
 
-        Raises:
-            UserError: the folder holds no `head_pose.npz`, or it is damaged.
+        Args:
+            width: of its first convolution.
+            variables: of `HeadPoseNetwork(width)`.
         """
-        width, self._variables = converted.load(folder)
+        self._variables = variables
         self._see = jax.jit(HeadPoseNetwork(width).apply)
 
     def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
@@ -137,11 +136,6 @@ class LandmarkEstimator:
             yield np.array([*pose, TZ], np.float32)
 
 
-def make_estimator(network: Path | None) -> PoseEstimator:
-    """The network's estimator where there is one, else that of the landmarks."""
-    return LandmarkEstimator() if network is None else NetworkEstimator(network)
-
-
 # --- Which pose a head is animated in ---------------------------------------------------------
 
 
@@ -151,7 +145,6 @@ class HeadPose:
 
     Attributes:
         file: `.npy` of poses, or None to estimate that of the portrait.
-        network: folder of a converted head pose network, or None.
         motion: `.npy` track whose motion is added to the still pose.
         video: of a person whose head's motion is added to the still pose.
         idle: strength of a gentle motion that is made up; 0 is none, 1 that of a calm speaker.
@@ -160,7 +153,6 @@ class HeadPose:
     """
 
     file: Path | None = None
-    network: Path | None = None
     motion: Path | None = None
     video: Path | None = None
     idle: float = 0.0
@@ -185,15 +177,16 @@ class HeadPose:
             raise UserError(f"--still and {asked[0]} are both given; a head is held or moves")
         if self.motion is not None and self.video is not None:
             raise UserError("--pose_given and --pose_video are both given; choose one motion")
-        if self.network is not None:
-            converted.require(self.network)
 
-    def track(self, portrait: Picture, length: int) -> Float32[np.ndarray, "m _"]:
+    def track(
+        self, portrait: Picture, length: int, estimator: PoseEstimator | None = None
+    ) -> Float32[np.ndarray, "m _"]:
         """The pose or the poses of an animation.
 
         Args:
             portrait: as it will be animated.
             length: frames of the animation; a longer track is of no use.
+            estimator: of poses; None goes by the landmarks.
 
         Returns:
             One row (held), or a track.
@@ -201,7 +194,8 @@ class HeadPose:
         Raises:
             UserError: a file is bad, or what is needed is not installed.
         """
-        pose = self._of_portrait(portrait) if self.file is None else read_pose(self.file)
+        estimator = estimator or LandmarkEstimator()
+        pose = _of_portrait(portrait, estimator) if self.file is None else read_pose(self.file)
         pose = pose[:, :POSE_NUMBERS]
         moves = self.motion or self.video or self.idle > 0
         if self.still or (moves and self.file in (None, bundled.POSE)):
@@ -216,30 +210,30 @@ class HeadPose:
                 track = read_pose(self.motion)
             else:
                 assert self.video is not None
-                track = video_track(self.video, self.network, length)
+                track = video_track(self.video, estimator, length)
             pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
             pose = pose + features.idle_motion(length, self.idle, self.seed)
         return pose
 
-    def _of_portrait(self, portrait: Picture) -> Float32[np.ndarray, "m 7"]:
-        finder = faces.make_finder() if faces.is_installed() else None
-        found = [] if finder is None else finder.find(portrait)
-        estimator = make_estimator(self.network)
-        pose = next(estimator.poses([Framed.of(portrait, found).taken_as_aligned()]))
-        if pose is None:
-            why = (
-                "no face was found"
-                if finder is not None
-                else "--pose_network is not given and faces cannot be found without the extra "
-                "'faces'"
-            )
-            _log.info("no --pose_file, and %s: the head is taken to be held straight", why)
-            return read_pose(bundled.POSE)
-        where = "" if found or self.network is None else ", where aligned portraits have their face"
-        _log.info("head pose by %s%s: %s", estimator.name, where, in_words(pose))
-        return pose[None]
+
+def _of_portrait(portrait: Picture, estimator: PoseEstimator) -> Float32[np.ndarray, "m 7"]:
+    finder = detection.make_finder() if detection.is_installed() else None
+    found = [] if finder is None else finder.find(portrait)
+    pose = next(iter(estimator.poses([Framed.of(portrait, found).taken_as_aligned()])))
+    if pose is None:
+        why = (
+            "no face was found"
+            if finder is not None
+            else "there is no head pose network, and faces cannot be found without the extra "
+            "'faces'"
+        )
+        _log.info("no head pose is given, and %s: the head is taken to be held straight", why)
+        return read_pose(bundled.POSE)
+    where = "" if found else ", where aligned portraits have their face"
+    _log.info("head pose by %s%s: %s", estimator.name, where, in_words(pose))
+    return pose[None]
 
 
 def in_words(pose: Float[np.ndarray, " _"]) -> str:
@@ -250,21 +244,20 @@ def in_words(pose: Float[np.ndarray, " _"]) -> str:
 # --- Videos -----------------------------------------------------------------------------------
 
 
-def video_track(path: Path, network: Path | None, length: int) -> Float32[np.ndarray, "t 7"]:
+def video_track(path: Path, estimator: PoseEstimator, length: int) -> Float32[np.ndarray, "t 7"]:
     """The poses of the head in a video of one person, 25 a second.
 
     Where no face is found, the pose is in between those before and after.
 
     Args:
         path: any video, of any framing.
-        network: folder of a converted head pose network, or None to go by the landmarks.
+        estimator: of poses.
         length: frames that are wanted; fewer where the video ends.
 
     Raises:
         UserError: it cannot be read, no face is found in it, or the extra `faces` is missing.
     """
-    finder = faces.make_finder()
-    estimator = make_estimator(network)
+    finder = detection.make_finder()
     frames = itertools.islice(read_video(path, None), length)
     poses = list(estimator.poses(follow_face(finder, frames)))
     return _complete(path, poses, estimator.name)

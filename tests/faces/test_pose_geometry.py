@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.synthetic import camera
-from eamm_jax.ops import generic_face
-from eamm_jax.ops.head_pose import (
+from eamm_jax.faces import generic_face
+from eamm_jax.faces.pose_geometry import (
     Region,
     camera_pose,
     cut_region,

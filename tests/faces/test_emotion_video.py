@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from eamm_jax.errors import UserError
-from eamm_jax.io import faces
-from eamm_jax.io.emotion_video import (
+from eamm_jax.faces import detection
+from eamm_jax.faces.cropping import corners, crop
+from eamm_jax.faces.detection import Face
+from eamm_jax.faces.emotion_video import (
     VIDEO_POINTS,
     EmotionVideo,
     Track,
@@ -20,13 +22,11 @@ from eamm_jax.io.emotion_video import (
     ranges,
     shots,
 )
-from eamm_jax.io.faces import Face
-from eamm_jax.io.framing import frame_face, read_template
+from eamm_jax.faces.framing import frame_face, read_template
+from eamm_jax.faces.similarity import Similarity
 from eamm_jax.io.video import VideoWriter, read_video
-from eamm_jax.ops.similarity import Similarity
-from eamm_jax.ops.warping import corners, crop
 
-needs_dlib = pytest.mark.skipif(not faces.is_installed(), reason="needs the extra 'faces'")
+needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 
 HEIGHT, WIDTH = 180, 240
 ANGLES = np.linspace(0, 2 * np.pi, 68, endpoint=False)
@@ -196,7 +196,7 @@ def noise_video(tmp_path, rng):
 
 
 def test_without_a_finder_videos_are_taken_as_before(noise_video, monkeypatch, caplog):
-    monkeypatch.setattr(faces, "is_installed", lambda: False)
+    monkeypatch.setattr(detection, "is_installed", lambda: False)
     caplog.set_level(logging.INFO, logger="eamm_jax")
     square = noise_video(64, 64)
     np.testing.assert_array_equal(list(EmotionVideo(square, 64)), list(read_video(square, 64)))
@@ -258,7 +258,7 @@ def test_a_real_video_is_aligned(shared):
     video = EmotionVideo(path, 256, frames=12)
     aligned = list(video)
     assert len(aligned) == 12
-    finder = faces.make_finder()
+    finder = detection.make_finder()
     track = np.stack([finder.find(frame)[0].landmarks[VIDEO_POINTS] for frame in aligned])
     assert np.linalg.norm(track - track[0], axis=-1).mean() < 2.5
     template = read_template(None)[VIDEO_POINTS]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eamm_jax.ops.similarity import Similarity, as_complex, as_points, fit_similarity, resized
+from eamm_jax.faces.similarity import Similarity, as_complex, as_points, fit_similarity, resized
 
 coordinates = st.floats(-1000, 1000)
 similarities = st.builds(

@@ -3,8 +3,8 @@
 import numpy as np
 
 from data.synthetic import album
-from eamm_jax.ops import generic_face
-from eamm_jax.ops.head_pose import face_region, fit_pose
+from eamm_jax.faces import generic_face
+from eamm_jax.faces.pose_geometry import face_region, fit_pose
 
 # A landmark and its mirror image, in dlib's order.
 MIRRORED = {17: 26, 21: 22, 31: 35, 36: 45, 39: 42, 40: 47, 48: 54}

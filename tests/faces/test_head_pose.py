@@ -10,8 +10,12 @@ import pytest
 from PIL import Image
 
 from eamm_jax import bundled, features
-from eamm_jax.animate import head_pose
-from eamm_jax.animate.head_pose import (
+from eamm_jax.conversion import head_pose as converted
+from eamm_jax.conversion.published import convert_files
+from eamm_jax.errors import UserError
+from eamm_jax.faces import detection, generic_face, head_pose
+from eamm_jax.faces.detection import Face
+from eamm_jax.faces.head_pose import (
     Framed,
     HeadPose,
     LandmarkEstimator,
@@ -20,25 +24,20 @@ from eamm_jax.animate.head_pose import (
     follow_face,
     video_track,
 )
-from eamm_jax.conversion.published import convert_files
-from eamm_jax.errors import UserError
-from eamm_jax.io import faces
-from eamm_jax.io.faces import Face
+from eamm_jax.faces.pose_geometry import Region, face_region, project
 from eamm_jax.io.video import VideoWriter
-from eamm_jax.ops import generic_face
-from eamm_jax.ops.head_pose import Region, face_region, project
 
-needs_dlib = pytest.mark.skipif(not faces.is_installed(), reason="needs the extra 'faces'")
+needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 
 POSE = np.array([8.0, -5.0, 3.0, 4.7e-4, 62.0, 66.0])
 
 
 @pytest.fixture(scope="module")
-def network(shared, tmp_path_factory) -> Path:
+def network(shared, tmp_path_factory) -> NetworkEstimator:
     """The published small network, converted."""
     folder = tmp_path_factory.mktemp("head_pose") / "network"
     convert_files({"pose": shared / "reference" / "3ddfa" / "mb05_120x120.pth"}, folder)
-    return folder
+    return NetworkEstimator(*converted.load(folder))
 
 
 @pytest.fixture(scope="module")
@@ -59,22 +58,22 @@ def mean_errors(estimator, framed, published) -> np.ndarray:
 
 @needs_dlib
 def test_the_network_agrees_with_the_published_poses(network, portraits):
-    finder = faces.make_finder()
+    finder = detection.make_finder()
     framed = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     assert len(framed) >= 7
-    wrong = mean_errors(NetworkEstimator(network), framed, portraits[1])
+    wrong = mean_errors(network, framed, portraits[1])
     assert (wrong < [3, 3, 3, 0.06, 4, 4]).all(), wrong
 
 
 def test_the_network_needs_nobody_to_find_the_face_of_an_aligned_portrait(network, portraits):
     framed = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
-    wrong = mean_errors(NetworkEstimator(network), framed, portraits[1])
+    wrong = mean_errors(network, framed, portraits[1])
     assert (wrong < [3, 3, 3, 0.06, 4, 4]).all(), wrong
 
 
 @needs_dlib
 def test_landmarks_agree_with_the_published_poses(portraits):
-    finder = faces.make_finder()
+    finder = detection.make_finder()
     framed = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     wrong = mean_errors(LandmarkEstimator(), framed, portraits[1])
     assert (wrong[:3] < 5).all(), wrong
@@ -84,10 +83,9 @@ def test_landmarks_agree_with_the_published_poses(portraits):
 def test_many_pictures_are_as_each_alone(network, portraits):
     framed = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
     framed[3] = framed[3]._replace(region=None)
-    estimator = NetworkEstimator(network)
-    together = list(estimator.poses(framed))
+    together = list(network.poses(framed))
     assert together[3] is None
-    (alone,) = estimator.poses([framed[5]])
+    (alone,) = network.poses([framed[5]])
     np.testing.assert_allclose(together[5], alone, rtol=1e-4, atol=1e-3)
 
 
@@ -123,19 +121,19 @@ class Finder:
 @pytest.fixture
 def finder(monkeypatch) -> Finder:
     finder = Finder()
-    monkeypatch.setattr(faces, "is_installed", lambda: True)
-    monkeypatch.setattr(faces, "make_finder", lambda: finder)
+    monkeypatch.setattr(detection, "is_installed", lambda: True)
+    monkeypatch.setattr(detection, "make_finder", lambda: finder)
     return finder
 
 
 @pytest.fixture
 def none_installed(monkeypatch) -> None:
-    monkeypatch.setattr(faces, "is_installed", lambda: False)
+    monkeypatch.setattr(detection, "is_installed", lambda: False)
 
     def fail():
         raise UserError("finding faces needs dlib")
 
-    monkeypatch.setattr(faces, "make_finder", fail)
+    monkeypatch.setattr(detection, "make_finder", fail)
 
 
 def spot(x: float, y: float, side: int = 24, width: int = 256, height: int = 256) -> np.ndarray:
@@ -171,7 +169,7 @@ def test_without_a_file_the_landmarks_tell(finder, notices):
 
 
 def test_a_network_comes_before_the_landmarks(finder, notices, network):
-    (pose,) = HeadPose(network=network).track(spot(128, 128), 20)
+    (pose,) = HeadPose().track(spot(128, 128), 20, network)
     assert np.isfinite(pose).all()
     assert "head pose by 3DDFA_V2's network: yaw" in notices()
 
@@ -179,7 +177,7 @@ def test_a_network_comes_before_the_landmarks(finder, notices, network):
 def test_a_network_sees_aligned_portraits_without_a_finder(
     network, portraits, notices, none_installed
 ):
-    (pose,) = HeadPose(network=network).track(portraits[0][0], 20)
+    (pose,) = HeadPose().track(portraits[0][0], 20, network)
     assert np.abs(pose[:3] - portraits[1][0, :3]).max() < 6
     assert "where aligned portraits have their face" in notices()
 
@@ -190,7 +188,7 @@ def test_else_the_head_is_straight_and_that_is_said(request, notices, installed)
     dark = np.zeros((64, 64, 3), np.uint8)
     pose = HeadPose().track(dark, 20)
     np.testing.assert_array_equal(pose, np.load(bundled.POSE)[:, :6].astype(np.float32))
-    assert "no --pose_file" in notices()
+    assert "no head pose is given" in notices()
     assert "held straight" in notices()
     assert ("no face was found" in notices()) == (installed == "finder")
     assert len(HeadPose(still=True).track(dark, 20)) == 1
@@ -219,7 +217,7 @@ def test_idle_motion_is_of_the_seed_and_begins_in_the_still_pose(finder):
     assert np.abs(one - two)[30:, :3].max() > 0.5
 
 
-def test_what_contradicts_itself_is_refused(tmp_path):
+def test_what_contradicts_itself_is_refused():
     path = Path("x")
     for asked, words in (
         (HeadPose(still=True, idle=1.0), "--still and --idle_motion"),
@@ -227,7 +225,6 @@ def test_what_contradicts_itself_is_refused(tmp_path):
         (HeadPose(motion=path, video=path), "choose one motion"),
         (HeadPose(idle=-1.0), "0 or more"),
         (HeadPose(idle=np.nan), "0 or more"),
-        (HeadPose(network=tmp_path), "holds no head pose network"),
     ):
         with pytest.raises(UserError, match=words):
             asked.check()
@@ -255,17 +252,17 @@ def test_the_motion_of_a_video_is_as_long_as_is_needed(tmp_path, finder, notices
     with VideoWriter(tmp_path / "v.mp4", 256, 256, 25) as video:
         for n in range(12):
             video.write(spot(128, 128) if n not in (3, 4) else spot(1, 1, 0))
-    assert video_track(tmp_path / "v.mp4", None, 100).shape == (12, 7)
+    assert video_track(tmp_path / "v.mp4", LandmarkEstimator(), 100).shape == (12, 7)
     assert "no face was found in 2 of 12 frames" in notices()
     assert "motion of the head in" in notices()
-    assert video_track(tmp_path / "v.mp4", None, 6).shape == (6, 7)
+    assert video_track(tmp_path / "v.mp4", LandmarkEstimator(), 6).shape == (6, 7)
 
 
 def test_a_video_without_faces_is_refused(tmp_path, finder):
     with VideoWriter(tmp_path / "v.mp4", 64, 64, 25) as video:
         video.write(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="No face was found in"):
-        video_track(tmp_path / "v.mp4", None, 10)
+        video_track(tmp_path / "v.mp4", LandmarkEstimator(), 10)
 
 
 def test_gaps_are_filled_from_both_sides():

@@ -22,12 +22,12 @@ from PIL import Image
 from scipy.signal import savgol_filter
 
 from eamm_jax.errors import UserError
-from eamm_jax.io import faces
-from eamm_jax.io.faces import Face, FaceFinder
-from eamm_jax.io.framing import frame_face, is_framed, no_face, read_template
+from eamm_jax.faces import detection
+from eamm_jax.faces.cropping import crop
+from eamm_jax.faces.detection import Face, FaceFinder
+from eamm_jax.faces.framing import frame_face, is_framed, no_face, read_template
+from eamm_jax.faces.similarity import Similarity, fit_similarity, resized
 from eamm_jax.io.video import read_video
-from eamm_jax.ops.similarity import Similarity, fit_similarity, resized
-from eamm_jax.ops.warping import crop
 from eamm_jax.types import FRAME_RATE
 
 _log = logging.getLogger(__name__)
@@ -102,17 +102,19 @@ class EmotionVideo:
         self.places: list[Similarity] | None = None
         if not align:
             return
-        if template is None and not faces.is_installed():
+        if template is None and not detection.is_installed():
             height, width = next(whole).shape[:2]
             if height != width:
-                _log.info("%s: its middle is used; faces are found with: %s", path, faces.INSTALL)
+                _log.info(
+                    "%s: its middle is used; faces are found with: %s", path, detection.INSTALL
+                )
             return
         self._align(whole, read_template(template))
 
     def _align(
         self, whole: Iterator[UInt8[np.ndarray, "h w 3"]], template: Float[np.ndarray, "68 2"]
     ) -> None:
-        finder = faces.make_finder()
+        finder = detection.make_finder()
         frames = islice(whole, self._frames)
         first = next(frames)
         height, width = first.shape[:2]

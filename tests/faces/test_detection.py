@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.faces import DlibFinder, is_installed, make_finder, to_grey
-from tests.io.imitations import Box, imitate_dlib
+from eamm_jax.faces.detection import DlibFinder, is_installed, make_finder, to_grey
+from tests.faces.imitations import Box, imitate_dlib
 
 
 @pytest.fixture

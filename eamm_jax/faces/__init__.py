@@ -1,0 +1,13 @@
+"""Faces: found, aligned, tracked through videos, their pose estimated, pasted back.
+
+detection       faces and their 68 landmarks in an image (dlib)
+similarity      similarity transforms of the plane
+cropping        a rotated square cut out of an image
+framing         where a face belongs in a crop
+source          the source image
+emotion_video   frames of an emotion video, aligned
+head_pose       head poses of images and videos
+pose_geometry   the camera behind a head pose
+generic_face    3-D landmarks that poses are fitted to
+pasting         a generated face back in its photo
+"""
