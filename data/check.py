@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from eamm_jax.cli._run import EXIT_BAD_INPUT, run
+from eamm_jax.cli.tool import EXIT_BAD_INPUT, run
 from eamm_jax.errors import UserError
 from eamm_jax.types import EMOTIONS, FRAME_RATE
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from data.beam import runner_options
-from eamm_jax.cli._run import run
+from eamm_jax.cli.tool import run
 from eamm_jax.errors import UserError
 
 

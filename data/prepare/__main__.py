@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data.beam import runner_options
 from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
-from eamm_jax.cli._run import run
+from eamm_jax.cli.tool import run
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from eamm_jax.cli._run import run
+from eamm_jax.cli.tool import run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 

@@ -16,7 +16,7 @@ from data.synthetic import camera, cast, movement
 from data.synthetic.clip import record_clip
 from data.synthetic.script import Take
 from eamm_jax import bundled
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 

@@ -17,7 +17,7 @@ from PIL import Image
 from data.synthetic import cast
 from data.synthetic.bundle import portrait, write_speech
 from eamm_jax import bundled
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 
 JPEG_QUALITY = 90
 

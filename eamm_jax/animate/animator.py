@@ -192,7 +192,7 @@ class Animator:
         """Loads a converted checkpoint, or the one a training run keeps.
 
         Args:
-            folder: written by `convert_torch_weights.py` or `train.py`.
+            folder: written by `eamm-convert` or `eamm-train`.
             emotion: whether the emotion network is loaded too; None is where there is one.
             **options: as for `Animator`.
 

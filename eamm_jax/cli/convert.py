@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, program, run
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ Files are read without PyTorch, and nothing in them is run. See docs/conversion.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = OneLineParser(
+        prog=program(),
         description="Converts published PyTorch checkpoints to one checkpoint of eamm_jax.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -75,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the flags and runs; exits with the codes of `cli._run`."""
-    arguments = _parser().parse_args(argv)
+    """Parses the flags and runs; exits with the codes of `cli.tool`."""
+    arguments = flag_parser().parse_args(argv)
     run(lambda: _job(arguments))
 
 

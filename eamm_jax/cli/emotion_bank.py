@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m eamm_jax.emotion_bank",
         description=(
             "Reads labelled clips of emotional faces with a model's emotion network and keeps "
-            "what it sees in the model's folder, so that infer.py --emotion needs no video."
+            "what it sees in the model's folder, so that eamm-infer --emotion needs no video."
         ),
         allow_abbrev=False,
     )

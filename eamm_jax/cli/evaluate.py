@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ every method that is compared.
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = OneLineParser(
         prog="python -m eamm_jax.evaluation",
         description=DESCRIPTION,
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         type=Path,
         metavar="DIR",
-        help="folder written by convert_torch_weights.py, or work directory of train.py (of a "
+        help="folder written by eamm-convert, or work directory of eamm-train (of a "
         "stage 0 only what needs no sound is measured); default: the bundled model",
     )
     what.add_argument(
@@ -105,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where the model's emotions come from: clips of the same person, or its emotion "
         "bank; default: %(default)s",
     )
-    how.add_argument("--audio_weight", type=float, help="as in infer.py")
-    how.add_argument("--emotion_strength", type=float, help="as in infer.py")
-    how.add_argument("--smoothing", choices=("on", "off"), help="as in infer.py")
+    how.add_argument("--audio_weight", type=float, help="as in eamm-infer")
+    how.add_argument("--emotion_strength", type=float, help="as in eamm-infer")
+    how.add_argument("--smoothing", choices=("on", "off"), help="as in eamm-infer")
 
     outputs = parser.add_argument_group("what to write")
     outputs.add_argument(
@@ -122,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the flags and runs; exits with the codes of `cli._run`."""
-    flags = _parser().parse_args(argv)
+    """Parses the flags and runs; exits with the codes of `cli.tool`."""
+    flags = flag_parser().parse_args(argv)
     run(lambda: _evaluate(flags))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eamm_jax import bundled
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 
 MEGABYTE = 1e6
 

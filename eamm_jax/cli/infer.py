@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli._run import EXIT_SOME_FAILED, OneLineParser, run
+from eamm_jax.cli.tool import EXIT_SOME_FAILED, OneLineParser, program, run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.io.memory import keep_freed_memory
@@ -27,7 +27,7 @@ DEMO_EMOTION = "happy"
 
 NEXT = """\
 That was the portrait, the voice and the model that come with the package. Now try
-  python infer.py --in_file my.wav
+  {program} --in_file my.wav
 """
 
 DESCRIPTION = """\
@@ -37,18 +37,19 @@ package: a small model of drawn faces, a portrait, a voice, a gently moving head
 
 EXAMPLE = """\
 examples:
-  python infer.py
-  python infer.py --in_file my.wav
-  python infer.py --text "Good news first. And then the bad news."
-  python infer.py --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
+  %(prog)s
+  %(prog)s --in_file my.wav
+  %(prog)s --text "Good news first. And then the bad news."
+  %(prog)s --checkpoint weights --source_image 21.png --in_file speech.mp3 \\
       --pose_file 21.npy --driving_video happy.mp4 --emotion happy
-  python infer.py --checkpoint weights --batch jobs.csv
+  %(prog)s --checkpoint weights --batch jobs.csv
 """
 
 
-def _parser() -> OneLineParser:
+def flag_parser() -> OneLineParser:
+    """The flags of this command."""
     parser = OneLineParser(
-        prog="infer.py",
+        prog=program(),
         description=DESCRIPTION,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -60,7 +61,7 @@ def _parser() -> OneLineParser:
         type=Path,
         default=bundled.MODEL,
         metavar="DIR",
-        help="model: folder written by convert_torch_weights.py or train.py; default: the one "
+        help="model: folder written by eamm-convert or eamm-train; default: the one "
         "that comes with the package",
     )
     inputs.add_argument(
@@ -105,7 +106,7 @@ def _parser() -> OneLineParser:
         "--pose_network",
         type=Path,
         metavar="DIR",
-        help="head pose network converted by convert_torch_weights.py; default: that in "
+        help="head pose network converted by eamm-convert; default: that in "
         "--checkpoint, if there is one",
     )
     inputs.add_argument(
@@ -386,22 +387,22 @@ def _animate_one(flags: argparse.Namespace) -> int:
         if job.contact_sheet:
             print(f"{job.contact_sheet}: some of its frames")
     if demo and not flags.quiet:
-        print(NEXT)
+        print(NEXT.format(program=program()))
     return 0
 
 
 def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
-    """Does the jobs of a table; see `cli._batch`."""
+    """Does the jobs of a table; see `cli.table`."""
     import jax
 
     from eamm_jax.animate.animator import Animator
     from eamm_jax.animate.batch import check_all, run_all
-    from eamm_jax.cli._batch import print_outcomes, read_table
+    from eamm_jax.cli.table import print_outcomes, read_table
     from eamm_jax.io.cache import enable_compilation_cache
 
     with ExitStack() as spoken:
         jobs = {}
-        for row, row_flags in read_table(flags.batch, _parser(), words).items():
+        for row, row_flags in read_table(flags.batch, flag_parser(), words).items():
             row_flags.quiet = True  # not a note for every row
             try:
                 _fill_in(row_flags)
@@ -485,5 +486,5 @@ def _spoken(flags: argparse.Namespace) -> Iterator[None]:
 def main() -> None:
     """Parses the flags and animates."""
     words = sys.argv[1:]
-    flags = _parser().parse_args(words)
+    flags = flag_parser().parse_args(words)
     run(lambda: _animate(flags, words))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli._run import EXIT_TERMINATED, OneLineParser, run
+from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, run
 from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ all that was uploaded or made is deleted then, and some time after it was used."
 
 EXAMPLE = """\
 examples:
-  eamm-studio
-  eamm-studio --checkpoint weights --port 8000
+  %(prog)s
+  %(prog)s --checkpoint weights --port 8000
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = OneLineParser(
         prog="eamm-studio",
         description=DESCRIPTION,
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=bundled.MODEL,
         metavar="DIR",
-        help="model: folder written by convert_torch_weights.py or train.py; default: the one "
+        help="model: folder written by eamm-convert or eamm-train; default: the one "
         "that comes with the package",
     )
     where = parser.add_argument_group("where")
@@ -133,5 +134,5 @@ def _serve(flags: argparse.Namespace) -> None:
 
 def main() -> None:
     """Parses the flags and serves."""
-    flags = _parser().parse_args()
+    flags = flag_parser().parse_args()
     run(lambda: _serve(flags))

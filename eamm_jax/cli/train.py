@@ -5,35 +5,48 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from eamm_jax.cli._run import run
+import eamm_jax
+from eamm_jax.cli.tool import program, run
 from eamm_jax.errors import UserError
 from eamm_jax.io.memory import keep_freed_memory
 
 EXIT_DIVERGED = 3
 """Too many steps were not finite (`max_bad_steps`)."""
 
-HELP = """\
-Trains one stage of the system; started again with the same flags, it goes on where it was.
+_PACKAGE = Path(eamm_jax.__file__).parent
 
-  python train.py --config=configs/stage1.py --config.data=lrw=/data/LRW \\
+_CONFIGURATIONS = next(
+    folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir()
+)
+"""Those that come with the project: inside an installed package, beside it in a clone."""
+
+HELP = """\
+Trains one stage of the system. If the work directory contains a checkpoint, training resumes
+from it: run the same command again.
+
+  {program} --config=stage1 --config.data=lrw=/data/LRW \\
       --init_from=weights --workdir=runs/stage1
+
+Configurations that come with the project: {configurations}.
 
 Flags ({required} are required):
 {flags}
   --config.FIELD: any field of the configuration, such as --config.batch_size=32
 
-Exit codes: 0 done, or told to end (SIGTERM) and saved; 2 bad input; 3 too many steps were not
-finite; 130 interrupted; anything else is a failure, of this process or of a peer.
+Exit codes: 0 done, or stopped by SIGTERM with a checkpoint saved; 2 bad input; 3 too many steps
+with a loss that is not finite; 130 interrupted; anything else is a failure of this process or of
+a peer.
 """
 
 _REQUIRED = {
-    "config": "a file of configs/, such as --config=configs/stage1.py",
-    "workdir": "the folder to save to and to go on from",
+    "config": "what to train, such as --config=stage1",
+    "workdir": "the folder for checkpoints, to resume from if it has one",
 }
 
 _EXPECTED = {
@@ -58,7 +71,10 @@ class Flags(NamedTuple):
 def _define() -> flags.FlagValues:
     defined = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", None, "what to train: configs/stage0.py, ...", flag_values=defined
+        "config",
+        None,
+        "what to train: the name of a configuration or a file, with :VARIANT if wanted",
+        flag_values=defined,
     )
     for name, words in (
         ("workdir", "where checkpoints, networks and metrics are saved; made if need be"),
@@ -87,14 +103,17 @@ def parse(argv: Sequence[str]) -> Flags:
     if {"--help", "-h", "-help"} & set(argv):
         _print_help(defined)
     try:
-        rest = defined(list(argv))
+        rest = defined(_with_config_file(argv))
         if defined["config"].value is not None:
             # A file that cannot be loaded is only reported where the value is used.
             defined["config"].value.get("stage")
     except flags.Error as error:
         raise UserError(_flag_error(str(error))) from error
     except OSError as error:
-        raise UserError(f"Cannot read the configuration {_config_path(argv)}") from error
+        raise UserError(
+            f"Cannot read the configuration {_config_path(argv)}; give a file, or one of "
+            f"{_configurations()}"
+        ) from error
     except (AttributeError, KeyError) as error:
         raise UserError(_field_error(str(error))) from error
     except UserError:
@@ -103,10 +122,10 @@ def parse(argv: Sequence[str]) -> Flags:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"The configuration {_config_path(argv)} fails: {what}") from error
     if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} is not a flag; flags begin with -- (see train.py --help)")
+        raise UserError(f"{rest[1]!r} is not a flag; flags begin with -- (see {program()} --help)")
     for name, words in _REQUIRED.items():
         if not defined[name].value:
-            raise UserError(f"--{name} is required: {words} (see train.py --help)")
+            raise UserError(f"--{name} is required: {words} (see {program()} --help)")
     values: dict[str, Any] = {name: defined[name].value for name in Flags._fields}
     return Flags(**values)
 
@@ -114,14 +133,17 @@ def parse(argv: Sequence[str]) -> Flags:
 def _print_help(defined: flags.FlagValues) -> NoReturn:
     lines = "\n".join(f"  --{name}: {defined[name].help}" for name in Flags._fields)
     required = " and ".join(f"--{name}" for name in _REQUIRED)
-    print(HELP.format(flags=lines, required=required), end="")
+    shown = HELP.format(
+        program=program(), configurations=_configurations(), flags=lines, required=required
+    )
+    print(shown, end="")
     sys.exit(0)
 
 
 def _flag_error(message: str) -> str:
     wrong_value = re.match(r"flag --([\w.]+)=(.*?): (.*)", message, re.DOTALL)
     if not wrong_value:
-        return f"{message} (see train.py --help)"
+        return f"{message} (see {program()} --help)"
     name, value, reason = wrong_value.groups()
     for words, expected in _EXPECTED.items():
         if words in reason:
@@ -136,12 +158,36 @@ def _field_error(message: str) -> str:
     return f"--config.{field[0] if field else ''} is no field of the configuration; {hint}"
 
 
+def _configurations() -> str:
+    return ", ".join(sorted(path.stem for path in _CONFIGURATIONS.glob("*.py")))
+
+
+def _config_place(argv: Sequence[str]) -> int | None:
+    """Which argument holds the value of --config, with or without the flag's name."""
+    for place, argument in enumerate(argv):
+        if argument.startswith(("--config=", "-config=")):
+            return place
+        if argument in ("--config", "-config") and place + 1 < len(argv):
+            return place + 1
+    return None
+
+
 def _config_path(argv: Sequence[str]) -> str:
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        flag, _, value = argument.partition("=")
-        if flag in ("--config", "-config"):
-            return value or following
-    return "file"
+    place = _config_place(argv)
+    return "file" if place is None else argv[place].partition("=")[2] or argv[place]
+
+
+def _with_config_file(argv: Sequence[str]) -> list[str]:
+    """Replaces the name of a configuration that comes with the project by its file."""
+    words, place = list(argv), _config_place(argv)
+    if place is not None:
+        value = _config_path(argv)
+        name, colon, variant = value.partition(":")
+        file = _CONFIGURATIONS / f"{name}.py"
+        if Path(name).name == name and file.is_file() and not Path(name).is_file():
+            flag = words[place].removesuffix(value)
+            words[place] = f"{flag}{file}{colon}{variant}"
+    return words
 
 
 def _train(given: Flags) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
 
 DESCRIPTION = """\
@@ -24,7 +24,8 @@ example:
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
     parser = OneLineParser(
         prog="python -m eamm_jax.cli.train_reader",
         description=DESCRIPTION,
@@ -60,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parses the flags and runs; exits with the codes of `cli._run`."""
-    flags = _parser().parse_args(argv)
+    """Parses the flags and runs; exits with the codes of `cli.tool`."""
+    flags = flag_parser().parse_args(argv)
     run(lambda: _train(flags))
 
 

@@ -1,7 +1,7 @@
 """Who finds faces in pictures, and their 68 landmarks; the only place that touches dlib.
 
 The interface is small (`FaceFinder`), so that another detector can be put in. dlib is an extra
-(`pip install -e '.[faces]'`): its detector is free for all use, the data of its landmarks was
+(`pip install 'eamm_jax[faces]'`): its detector is free for all use, the data of its landmarks was
 trained on iBUG 300-W and is for non-commercial use only.
 
 Boxes and landmarks are in pixels of the whole picture, (x, y), pixel centres at integers.
@@ -28,7 +28,7 @@ SMALLEST_FACE = 40
 """Pixels across. dlib's window is 80 wide, and pictures are enlarged twofold."""
 
 INSTALL = (
-    "pip install -e '.[faces]' (dlib-bin and face_recognition_models; the data of the landmarks "
+    "pip install 'eamm_jax[faces]' (dlib-bin and face_recognition_models; the data of the landmarks "
     "is for non-commercial use)"
 )
 

@@ -105,7 +105,7 @@ def test_the_command_does_the_same_job(case, files, tmp_path):
     spoken = tmp_path / "text.wav"
     words = shlex.split(shlex.join(command(form, Path("weights"), str)))
     assert words[0] == "eamm-infer"
-    flags = infer._parser().parse_args([*words[1:], "--result_path", str(tmp_path), "--quiet"])
+    flags = infer.flag_parser().parse_args([*words[1:], "--result_path", str(tmp_path), "--quiet"])
     infer._fill_in(flags)
     if form.voice == TEXT:
         assert (flags.text, flags.voice) == (form.text, form.accent)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eamm_jax.cli._batch import read_table
-from eamm_jax.cli.infer import _parser
+from eamm_jax.cli.infer import flag_parser
+from eamm_jax.cli.table import read_table
 from eamm_jax.errors import UserError
 from eamm_jax.io.video import read_video
 from tests.cli.test_infer import cache, described, files, notices_as_before, write_wav
@@ -150,7 +150,7 @@ def test_a_bad_row_is_named_before_anything_runs(files, tmp_path, monkeypatch, c
 def test_a_file_that_is_no_table_is_named(tmp_path, content, words):
     (tmp_path / "jobs.csv").write_bytes(content)
     with pytest.raises(UserError, match=words):
-        read_table(tmp_path / "jobs.csv", _parser(), [])
+        read_table(tmp_path / "jobs.csv", flag_parser(), [])
 
 
 def test_cells_are_flags_and_the_command_line_is_for_all(tmp_path):
@@ -162,7 +162,7 @@ def test_cells_are_flags_and_the_command_line_is_for_all(tmp_path):
         encoding="utf-8",
     )
     words = ["--seed", "7", "--emotion_strength", "0.5", "--batch", str(table)]
-    first, second = read_table(table, _parser(), words).items()
+    first, second = read_table(table, flag_parser(), words).items()
     assert (first[0], second[0]) == (f"{table}, row 2", f"{table}, row 4")
     assert first[1].in_file == Path("a, b.wav")
     assert (first[1].relative, second[1].relative) == (False, True)

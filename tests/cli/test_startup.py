@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -51,3 +52,13 @@ def test_flags_are_parsed_before_anything_heavy_is_imported(tool, flag, code):
     *_, ended, modules = done.stdout.splitlines()
     assert ended == str(code)
     assert not HEAVY & set(modules.split())
+
+
+def test_install_hints_work_without_a_clone():
+    hints = [
+        f"{path.name}: {line.strip()}"
+        for path in (ROOT / "eamm_jax").rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"pip install (-e|\.|--editable)", line)
+    ]
+    assert not hints

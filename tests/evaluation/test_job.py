@@ -218,7 +218,7 @@ def test_bad_input_is_answered_in_one_line(flags, words, tmp_path, monkeypatch, 
 
 
 def test_flags_reach_the_job(tmp_path):
-    flags = command._parser().parse_args(
+    flags = command.flag_parser().parse_args(
         ["--data", "mead=DATA", "--checkpoint", "CKPT", "--output", "o", "--clips", "7",
          "--audio_weight", "1.2", "--smoothing", "off", "--faces", "real", "--people", "0",
          "--only", "truth, model", "--emotions", "bank", "--validation_fraction", "0.1"]
@@ -229,7 +229,7 @@ def test_flags_reach_the_job(tmp_path):
     assert job.only == ("truth", "model")
     assert (job.settings.audio_weight, job.settings.smoothing) == (1.2, False)
     assert job.validation_fraction == 0.1
-    plain = command._job(command._parser().parse_args(["--data", "mead=DATA", "--output", "o"]))
+    plain = command._job(command.flag_parser().parse_args(["--data", "mead=DATA", "--output", "o"]))
     assert plain.checkpoint == bundled.MODEL
     assert plain.settings == Settings()
 

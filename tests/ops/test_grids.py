@@ -58,7 +58,7 @@ def test_one_image_serves_all_grids_under_jit_and_vmap(rng):
 
 def test_each_image_is_sampled_on_its_own():
     # So that devices which have a share of the batch each need nothing of the others.
-    shapes = jax.ShapeDtypeStruct((3, 6, 7, 2), float), jax.ShapeDtypeStruct((3, 4, 4, 2), float)
+    shapes = (jax.ShapeDtypeStruct((3, *n, 2), np.float32) for n in ((6, 7), (4, 4)))
     corners = str(jax.make_jaxpr(grid_sample)(*shapes)).split(" gather[")[1:]
     assert corners
     assert all("operand_batching_dims=(0,)" in corner for corner in corners)

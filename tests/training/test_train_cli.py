@@ -45,14 +45,22 @@ def test_flags_and_fields(arguments):
     assert tuple(config.milestones) == (5, 7)
 
 
+@pytest.mark.parametrize("value", ["--config=stage1:tiny", "--config\nstage1:tiny"])
+def test_a_configuration_is_found_by_name_in_any_folder(arguments, tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    config = arguments(*value.split("\n"), "--workdir=w", "--config.batch_size=3").config
+    assert (config.stage, config.model, config.batch_size) == ("stage1", "tiny", 3)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([], "--config is required: a file of configs/"),
+        ([], "--config is required: what to train"),
         ([CONFIG], "--workdir is required"),
         ([CONFIG, "--workdir"], "Missing value for flag --workdir"),
         (["--workdir=w"], "--config is required"),
         (["--config=none.py", "--workdir=w"], "Cannot read the configuration none.py"),
+        (["--config=none", "--workdir=w"], "one of stage0, stage1, stage1_finetune, stage2"),
         (["--config", "none.py", "--workdir=w"], "Cannot read the configuration none.py"),
         ([f"--config={ROOT}/pyproject.toml", "--workdir=w"], "pyproject.toml fails: SyntaxError"),
         ([f"{CONFIG}:huge", "--workdir=w"], "no variant 'huge'; allowed are tiny"),

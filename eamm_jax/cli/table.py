@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli._run import OneLineParser
+from eamm_jax.cli.tool import OneLineParser
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import check_readable
 

@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -23,6 +24,12 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that half-written files are removed on the way out.
     raise SystemExit(128 + signum)
+
+
+def program() -> str:
+    """The command as the user typed it: `eamm-infer`, or `python infer.py` in a clone."""
+    name = Path(sys.argv[0]).name
+    return f"python {name}" if name.endswith(".py") else name
 
 
 class OneLineParser(argparse.ArgumentParser):
