@@ -20,7 +20,6 @@ NOT_YET_CLEAN = {
     "benchmarks/precision.py",
     "benchmarks/roofline.py",
     "benchmarks/workload.py",
-    "eamm_jax/cli/_batch.py",
     "eamm_jax/export/__init__.py",
     "tests/animate/test_animator.py",
     "tests/animate/test_job.py",

@@ -27,7 +27,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from data import layout
-from eamm_jax.cli._run import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
 from eamm_jax.io.cache import cache_folder
 from eamm_jax.io.files import cannot_write

