@@ -153,7 +153,7 @@ def gigaflops(animator: Any) -> dict[str, float]:
     image = jnp.zeros((1, size, size, config.num_channels))
     points = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
     net = networks.audio_feature
-    code = net.apply(variables["audio_feature"], image, method="encode_portrait")
+    code = net.apply(variables["audio_feature"], image, method="encode_source")
     jobs = {
         "audio_to_motion": lambda: net.apply(
             variables["audio_feature"],

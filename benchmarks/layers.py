@@ -168,7 +168,7 @@ def all_layers(animator: Animator) -> list[Layer]:
     driving = jax.tree.map(lambda x: jnp.repeat(x, chunk, axis=0), points)
     code = networks.generator.apply(variables["generator"], images[:1], method="encode")
     audio_code = networks.audio_feature.apply(
-        variables["audio_feature"], images[:1], method="encode_portrait"
+        variables["audio_feature"], images[:1], method="encode_source"
     )
     drawn = 1 if animator._one_by_one else chunk
 
@@ -180,7 +180,7 @@ def all_layers(animator: Animator) -> list[Layer]:
 
     maps = jnp.zeros((chunk, config.feature_size, config.feature_size, config.feature_channels))
     moved, motion = networks.generator.apply(
-        variables["generator"], code, points, driving, method="move"
+        variables["generator"], code, points, driving, method="warp"
     )
     one = jax.tree.map(lambda x: x[:drawn], moved)
     found = [
@@ -191,8 +191,8 @@ def all_layers(animator: Animator) -> list[Layer]:
         ),
         *part("audio to motion", "kp_detector_a", chunk, maps),
         *part("emotional frame", "emo_detector", chunk, images, method="encode"),
-        *part("dense motion", "generator", chunk, code, points, driving, method="move"),
-        *part("drawing", "generator", drawn, one, method="draw"),
+        *part("dense motion", "generator", chunk, code, points, driving, method="warp"),
+        *part("drawing", "generator", drawn, one, method="decode"),
     ]  # fmt: skip
     sampling = (
         ("grid_sample of features", code.features, motion.deformation),

@@ -52,7 +52,7 @@ def count(animator: Animator, chunk: int) -> dict[str, dict[str, float]]:
     }
     # The filters of a keypoint's place and Jacobian go one after the other, and so do those
     # of the displacement.
-    loops = {"hear": animator.config.lstm_layers * chunk, "feel": 4 * chunk}
+    loops = {"hear": animator.config.audio_to_motion.lstm_layers * chunk, "feel": 4 * chunk}
     counts = {}
     for name, part in make_parts(animator, chunk).items():
         compiled = jax.jit(part.run).lower(weights, part.inputs).compile()

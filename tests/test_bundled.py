@@ -15,7 +15,7 @@ from eamm_jax.io.audio import read_speech
 from eamm_jax.io.image import read_image
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.video import read_video
-from eamm_jax.models.config import demo
+from eamm_jax.models.presets import demo
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
 

@@ -6,12 +6,11 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from eamm_jax.models import build
-from eamm_jax.models.config import ModelConfig, tiny
-from eamm_jax.types import Keypoints
+from eamm_jax.models import build, example_inputs
+from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.presets import tiny
 
 TINY = tiny()
 
@@ -20,21 +19,11 @@ TINY = tiny()
 def tiny_variables(seed: int = 0, config: ModelConfig = TINY) -> tuple[ModelConfig, dict[str, Any]]:
     """A configuration and variables of all its networks (VGG has one size only)."""
     networks = build(config)
-    size, k = config.image_size, config.num_keypoints
+    names = [name for name in networks._fields if name != "vgg19"]
 
     def init(rng):
-        keys = iter(jax.random.split(rng, 8))
-        image = jnp.zeros((1, size, size, 3))
-        points = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
-        maps = jnp.zeros((1, config.feature_size, config.feature_size, config.feature_channels))
-        sound, pose = jnp.zeros((1, 1, 28, 12)), jnp.zeros((1, 1, 6))
         return {
-            "kp_detector": networks.kp_detector.init(next(keys), image),
-            "generator": networks.generator.init(next(keys), image, points, points),
-            "discriminator": networks.discriminator.init(next(keys), [image]),
-            "audio_feature": networks.audio_feature.init(next(keys), image, sound, pose),
-            "kp_detector_a": networks.kp_detector_a.init(next(keys), maps),
-            "emo_detector": networks.emo_detector.init(next(keys), image, points),
+            name: getattr(networks, name).init(rng, *example_inputs(config, name)) for name in names
         }
 
     noise = np.random.default_rng(seed)

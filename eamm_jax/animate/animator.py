@@ -28,7 +28,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.models import build
 from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import Moved, PortraitCode
+from eamm_jax.models.generator import SourceFeatures, WarpedFeatures
 from eamm_jax.ops import augmentation
 from eamm_jax.ops.keypoints import add_displacement, close_lids, movement_scale, relative_keypoints
 from eamm_jax.ops.smoothing import (
@@ -115,7 +115,7 @@ class Animation:
 class Portrait(NamedTuple):
     """All that the networks need of a portrait."""
 
-    code: PortraitCode
+    code: SourceFeatures
     keypoints: Keypoints
     audio_code: Float[Array, "1 n"]
 
@@ -216,7 +216,7 @@ class Animator:
             emotion = "emo_detector" in stored_networks(folder)
         networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
         config, variables = load_checkpoint(folder, networks)
-        width = config.emotion_stage_widths[-1]
+        width = config.emotion.stage_widths[-1]
         bank = EmotionBank.load(Path(folder), width) if emotion else None
         return [cls(config, variables, bank=bank, device=device, **options) for device in devices]
 
@@ -373,7 +373,7 @@ class Animator:
     ) -> Iterator[tuple[int, Array, Array | None]]:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
         variables = self._variables
-        blinks = settings.blinks and bool(self.config.lid_keypoints)
+        blinks = settings.blinks and bool(self.config.inference.lid_keypoints)
         closed = features.blinks(len(poses), settings.seed)
         audio_weight, weights, scale = self._put(
             (
@@ -485,14 +485,14 @@ class Animator:
         smoothing = settings.smoothing
         return dataclasses.replace(
             settings,
-            audio_weight=config.audio_weight if weight is None else weight,
-            relative=config.relative_motion if relative is None else relative,
-            smoothing=config.smooth_motion if smoothing is None else smoothing,
+            audio_weight=config.inference.audio_weight if weight is None else weight,
+            relative=config.inference.relative_motion if relative is None else relative,
+            smoothing=config.inference.smooth_motion if smoothing is None else smoothing,
         )
 
     def _emotion_weights(self, strength: float) -> Float32[np.ndarray, " k"]:
         config = self.config
-        shares = dict(zip(config.emotion_keypoints, config.emotion_shares, strict=True))
+        shares = dict(zip(config.emotion.keypoints, config.inference.emotion_shares, strict=True))
         return strength * np.array([shares.get(i, 1.0) for i in config.moved_keypoints], np.float32)
 
     def _smooth_pose(self, pose: np.ndarray) -> Float32[np.ndarray, "m _"]:
@@ -531,7 +531,7 @@ class Animator:
                 networks.generator.apply(variables["generator"], image, method="encode"),
                 networks.kp_detector.apply(variables["kp_detector"], image),
                 networks.audio_feature.apply(
-                    variables["audio_feature"], image, method="encode_portrait"
+                    variables["audio_feature"], image, method="encode_source"
                 ),
             )
 
@@ -612,7 +612,7 @@ class Animator:
         @partial(jax.jit, static_argnums=5)
         def draw(
             variables: Variables,
-            code: PortraitCode,
+            code: SourceFeatures,
             portrait: Keypoints,
             driving: Keypoints,
             count: Array,
@@ -620,10 +620,10 @@ class Animator:
         ) -> Array:
             """The first `count` frames of a chunk; the rest stays black."""
             generator = variables["generator"]
-            moved, _ = networks.generator.apply(generator, code, portrait, driving, method="move")
+            moved, _ = networks.generator.apply(generator, code, portrait, driving, method="warp")
 
-            def finished(moved: Moved) -> Array:
-                frames = networks.generator.apply(generator, moved, method="draw")
+            def finished(moved: WarpedFeatures) -> Array:
+                frames = networks.generator.apply(generator, moved, method="decode")
                 return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
 
             if not self._one_by_one:
@@ -659,7 +659,7 @@ class Animator:
         @jax.jit
         def blink(driving: tuple[Keypoints, ...], closed: Array) -> tuple[Keypoints, ...]:
             """Driving keypoints with their eyes closed so far."""
-            return tuple(close_lids(k, config.lid_keypoints, closed) for k in driving)
+            return tuple(close_lids(k, config.inference.lid_keypoints, closed) for k in driving)
 
         self._blink = blink
         self._see, self._hear, self._read_emotion = see, hear, read_emotion

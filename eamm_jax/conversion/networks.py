@@ -6,7 +6,6 @@ values that are not numbers: a network with one wrong layer looks alive and draw
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -182,13 +181,14 @@ def with_discriminator_of(tensors: Mapping[str, TensorLike], config: ModelConfig
     values = [_scale(scale) for scale in scales]
     if None in values or not n_out or n_out % 2:
         return config  # and the table says what is wrong
-    return dataclasses.replace(
-        config,
-        discriminator_scales=tuple(value for value in values if value is not None),
-        discriminator_blocks=len({match[2] for match in found}),
-        discriminator_width=n_out // 2,
-        discriminator_spectral_norm=any(match[3] for match in found),
-        discriminator_use_keypoints=n_in == config.num_channels + config.num_keypoints,
+    return config.replace(
+        {
+            "discriminator.scales": tuple(value for value in values if value is not None),
+            "discriminator.blocks": len({match[2] for match in found}),
+            "discriminator.width": n_out // 2,
+            "discriminator.spectral_norm": any(match[3] for match in found),
+            "discriminator.use_keypoints": n_in == config.num_channels + config.num_keypoints,
+        }
     )
 
 

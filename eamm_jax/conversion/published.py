@@ -242,9 +242,9 @@ def _compare_copies(
 
 
 def _describe_discriminator(config: ModelConfig) -> str:
-    scales = ", ".join(f"{scale:g}" for scale in config.discriminator_scales)
-    norm = "with" if config.discriminator_spectral_norm else "without"
-    sees = "image and keypoints" if config.discriminator_use_keypoints else "image"
+    scales = ", ".join(f"{scale:g}" for scale in config.discriminator.scales)
+    norm = "with" if config.discriminator.spectral_norm else "without"
+    sees = "image and keypoints" if config.discriminator.use_keypoints else "image"
     return f"scales {scales}; {norm} spectral norm; sees {sees}"
 
 

@@ -30,7 +30,7 @@ from eamm_jax.conversion.layouts import (
     Shape,
 )
 from eamm_jax.models import discriminator, vgg19
-from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.config import HourglassConfig, ModelConfig
 from eamm_jax.models.emotion import JOINT_WIDTH, NUMBERS_PER_KEYPOINT
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
 from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS
@@ -150,10 +150,9 @@ class Table:
         self.conv(f"{name}.conv", (*path, "conv"), n_in, n_out, kernel)
         self.norm(f"{name}.norm", (*path, "norm"), n_out)
 
-    def hourglass(
-        self, name: str, path: Path, n_in: int, width: int, blocks: int, max_width: int
-    ) -> int:
+    def hourglass(self, name: str, path: Path, n_in: int, config: HourglassConfig) -> int:
         """An hourglass; returns its output channels."""
+        width, blocks, max_width = config.width, config.blocks, config.max_width
         widths = [min(max_width, width * 2**level) for level in range(blocks + 1)]
         for level in range(blocks):
             below = n_in if level == 0 else widths[level]
@@ -170,12 +169,7 @@ class Table:
 def _kp_detector(config: ModelConfig) -> Table:
     table = Table(unused=[_antialias("down.weight", config)])
     features = table.hourglass(
-        "predictor",
-        ("hourglass",),
-        config.num_channels,
-        config.keypoint_width,
-        config.keypoint_blocks,
-        config.keypoint_max_width,
+        "predictor", ("hourglass",), config.num_channels, config.keypoint_detector
     )
     _keypoint_head(table, ("head",), features, config)
     return table
@@ -193,7 +187,7 @@ def _kp_detector_a(config: ModelConfig) -> Table:
 
 
 def _keypoint_head(table: Table, path: Path, features: int, config: ModelConfig) -> None:
-    kernel, k = config.keypoint_kernel, config.num_keypoints
+    kernel, k = config.keypoint_detector.kernel, config.num_keypoints
     table.conv("kp", (*path, "heatmap"), features, k, kernel)
     table.conv("jacobian", (*path, "jacobian"), features, 4 * k, kernel)
 
@@ -206,32 +200,30 @@ def _generator(config: ModelConfig) -> Table:
         f"{name}.hourglass",
         (*path, "hourglass"),
         motions * (config.num_channels + 1),
-        config.motion_width,
-        config.motion_blocks,
-        config.motion_max_width,
+        config.generator.dense_motion,
     )
     for head, n_out in (("mask", motions), ("occlusion", 1)):
-        table.conv(f"{name}.{head}", (*path, head), features, n_out, config.motion_kernel)
+        table.conv(
+            f"{name}.{head}", (*path, head), features, n_out, config.generator.dense_motion.kernel
+        )
 
-    end, downs = config.generator_kernel, config.generator_downs
-    widths = [
-        min(config.generator_max_width, config.generator_width * 2**i) for i in range(downs + 1)
-    ]
-    pixels = config.generator_pixel_block**2
+    end, downs = config.generator.kernel, config.generator.downs
+    widths = config.generator.widths
+    pixels = config.generator.pixel_block**2
     table.block("first", ("first",), config.num_channels * pixels, widths[0], end)
     for i in range(downs):
         table.block(f"down_blocks.{i}", (f"down_{i}",), widths[i], widths[i + 1])
         n_in, n_out = widths[downs - i], widths[downs - i - 1]
         table.block(f"up_blocks.{i}", (f"up_{i}",), n_in, n_out)
-    for i in range(config.generator_res_blocks):
+    for i in range(config.generator.res_blocks):
         for part in ("1", "2"):
             name, path = f"bottleneck.r{i}", (f"res_{i}",)
             table.conv(f"{name}.conv{part}", (*path, f"conv{part}"), widths[-1], widths[-1], 3)
             table.norm(f"{name}.norm{part}", (*path, f"norm{part}"), widths[-1])
-    if config.generator_sees_motion:
+    if config.generator.motion_skip:
         # No published file has this: it is listed for our own checkpoints.
         table.block("join", ("join",), widths[0] + features, widths[0])
-    drawn = (config.num_channels + config.generator_blends) * pixels
+    drawn = (config.num_channels + config.generator.blend) * pixels
     table.conv("final", ("final",), widths[0], drawn, end)
     return table
 
@@ -243,16 +235,16 @@ def scale_name(scale: float) -> str:
 
 def _discriminator(config: ModelConfig) -> Table:
     table = Table()
-    convolve = table.spectral_conv if config.discriminator_spectral_norm else table.conv
-    for index, scale in enumerate(config.discriminator_scales):
+    convolve = table.spectral_conv if config.discriminator.spectral_norm else table.conv
+    for index, scale in enumerate(config.discriminator.scales):
         name, path = f"discs.{scale_name(scale)}", (f"scale_{index}",)
         width = config.num_channels
-        if config.discriminator_use_keypoints:
+        if config.discriminator.use_keypoints:
             width += config.num_keypoints
-        for block in range(config.discriminator_blocks):
+        for block in range(config.discriminator.blocks):
             below = width
             width = min(
-                config.discriminator_max_width, config.discriminator_width * 2 ** (block + 1)
+                config.discriminator.max_width, config.discriminator.width * 2 ** (block + 1)
             )
             down = f"{name}.down_blocks.{block}"
             convolve(f"{down}.conv", (*path, f"conv_{block}"), below, width, discriminator.KERNEL)
@@ -265,19 +257,20 @@ def _discriminator(config: ModelConfig) -> Table:
 def _audio_feature(config: ModelConfig) -> Table:
     table = Table(unused=[Unused(r"generator\..*", "of a StyleGAN2 that is not used")])
 
+    audio = config.audio_to_motion
     path: Path = ("image_encoder",)
     n = config.num_channels
     for level in range(int(math.log2(config.image_size))):
         below = n
-        n = min(config.audio_image_max_width, config.audio_image_width * 2**level)
+        n = min(audio.image_max_width, audio.image_width * 2**level)
         table.block(f"down_blocks.{level}", (*path, f"down_{level}"), below, n)
     code = n
 
-    table.dense_stack("pose_encoder", ("pose_encoder",), POSE_NUMBERS, config.audio_pose_widths)
-    code += config.audio_pose_widths[-1]
+    table.dense_stack("pose_encoder", ("pose_encoder",), POSE_NUMBERS, audio.pose_widths)
+    code += audio.pose_widths[-1]
 
     path, n = ("audio_encoder",), 1
-    for index, width in enumerate(config.audio_conv_widths):
+    for index, width in enumerate(audio.conv_widths):
         name = f"audio_eocder.{index if index < 2 else index + 1}"  # 2 is a pooling
         table.conv(f"{name}.0", (*path, f"conv_{index}"), n, width, 3, bias=False)
         table.norm(f"{name}.1", (*path, f"norm_{index}"), width)
@@ -287,21 +280,21 @@ def _audio_feature(config: ModelConfig) -> Table:
     height, width = (height - 3) // 2 + 1, (width - 3) // 2 + 1
     layout: Layout = LinearOnMap(n, height, width)
     n *= height * width
-    for index, n_out in enumerate(config.audio_dense_widths):
+    for index, n_out in enumerate(audio.dense_widths):
         name = f"audio_eocder_fc.{2 * index}"
         table.linear(name, (*path, "dense", f"dense_{index}"), n, n_out, layout)
         n, layout = n_out, LINEAR
     code += n
 
     _lstm(table, code, config)
-    _map_decoder(table, config.lstm_width, config)
+    _map_decoder(table, audio.lstm_width, config)
     return table
 
 
 def _lstm(table: Table, n: int, config: ModelConfig) -> None:
     path: Path = ("params", "lstm")
-    gates, width = 4 * config.lstm_width, config.lstm_width
-    for index in range(config.lstm_layers):
+    gates, width = 4 * config.audio_to_motion.lstm_width, config.audio_to_motion.lstm_width
+    for index in range(config.audio_to_motion.lstm_layers):
         for ours, theirs, n_in in (("input", "ih", n), ("hidden", "hh", width)):
             kernel, bias = f"layer_{index}_{ours}_kernel", f"layer_{index}_{ours}_bias"
             table.add(f"lstm.weight_{theirs}_l{index}", (gates, n_in), (*path, kernel), LINEAR)
@@ -311,7 +304,7 @@ def _lstm(table: Table, n: int, config: ModelConfig) -> None:
 
 def _map_decoder(table: Table, n: int, config: ModelConfig) -> None:
     path, stages = ("decoder",), int(math.log2(config.feature_size)) - 1
-    first, width = config.deconv_widths
+    first, width = config.audio_to_motion.deconv_widths
     for index in range(stages):
         last = index == stages - 1
         n_out = config.feature_channels if last else first if index == 0 else width
@@ -331,15 +324,8 @@ def _emo_detector(config: ModelConfig) -> Table:
         ]
     )
     path: Path = ("encoder",)
-    n = table.hourglass(
-        "predictor",
-        (*path, "hourglass"),
-        config.num_channels,
-        config.emotion_width,
-        config.emotion_blocks,
-        config.emotion_max_width,
-    )
-    widths = config.emotion_stage_widths
+    n = table.hourglass("predictor", (*path, "hourglass"), config.num_channels, config.emotion)
+    widths = config.emotion.stage_widths
     table.conv("conv1", (*path, "conv"), n, widths[0], 3, bias=False)
     table.norm("bn1", (*path, "norm"), widths[0])
     n = widths[0]
@@ -356,15 +342,15 @@ def _emo_detector(config: ModelConfig) -> Table:
                 table.conv(f"{name}.downsample.0", shortcut, n, width, 1, bias=False)
                 table.norm(f"{name}.downsample.1", (*where, "shortcut_norm"), width)
             n = width
-    table.linear("classify.last_fc", ("classifier",), n, config.num_emotions)
+    table.linear("classify.last_fc", ("classifier",), n, config.emotion.num_emotions)
 
     numbers, k = NUMBERS_PER_KEYPOINT, config.num_keypoints
-    coded = k * numbers * (1 + 2 * config.emotion_frequencies)
-    table.dense_stack("fc_p", ("keypoint_code",), coded, config.emotion_code_widths)
-    table.dense_stack("fc_n", ("keypoint_raw",), k * numbers, config.emotion_raw_widths)
-    joined = n + config.emotion_code_widths[-1]
-    table.dense_stack("fc_all", ("joint",), joined, (*config.emotion_joint_widths, JOINT_WIDTH))
-    moved = len(config.emotion_keypoints)
+    coded = k * numbers * (1 + 2 * config.emotion.frequencies)
+    table.dense_stack("fc_p", ("keypoint_code",), coded, config.emotion.code_widths)
+    table.dense_stack("fc_n", ("keypoint_raw",), k * numbers, config.emotion.raw_widths)
+    joined = n + config.emotion.code_widths[-1]
+    table.dense_stack("fc_all", ("joint",), joined, (*config.emotion.joint_widths, JOINT_WIDTH))
+    moved = len(config.emotion.keypoints)
     for name, index, n_in, n_out, kernel in (
         ("final.0", 0, 1, 2, 4),
         ("final.3", 1, 2, 4, 4),
@@ -373,7 +359,7 @@ def _emo_detector(config: ModelConfig) -> Table:
         table.conv1d(name, ("final_few", f"conv_{index}"), n_in, n_out, kernel)
     for name, index, n_in, n_out in (("final_10.0", 0, 4, 8), ("final_10.3", 1, 8, k)):
         table.conv1d(name, ("final_all", f"conv_{index}"), n_in, n_out, 3)
-    if config.emotion_head == "dense":  # ours: no published file has it
+    if config.emotion.head == "dense":  # ours: no published file has it
         table.linear("final_dense", ("final_dense", "rows"), JOINT_WIDTH, moved * numbers)
     return table
 

@@ -27,7 +27,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import Case, DataSet, Frames
 from eamm_jax.models import build
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import PortraitCode
+from eamm_jax.models.generator import SourceFeatures
 from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, Array, Keypoints
 
 Variables = dict[str, Any]
@@ -93,21 +93,21 @@ class Driven:
         self._variables = {name: variables[name] for name in ("kp_detector", "generator")}
 
         @jax.jit
-        def see(variables: Variables, image: Array) -> tuple[PortraitCode, Keypoints]:
+        def see(variables: Variables, image: Array) -> tuple[SourceFeatures, Keypoints]:
             code = networks.generator.apply(variables["generator"], image, method="encode")
             return code, networks.kp_detector.apply(variables["kp_detector"], image)
 
         @jax.jit
         def drive(
-            variables: Variables, code: PortraitCode, portrait: Keypoints, frames: Array
+            variables: Variables, code: SourceFeatures, portrait: Keypoints, frames: Array
         ) -> Array:
             driving = networks.kp_detector.apply(
                 variables["kp_detector"], frames.astype(jnp.float32) / 255
             )
             moved, _ = networks.generator.apply(
-                variables["generator"], code, portrait, driving, method="move"
+                variables["generator"], code, portrait, driving, method="warp"
             )
-            drawn = networks.generator.apply(variables["generator"], moved, method="draw")
+            drawn = networks.generator.apply(variables["generator"], moved, method="decode")
             return jnp.round(drawn * 255).astype(jnp.uint8)
 
         self._see, self._drive = see, drive

@@ -189,7 +189,7 @@ def _evaluate_model(
     animator: Animator | None = None
     emotions: EmotionSource | None = None
     if talks:
-        bank = EmotionBank.load(stored, config.emotion_stage_widths[-1])
+        bank = EmotionBank.load(stored, config.emotion.stage_widths[-1])
         animator = Animator(config, variables, bank=bank)
         if "emo_detector" in variables and data.emotion(data.names[0]) >= 0:
             emotions = Bank() if job.emotions == "bank" else OwnClips(data)

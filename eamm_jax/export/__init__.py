@@ -42,7 +42,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output_dir
 from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import PortraitCode
+from eamm_jax.models.generator import SourceFeatures
 from eamm_jax.ops.smoothing import OneEuroState
 from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, Keypoints
 
@@ -78,7 +78,7 @@ def make_parts(animator: Animator, frames_at_a_time: int | None = None) -> dict[
     (symbol,) = jax_export.symbolic_shape("t")
     t: Any = frames_at_a_time or symbol
     keypoints = {"value": (k, 2), "jacobian": (k, 2, 2)}
-    lstm = (config.lstm_layers, 1, config.lstm_width)
+    lstm = (config.audio_to_motion.lstm_layers, 1, config.audio_to_motion.lstm_width)
     frames = (t, config.image_size, config.image_size, config.num_channels)
 
     def struct(shape: tuple[Any, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -132,7 +132,7 @@ def make_parts(animator: Animator, frames_at_a_time: int | None = None) -> dict[
             given["emotion_weights"],
             filters,
             True,
-            config.relative_motion,
+            config.inference.relative_motion,
         )
         states = zip(filter_names, jax.tree.leaves(after), strict=True)
         return {
@@ -142,7 +142,7 @@ def make_parts(animator: Animator, frames_at_a_time: int | None = None) -> dict[
         }
 
     def draw(weights: Arrays, given: Arrays) -> Arrays:
-        code = PortraitCode(given["features"], given["thumbnail"], given.get("image"))
+        code = SourceFeatures(given["features"], given["thumbnail"], given.get("image"))
         driving = _keypoints("driving", given)
         images = animator._draw(
             _nested(weights), code, _keypoints("portrait", given), driving, 0, True
@@ -182,7 +182,7 @@ def make_parts(animator: Animator, frames_at_a_time: int | None = None) -> dict[
                 **many("raw", t),
                 **many("first", 1),
                 "scale": struct(()),
-                "code": struct((t, config.emotion_stage_widths[-1])),
+                "code": struct((t, config.emotion.stage_widths[-1])),
                 "emotion_weights": struct(moved),
                 **{f"filter_{name}": struct(x.shape, x.dtype) for name, x in filter_shapes.items()},
             },

@@ -1,8 +1,8 @@
-"""From a portrait, speech and head pose to feature maps in which keypoints are found.
+"""Audio-to-motion network: source image, speech and head pose to feature maps per frame.
 
-`audio_feature` of the published code (EAMM section 3.1, the Audio2Facial-Dynamics module):
-one code for the portrait, one for each frame's sound and one for its pose go through an
-LSTM, whose output is drawn as a small map by transposed convolutions.
+`audio_feature` of the published code (EAMM section 3.1, the Audio2Facial-Dynamics module).
+Embeddings of the source image, of each frame's audio and of its head pose go through an LSTM;
+transposed convolutions turn its output into a map, in which `KeypointHead` finds keypoints.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.models.config import AudioToMotionConfig
 from eamm_jax.models.layers import DenseStack, DownBlock, Dtype, batch_norm, conv
 from eamm_jax.ops.convolution import transposed_conv
 from eamm_jax.types import Array
 
 
 class LSTMState(NamedTuple):
-    """What the LSTM remembers; zeros before the first frame."""
+    """LSTM state; zeros before the first frame."""
 
     hidden: Float[Array, "layers b n"]
     cell: Float[Array, "layers b n"]
@@ -140,7 +141,7 @@ def _uniform_initializer(bound: float) -> nn.initializers.Initializer:
 
 
 class ImageEncoder(nn.Module):
-    """One code for the portrait: halved until one pixel is left."""
+    """Embedding of the source image, halved until one pixel is left."""
 
     width: int
     max_width: int
@@ -157,7 +158,7 @@ class ImageEncoder(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """One code for what a frame hears, 28 x 12 MFCC numbers."""
+    """Embedding of one audio window, 28 x 12 MFCC numbers."""
 
     conv_widths: tuple[int, ...]
     dense_widths: tuple[int, ...]
@@ -195,7 +196,7 @@ class TransposedConv(nn.Module):
 
 
 class MapDecoder(nn.Module):
-    """Draws a code as a square feature map, by transposed convolutions."""
+    """Transposed convolutions from an embedding to a square feature map."""
 
     size: int
     channels: int
@@ -204,9 +205,9 @@ class MapDecoder(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, code: Float[Array, "b c"], *, train: bool = False) -> Array:
+    def __call__(self, embedding: Float[Array, "b c"], *, train: bool = False) -> Array:
         """(b, c) -> (b, size, size, channels): 4 x 4 first, then doubled."""
-        x = code[:, None, None, :]
+        x = embedding[:, None, None, :]
         stages = int(math.log2(self.size)) - 1
         for index in range(stages):
             last = index == stages - 1
@@ -219,45 +220,42 @@ class MapDecoder(nn.Module):
 
 
 class AudioToMotion(nn.Module):
-    """Feature maps for every frame, and the state to go on from.
+    """Feature maps for every frame, and the LSTM state after them.
 
-    Attributes are those of `ModelConfig`.
+    Attributes:
+        config: its hyperparameters.
+        feature_size: side of the maps.
+        feature_channels: their channels.
     """
 
-    image_width: int
-    image_max_width: int
-    pose_widths: tuple[int, ...]
-    conv_widths: tuple[int, ...]
-    dense_widths: tuple[int, ...]
-    lstm_width: int
-    lstm_layers: int
-    deconv_widths: tuple[int, int]
+    config: AudioToMotionConfig
     feature_size: int
     feature_channels: int
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
-        """The four encoders and decoders around the LSTM."""
-        self.image_encoder = ImageEncoder(self.image_width, self.image_max_width, self.dtype)
-        self.pose_encoder = DenseStack(self.pose_widths, self.dtype)
-        self.audio_encoder = AudioEncoder(self.conv_widths, self.dense_widths, self.dtype)
-        self.lstm = StackedLSTM(self.lstm_width, self.lstm_layers, self.dtype)
+        """Three encoders, the LSTM, and the decoder of maps."""
+        config = self.config
+        self.image_encoder = ImageEncoder(config.image_width, config.image_max_width, self.dtype)
+        self.pose_encoder = DenseStack(config.pose_widths, self.dtype)
+        self.audio_encoder = AudioEncoder(config.conv_widths, config.dense_widths, self.dtype)
+        self.lstm = StackedLSTM(config.lstm_width, config.lstm_layers, self.dtype)
         self.decoder = MapDecoder(
-            self.feature_size, self.feature_channels, *self.deconv_widths, self.dtype
+            self.feature_size, self.feature_channels, *config.deconv_widths, self.dtype
         )
 
     def initial_state(self, batch: int) -> LSTMState:
         """The state before the first frame."""
-        zeros = jnp.zeros((self.lstm_layers, batch, self.lstm_width), jnp.float32)
+        zeros = jnp.zeros((self.config.lstm_layers, batch, self.config.lstm_width), jnp.float32)
         return LSTMState(zeros, zeros)
 
-    def encode_portrait(self, portrait: Float[Array, "b h w c"], *, train: bool = False) -> Array:
-        """The portrait's code, (b, n); it does not change from frame to frame."""
-        return self.image_encoder(portrait, train=train)
+    def encode_source(self, source_image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
+        """The source image's embedding, (b, n); the same for every frame."""
+        return self.image_encoder(source_image, train=train)
 
     def decode(
         self,
-        portrait_code: Float[Array, "b n"],
+        source: Float[Array, "b n"],
         audio: Float[Array, "b t 28 12"],
         pose: Float[Array, "b t 6"],
         state: LSTMState,
@@ -266,12 +264,12 @@ class AudioToMotion(nn.Module):
         frame_stride: int = 1,
         train: bool = False,
     ) -> tuple[Float[Array, "b t/s h w c"], LSTMState]:
-        """Feature maps of t frames, with the portrait already encoded; as `__call__`."""
+        """Feature maps of t frames from the embedding of the source image; as `__call__`."""
         b, t = audio.shape[:2]
         heard = self.audio_encoder(audio.reshape(b * t, *audio.shape[2:]), train=train)
         heard = heard.reshape(b, t, -1) * audio_weight
-        seen = jnp.broadcast_to(portrait_code[:, None], (b, t, portrait_code.shape[-1]))
-        x = jnp.concatenate([seen, heard, self.pose_encoder(pose)], axis=-1)
+        source = jnp.broadcast_to(source[:, None], (b, t, source.shape[-1]))
+        x = jnp.concatenate([source, heard, self.pose_encoder(pose)], axis=-1)
         x, state = self.lstm(x, state)
         x = x[:, frame_stride - 1 :: frame_stride]
         maps = self.decoder(x.reshape(-1, x.shape[-1]), train=train)
@@ -279,7 +277,7 @@ class AudioToMotion(nn.Module):
 
     def __call__(
         self,
-        portrait: Float[Array, "b h w c"],
+        source_image: Float[Array, "b h w c"],
         audio: Float[Array, "b t 28 12"],
         pose: Float[Array, "b t 6"],
         state: LSTMState | None = None,
@@ -291,19 +289,19 @@ class AudioToMotion(nn.Module):
         """Feature maps of t frames.
 
         Args:
-            portrait: in [0, 1].
+            source_image: in [0, 1].
             audio: MFCC windows (`features.audio_windows`).
             pose: yaw, pitch, roll, scale, tx, ty.
             state: after the frames before, or None at the start.
-            audio_weight: how strongly sound counts beside portrait and pose; 1 in training,
-                1.6 in the published demo.
-            frame_stride: s; all frames are heard, and the last of each s is drawn as a map.
+            audio_weight: factor on the audio features; 1 in training, 1.6 in the published
+                demo.
+            frame_stride: s; the LSTM reads all frames, and the last of each s gets a map.
             train: whether batch norm uses and updates the batch's statistics.
         """
-        state = self.initial_state(portrait.shape[0]) if state is None else state
-        code = self.encode_portrait(portrait, train=train)
+        state = self.initial_state(source_image.shape[0]) if state is None else state
+        source = self.encode_source(source_image, train=train)
         return self.decode(
-            code,
+            source,
             audio,
             pose,
             state,

@@ -1,8 +1,8 @@
-"""From an emotional frame to what the emotion adds to the keypoints.
+"""Emotion network: a frame of an emotion video to a displacement of the audio keypoints.
 
 `emo_detector` of the published code (EAMM section 3.2, the Implicit Emotion Displacement
-Learner): a ResNet-18 on an hourglass reads the frame; a head joins its features with the
-audio keypoints and answers with a displacement of some of them.
+Learner): a ResNet-18 on an hourglass encodes the frame; a head joins its features with the
+audio keypoints and predicts a displacement of some of them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.models.config import EmotionConfig
 from eamm_jax.models.layers import DenseStack, Dtype, Hourglass, batch_norm, conv
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
@@ -22,7 +23,7 @@ JOINT_WIDTH = 64  # the heads' convolutions turn 64 numbers, or 4 x 16, into row
 
 
 class Emotion(NamedTuple):
-    """What the network finds in a frame.
+    """What the network predicts for a frame.
 
     Attributes:
         displacement: of the moved keypoints, without heatmap.
@@ -65,28 +66,22 @@ class BasicBlock(nn.Module):
 
 
 class EmotionEncoder(nn.Module):
-    """One code for a frame."""
+    """Features of a frame."""
 
-    width: int
-    blocks: int
-    max_width: int
-    scale: float
-    stage_widths: tuple[int, ...]
+    config: EmotionConfig
     dtype: Dtype = jnp.float32
     fast: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) in [0, 1] -> (b, stage_widths[-1])."""
-        x = antialias_downsample(image, self.scale)
-        hourglass = Hourglass(
-            self.width, self.blocks, self.max_width, self.dtype, self.fast, name="hourglass"
-        )
-        x = hourglass(x, train=train)
-        x = conv(self.stage_widths[0], 3, self.dtype, use_bias=False, name="conv")(x)
+        widths = self.config.stage_widths
+        x = antialias_downsample(image, self.config.scale)
+        x = Hourglass(self.config, self.dtype, self.fast, name="hourglass")(x, train=train)
+        x = conv(widths[0], 3, self.dtype, use_bias=False, name="conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, name="norm")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        for stage, width in enumerate(self.stage_widths):
+        for stage, width in enumerate(widths):
             for index in range(2):
                 stride = 2 if stage > 0 and index == 0 else 1
                 x = BasicBlock(width, stride, self.dtype, name=f"stage_{stage}_{index}")(
@@ -130,10 +125,10 @@ class AllKeypointHead(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """64 numbers to one row of 6 for each of any keypoints.
+    """64 numbers to one row of 6 for any number of keypoints.
 
-    Every number of the code reaches every row, where the published heads let each number of
-    a row see three places of a short map: too narrow for many keypoints.
+    Every number of the embedding reaches every row. In the published heads each number of a
+    row depends on three positions of a short map, which is too narrow for many keypoints.
     """
 
     num_moved: int
@@ -141,10 +136,10 @@ class DenseHead(nn.Module):
 
     @nn.compact
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
-        """One layer, which says nothing before it has learned.
+        """One layer, zero-initialized, so that the displacement starts at zero.
 
-        Displacements are small. A layer that begins with large ones is corrected through its
-        code first: within some forty steps no unit of the code is above zero, for ever.
+        Displacements are small. A layer that starts with large ones is corrected through its
+        input first: within some forty steps every ReLU below it is dead.
         """
         size = self.num_moved * NUMBERS_PER_KEYPOINT
         zeros = nn.initializers.zeros_init()
@@ -155,48 +150,30 @@ class DenseHead(nn.Module):
 class EmotionNetwork(nn.Module):
     """Frame and audio keypoints to displacement and emotion.
 
+    The parameters are those of all published heads, and of `dense` where it is chosen.
+
     Attributes:
-        head: one of `config.EMOTION_HEADS`; the parameters are those of all published ones,
-            and of `dense` where it is that.
-        num_moved: how many keypoints the four-keypoint and the dense head move.
-        The others are those of `ModelConfig`.
+        config: its hyperparameters.
+        num_keypoints: of the audio keypoint head.
     """
 
+    config: EmotionConfig
     num_keypoints: int
-    num_emotions: int
-    num_moved: int
-    head: str
-    width: int
-    blocks: int
-    max_width: int
-    scale: float
-    stage_widths: tuple[int, ...]
-    code_widths: tuple[int, ...]
-    raw_widths: tuple[int, ...]
-    joint_widths: tuple[int, ...]
-    frequencies: int
     dtype: Dtype = jnp.float32
     fast: bool = False
 
     def setup(self) -> None:
-        """Encoder, classifier, and what the head needs."""
-        self.encoder = EmotionEncoder(
-            self.width,
-            self.blocks,
-            self.max_width,
-            self.scale,
-            self.stage_widths,
-            self.dtype,
-            self.fast,
-        )
-        self.classifier = nn.Dense(self.num_emotions)
-        self.keypoint_code = DenseStack(self.code_widths, self.dtype)
-        self.keypoint_raw = DenseStack(self.raw_widths, self.dtype)
-        self.joint = DenseStack((*self.joint_widths, JOINT_WIDTH), self.dtype)
-        self.final_few = FourKeypointHead(self.num_moved, self.dtype)
+        """Encoder, classifier, and the layers of the heads."""
+        config, moved = self.config, len(self.config.keypoints)
+        self.encoder = EmotionEncoder(config, self.dtype, self.fast)
+        self.classifier = nn.Dense(config.num_emotions)
+        self.keypoint_code = DenseStack(config.code_widths, self.dtype)
+        self.keypoint_raw = DenseStack(config.raw_widths, self.dtype)
+        self.joint = DenseStack((*config.joint_widths, JOINT_WIDTH), self.dtype)
+        self.final_few = FourKeypointHead(moved, self.dtype)
         self.final_all = AllKeypointHead(self.num_keypoints, self.dtype)
-        if self.head == "dense":
-            self.final_dense = DenseHead(self.num_moved, self.dtype)
+        if config.head == "dense":
+            self.final_dense = DenseHead(moved, self.dtype)
 
     def encode(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """Features of the frame alone, (b, n)."""
@@ -206,16 +183,16 @@ class EmotionNetwork(nn.Module):
         """The displacement for audio keypoints, given a frame's features."""
         b, k = keypoints.value.shape[:2]
         numbers = jnp.concatenate([keypoints.value, keypoints.jacobian.reshape(b, k, 4)], axis=-1)
-        position = positional_code(numbers, self.frequencies).reshape(b, -1)
-        raw_head = self.head.startswith("linear_np")
+        position = positional_code(numbers, self.config.frequencies).reshape(b, -1)
+        raw_head = self.config.head.startswith("linear_np")
         code = (
             self.keypoint_raw(numbers.reshape(b, -1)) if raw_head else self.keypoint_code(position)
         )
         code = self.joint(jnp.concatenate([features.astype(code.dtype), code], axis=-1))
-        if self.head == "dense":
+        if self.config.head == "dense":
             final = self.final_dense
         else:
-            final = self.final_all if self.head.endswith("_10") else self.final_few
+            final = self.final_all if self.config.head.endswith("_10") else self.final_few
         rows = final(code).astype(jnp.float32)
         if self.is_initializing():
             # All heads get parameters, as in the published files, whichever is trained.
@@ -228,7 +205,7 @@ class EmotionNetwork(nn.Module):
     def __call__(
         self, image: Float[Array, "b h w c"], keypoints: Keypoints, *, train: bool = False
     ) -> Emotion:
-        """Reads a frame (mouth masked, in [0, 1]) beside the audio keypoints of its time."""
+        """A frame (mouth masked, in [0, 1]) and the audio keypoints of the same time."""
         features = self.encode(image, train=train)
         displacement = self.displace(features, keypoints)
         return Emotion(displacement, self.classifier(features), features)

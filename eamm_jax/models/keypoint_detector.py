@@ -1,7 +1,7 @@
-"""Keypoints with local affine motion, seen in an image or heard in a feature map.
+"""Keypoints with local affine motion, from an image or from a feature map.
 
-The image detector is that of the first-order motion model (Siarohin et al. 2019, 3.1); the
-audio keypoint head is its last two convolutions, applied to what `AudioToMotion` draws.
+The keypoint detector is that of the first-order motion model (Siarohin et al. 2019, 3.1); the
+audio keypoint head is its last two convolutions, applied to the maps of `AudioToMotion`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.models.config import KeypointDetectorConfig
 from eamm_jax.models.layers import Dtype, Hourglass
 from eamm_jax.ops.convolution import conv_unfolded, pooled_conv, unfold_rows
 from eamm_jax.ops.keypoints import heatmap_to_value
@@ -40,26 +41,24 @@ class KeypointHead(nn.Module):
     """Heatmaps and Jacobians from a feature map (`kp_detector_a` of the published code).
 
     Attributes:
+        config: of the keypoint detector; the head has its kernel and temperature.
         num_keypoints: k.
-        kernel: of both convolutions.
-        temperature: of the heatmap's softmax.
     """
 
+    config: KeypointDetectorConfig
     num_keypoints: int
-    kernel: int
-    temperature: float
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: Float[Array, "b h w c"]) -> Keypoints:
         """The heatmap is smaller than the map by `kernel - 1`: the convolutions do not pad."""
-        k = self.num_keypoints
+        k, size = self.num_keypoints, self.config.kernel
         channels = features.shape[-1]
-        kernel, bias = _ConvParameters(k, self.kernel, name="heatmap")(channels)
+        kernel, bias = _ConvParameters(k, size, name="heatmap")(channels)
         # Every Jacobian starts as the identity.
         jacobian_kernel, jacobian_bias = _ConvParameters(
             4 * k,
-            self.kernel,
+            size,
             kernel_init=nn.initializers.zeros_init(),
             bias_init=lambda _, shape, dtype=jnp.float32: jnp.tile(
                 jnp.array([1, 0, 0, 1], dtype), shape[0] // 4
@@ -67,11 +66,11 @@ class KeypointHead(nn.Module):
             name="jacobian",
         )(channels)
         features, kernel, bias = nn.dtypes.promote_dtype(features, kernel, bias, dtype=self.dtype)
-        rows = unfold_rows(features, self.kernel)
+        rows = unfold_rows(features, size)
         scores = conv_unfolded(rows, kernel) + bias
         b, h, w, _ = scores.shape
         scores = scores.astype(jnp.float32).reshape(b, h * w, k)
-        heatmap = jax.nn.softmax(scores / self.temperature, axis=1)
+        heatmap = jax.nn.softmax(scores / self.config.temperature, axis=1)
         # Each Jacobian is the mean of a convolution under its keypoint's heatmap.
         jacobian_kernel = jacobian_kernel.reshape(*jacobian_kernel.shape[:3], k, 4)
         jacobian = pooled_conv(rows, heatmap.reshape(b, h, w, k), jacobian_kernel)
@@ -84,28 +83,18 @@ class KeypointDetector(nn.Module):
     """Keypoints of an image (`kp_detector` of the published code).
 
     Attributes:
+        config: its hyperparameters.
         num_keypoints: k.
-        width, blocks, max_width: of the hourglass.
-        scale: the image is reduced to this before.
-        kernel: of the head.
-        temperature: of the heatmap's softmax.
     """
 
+    config: KeypointDetectorConfig
     num_keypoints: int
-    width: int
-    blocks: int
-    max_width: int
-    scale: float
-    kernel: int
-    temperature: float
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Keypoints:
         """Image in [0, 1] to keypoints."""
-        small = antialias_downsample(image, self.scale)
-        hourglass = Hourglass(self.width, self.blocks, self.max_width, self.dtype, name="hourglass")
-        head = KeypointHead(
-            self.num_keypoints, self.kernel, self.temperature, self.dtype, name="head"
-        )
+        small = antialias_downsample(image, self.config.scale)
+        hourglass = Hourglass(self.config, self.dtype, name="hourglass")
+        head = KeypointHead(self.config, self.num_keypoints, self.dtype, name="head")
         return head(hourglass(small, train=train))

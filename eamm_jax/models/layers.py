@@ -1,4 +1,4 @@
-"""Blocks that several networks share (ARCHITECTURE.md section 2).
+"""Blocks that several networks share (`docs/architecture.md` section 5).
 
 Parameters, batch statistics and the normalisation's arithmetic are float32; `dtype` is
 what convolutions compute in. Padding is explicit and symmetric, as in the published code.
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from eamm_jax.models.config import HourglassConfig
 from eamm_jax.ops import convolution
 from eamm_jax.ops.convolution import (
     conv3x3_by_rows,
@@ -185,31 +186,22 @@ class ResBlock(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """A U-net: down to 1/2^blocks of the size and back, each level joined with its skip.
+    """A U-Net: down to 1/2^blocks of the size and back, with a skip connection at each level."""
 
-    Attributes:
-        width: channels of the last level; the i-th down has min(max_width, width 2^(i+1)).
-        blocks: levels.
-        max_width: most channels of any level.
-    """
-
-    width: int
-    blocks: int
-    max_width: int
+    config: HourglassConfig
     dtype: Dtype = jnp.float32
     fast: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) -> (b, h, w, width + c)."""
-        skips = [x]
-        for level in range(self.blocks):
-            features = min(self.max_width, self.width * 2 ** (level + 1))
+        skips, config = [x], self.config
+        widths = [min(config.max_width, config.width * 2**i) for i in range(config.blocks + 1)]
+        for level, features in enumerate(widths[1:]):
             block = DownBlock(features, self.dtype, self.fast, name=f"down_{level}")
             skips.append(block(skips[-1], train=train))
         out = skips.pop()
-        for step, level in enumerate(reversed(range(self.blocks))):
-            features = min(self.max_width, self.width * 2**level)
+        for step, features in enumerate(reversed(widths[:-1])):
             out = UpBlock(features, self.dtype, self.fast, name=f"up_{step}")(out, train=train)
             skip = skips.pop()
             out = jnp.concatenate([out, skip.astype(out.dtype)], axis=-1)

@@ -6,7 +6,6 @@ heavy is imported here, because configurations are read while flags are parsed.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
@@ -18,6 +17,14 @@ if TYPE_CHECKING:
 
 TINY_SIZE = 64
 DEMO_SIZE = 128
+
+MODEL_FIELDS = {
+    "size": "image_size",
+    "emotion_head": "emotion.head",
+    "emotion_keypoints": "emotion.keypoints",
+    "emotion_shares": "inference.emotion_shares",
+}
+"""Fields of a stage's configuration that are hyperparameters of networks, and which."""
 
 
 def base_config(stage: str) -> ConfigDict:
@@ -139,21 +146,16 @@ def apply_variant(config: ConfigDict, variant: str, allowed: tuple[str, ...] = (
 def model_config(config: ConfigDict) -> ModelConfig:
     """The networks that a configuration asks for.
 
-    A field of `ModelConfig` that a stage's configuration has too (as stage 2 has
-    `emotion_head`) is taken from there.
+    Fields of a stage's configuration that name hyperparameters (`MODEL_FIELDS`) come from there.
 
     Raises:
         UserError: a value that is not allowed.
     """
-    from eamm_jax.models.config import demo, published, tiny
+    from eamm_jax.models.config import published
+    from eamm_jax.models.presets import demo, tiny
 
     presets = {"published": published, "demo": demo, "tiny": tiny}
     if config.model not in presets:
         raise UserError(f"--config.model is {config.model!r}; allowed are {', '.join(presets)}")
-    preset = presets[config.model]()
-    shared = {
-        field.name: config[field.name]
-        for field in dataclasses.fields(preset)
-        if field.name in config
-    }
-    return dataclasses.replace(preset, image_size=config.size, **shared)
+    changes = {there: config[here] for here, there in MODEL_FIELDS.items() if here in config}
+    return presets[config.model]().replace(changes)

@@ -8,7 +8,6 @@ and `infer.py` finds all it needs in the last.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from ml_collections import ConfigDict
 from eamm_jax.conversion.checkpoint import load_checkpoint, load_config, save_checkpoint
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
+from eamm_jax.training.config import MODEL_FIELDS
 from eamm_jax.training.stage import TrainState
 
 PyTree = Any
@@ -28,8 +28,8 @@ PyTree = Any
 FOLDER = "model"
 """Inside the work directory."""
 
-_EMOTION_FIELDS = "emotion_"
-"""How the fields begin that only the emotion network has."""
+_EMOTION_FIELDS = ("emotion.", "inference.emotion_shares")
+"""Prefixes of the fields that only the emotion network has."""
 
 
 def is_in(workdir: str | os.PathLike[str]) -> bool:
@@ -71,14 +71,16 @@ class Given:
         """
         if self._config is None:
             return model_config
+        given = self._config.flat()
+        configured = {there for here, there in MODEL_FIELDS.items() if here in config}
         emotion = {
             name: value
-            for name, value in self._config.to_dict().items()
-            if name.startswith(_EMOTION_FIELDS) and name not in config
+            for name, value in given.items()
+            if name.startswith(_EMOTION_FIELDS) and name not in configured
         }
-        model_config = dataclasses.replace(model_config, **emotion)
-        for name, here in model_config.to_dict().items():
-            there = getattr(self._config, name)
+        model_config = model_config.replace(emotion)
+        for name, here in model_config.flat().items():
+            there = given[name]
             if there != here and not name.startswith(_EMOTION_FIELDS):
                 raise UserError(
                     f"the networks of {self._path} differ from the configured ones: {name} is "

@@ -277,12 +277,12 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
             terms["warped"] = config.warped_weight * losses.l1(moved, inputs.driving, weight)
         if not config.gan:
             return terms, figures, None
-        scales = self.model_config.discriminator_scales
+        scales = self.model_config.discriminator.scales
         judged = Judged(
             real=self._pyramid(inputs.driving, scales),
             drawn=self._pyramid(rendering.prediction, scales),
             keypoints=jax.lax.stop_gradient(driving.value)
-            if self.model_config.discriminator_use_keypoints
+            if self.model_config.discriminator.use_keypoints
             else None,
         )
         of_real = forward("discriminator", judged.real, judged.keypoints)
@@ -586,8 +586,8 @@ def render_clips(
     code, keypoints = jax.tree.map(
         lambda x: jnp.repeat(x, frames, axis=0), (code, portrait_keypoints)
     )
-    moved, motion = generator.move(code, keypoints, driving, train=train)
-    return Rendering(generator.draw(moved, train=train), motion)
+    moved, motion = generator.warp(code, keypoints, driving, train=train)
+    return Rendering(generator.decode(moved, train=train), motion)
 
 
 def to_float(images: Array | np.ndarray) -> Float[Array, "*b h w 3"]:

@@ -21,7 +21,7 @@ from jaxtyping import PRNGKeyArray
 from ml_collections import ConfigDict
 
 from eamm_jax.errors import UserError
-from eamm_jax.models import Networks, build
+from eamm_jax.models import Networks, build, example_inputs
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training import optimizers
 from eamm_jax.training.guidance import NUM_POINTS
@@ -36,7 +36,7 @@ from eamm_jax.training.objectives import (
 )
 from eamm_jax.training.panels import draw_panel
 from eamm_jax.training.stage import Batch, Metrics, PyTree, Stage, TrainState
-from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, POSE_NUMBERS, Array, Keypoints
+from eamm_jax.types import EMOTIONS, Array
 
 OBJECTIVES: dict[str, type[Objective[Any, Any]]] = {
     "stage0": FirstOrderMotion,
@@ -250,7 +250,7 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
                 f"--config.scales go down to {smallest}x{smallest} pixels; VGG-19 needs "
                 f"{VGG_REDUCTION}x{VGG_REDUCTION} (or set --config.perceptual=pyramid)"
             )
-    blocks = model_config.discriminator_blocks
+    blocks = model_config.discriminator.blocks
     if config.get("gan") and len(config.feature_matching_weights) != blocks:
         raise UserError(
             f"--config.feature_matching_weights are {len(config.feature_matching_weights)}; the "
@@ -333,7 +333,7 @@ def _initial_variables(
     given: Mapping[str, PyTree],
 ) -> PyTree:
     """A network's given variables, checked, or fresh ones."""
-    module, example = getattr(networks, name), _example_inputs(config, name)
+    module, example = getattr(networks, name), example_inputs(config, name)
     if name not in given:
         return module.init(rng, *example)
     expected = jax.eval_shape(module.init, rng, *example)
@@ -363,24 +363,3 @@ def check_shapes(name: str, given: PyTree, expected: PyTree) -> None:
                 f"{have.get(path, 'none (it is missing)')}, expected is "
                 f"{want.get(path, 'none (there is no such array)')}"
             )
-
-
-def _example_inputs(config: ModelConfig, name: str) -> tuple[Any, ...]:
-    """Zeros of the shapes that a network is applied to."""
-    image = jnp.zeros((1, config.image_size, config.image_size, config.num_channels))
-    k = config.num_keypoints
-    keypoints = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
-    maps = jnp.zeros((1, config.feature_size, config.feature_size, config.feature_channels))
-    scales = [image[:, :: int(1 / s), :: int(1 / s)] for s in config.discriminator_scales]
-    positions = keypoints.value if config.discriminator_use_keypoints else None
-    audio, pose = jnp.zeros((1, 1, *AUDIO_WINDOW)), jnp.zeros((1, 1, POSE_NUMBERS))
-    examples: dict[str, tuple[Any, ...]] = {
-        "kp_detector": (image,),
-        "generator": (image, keypoints, keypoints),
-        "discriminator": (scales, positions),
-        "audio_feature": (image, audio, pose),
-        "kp_detector_a": (maps,),
-        "emo_detector": (image, keypoints),
-        "vgg19": (image,),
-    }
-    return examples[name]

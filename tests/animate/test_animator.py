@@ -198,7 +198,7 @@ def test_another_length_portrait_pose_and_emotion_compile_nothing_new(
 def small_bank(animator) -> EmotionBank:
     rng = np.random.default_rng(0)
     face = np.zeros((8, 8, 3), np.uint8)
-    width = animator.config.emotion_stage_widths[-1]
+    width = animator.config.emotion.stage_widths[-1]
     return EmotionBank(
         {
             (emotion, level): Entry(rng.normal(size=(9, width)).astype(np.float32), face)
@@ -241,8 +241,12 @@ def test_the_states_of_the_chunk_before_are_given_up(animator, inputs):
 
 def test_what_is_not_chosen_is_as_the_model_was_made_for(animator):
     other = copy.copy(animator)
-    other.config = dataclasses.replace(
-        animator.config, smooth_motion=False, relative_motion=True, audio_weight=0.7
+    other.config = animator.config.replace(
+        {
+            "inference.smooth_motion": False,
+            "inference.relative_motion": True,
+            "inference.audio_weight": 0.7,
+        }
     )
     found = other._filled(Settings())
     assert (found.smoothing, found.relative, found.audio_weight) == (False, True, 0.7)
@@ -252,7 +256,7 @@ def test_what_is_not_chosen_is_as_the_model_was_made_for(animator):
 
 
 def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inputs):
-    config = dataclasses.replace(animator.config, lid_keypoints=(2, 3, 5, 6))
+    config = animator.config.replace({"inference.lid_keypoints": (2, 3, 5, 6)})
     knowing = Animator(config, animator._variables, chunk=animator.chunk, fast=False)
     rng = np.random.default_rng(4)
     inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}

@@ -23,7 +23,7 @@ SECONDS = 0.6
 
 def random_bank(emotions=("neutral", "happy", "sad")) -> EmotionBank:
     rng = np.random.default_rng(3)
-    width, face = TINY.emotion_stage_widths[-1], np.zeros((8, 8, 3), np.uint8)
+    width, face = TINY.emotion.stage_widths[-1], np.zeros((8, 8, 3), np.uint8)
     return EmotionBank(
         {(e, 2): Entry(rng.normal(size=(6, width)).astype(np.float32), face) for e in emotions}
     )

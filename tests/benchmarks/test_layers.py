@@ -20,8 +20,8 @@ def test_layers_add_up_to_the_network():
 
     found = find_layers("emotion", variables["emo_detector"], 2, encode).values()
     kinds = [layer.name.split(",")[0].split(" ")[0] for layer in found for _ in range(layer.count)]
-    assert kinds.count("BasicBlock") == 2 * len(config.emotion_stage_widths)
-    assert kinds.count("UpBlock") == kinds.count("DownBlock") == config.emotion_blocks
+    assert kinds.count("BasicBlock") == 2 * len(config.emotion.stage_widths)
+    assert kinds.count("UpBlock") == kinds.count("DownBlock") == config.emotion.blocks
     # What stands inside these is not counted again.
     assert kinds.count("Conv") == 1
 
@@ -29,6 +29,6 @@ def test_layers_add_up_to_the_network():
         return jax.jit(job).lower().cost_analysis()["flops"]
 
     # The blur before the network is no layer.
-    rest = flops(lambda: antialias_downsample(images, config.emotion_scale))
+    rest = flops(lambda: antialias_downsample(images, config.emotion.scale))
     total = sum(layer.flops * layer.count for layer in found)
     assert total + rest == pytest.approx(flops(encode), rel=0.01)

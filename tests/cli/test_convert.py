@@ -17,7 +17,7 @@ import eamm_jax
 from eamm_jax.cli.convert import main
 from eamm_jax.conversion import published
 from eamm_jax.conversion.checkpoint import load_checkpoint
-from eamm_jax.models.config import tiny
+from eamm_jax.models.presets import tiny
 from tests.conversion import torch_files
 from tests.conversion.stand_ins import write_all, write_file
 from tests.conversion.torch_files import Call, Name

@@ -206,7 +206,8 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
     other = folder / "other"
     shutil.copytree(files["weights"], other)
     values = json.loads((other / "model_config.json").read_text())
-    (other / "model_config.json").write_text(json.dumps({**values, "lstm_width": 16}))
+    values["audio_to_motion"]["lstm_width"] = 16
+    (other / "model_config.json").write_text(json.dumps(values))
     torch_file = folder / "124_52000.pth.tar"
     torch_file.write_bytes(b"PK")
     return {

@@ -11,7 +11,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import published, tiny
+from eamm_jax.models.config import published
+from eamm_jax.models.presets import tiny
 from eamm_jax.training.config import model_config
 from eamm_jax.training.stages import OBJECTIVES, check_config, make_stage
 from tests.conftest import ROOT
@@ -74,7 +75,7 @@ def test_fields_can_be_set_on_the_command_line(parse):
         "--config.batch_size=3",
         "--config.learning_rate=0.1",
         "--config.remat=('emo_detector',)",
-        "--config.emotion_head=linear_10",
+        "--config.emotion.head=linear_10",
     )
     assert (config.batch_size, config.learning_rate) == (3, 0.1)
     assert config.remat == ("emo_detector",)

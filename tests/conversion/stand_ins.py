@@ -9,7 +9,8 @@ import numpy as np
 
 from eamm_jax.conversion import tables
 from eamm_jax.conversion.contents import NETWORKS
-from eamm_jax.models.config import ModelConfig, tiny
+from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.presets import tiny
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
 from tests.conversion import torch_files
 from tests.conversion.torch_files import ORDERED_DICT, Call

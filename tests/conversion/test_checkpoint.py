@@ -28,7 +28,7 @@ from eamm_jax.conversion.checkpoint import (
     save_checkpoint,
 )
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import tiny
+from eamm_jax.models.presets import tiny
 
 HEADS = ("kp_detector_a", "discriminator")
 
@@ -136,7 +136,10 @@ def test_what_is_not_a_checkpoint(tmp_path):
 
 def edit_config(folder: Path, **fields) -> None:
     path = folder / CONFIG_NAME
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    values = json.loads(path.read_text())
+    for name, value in fields.items():
+        values[name] = values[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(values))
 
 
 def test_a_configuration_of_another_model(saved):
@@ -163,10 +166,10 @@ def test_a_configuration_that_is_none(saved, text):
 def test_variables_that_are_left_over_or_missing(networks, tmp_path):
     # Written for one configuration, described by another.
     save_checkpoint(tmp_path / "model", tiny(), networks)
-    edit_config(tmp_path / "model", discriminator_blocks=3)
+    edit_config(tmp_path / "model", discriminator={"blocks": 3})
     with pytest.raises(UserError, match="discriminator: 6 missing: params/scale_0/conv_2/kernel"):
         load_checkpoint(tmp_path / "model")
-    edit_config(tmp_path / "model", discriminator_blocks=1)
+    edit_config(tmp_path / "model", discriminator={"blocks": 1})
     with pytest.raises(UserError, match=r"left over: .*conv_1"):
         load_checkpoint(tmp_path / "model")
 
@@ -336,7 +339,7 @@ import numpy as np
 from eamm_jax.conversion import tables
 from eamm_jax.conversion.checkpoint import save_checkpoint
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import tiny
+from eamm_jax.models.presets import tiny
 
 shapes = tables.flatten(tables.variable_shapes("kp_detector_a", tiny()))
 variables = tables.nest((path, np.zeros(shape, np.float32)) for path, shape in shapes)

@@ -14,8 +14,8 @@ from eamm_jax.conversion import head_pose
 from eamm_jax.conversion.checkpoint import load_checkpoint
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import tiny
 from eamm_jax.models.head_pose import OUTPUTS, SIZE, HeadPoseNetwork
+from eamm_jax.models.presets import tiny
 from tests.conversion import torch_files
 from tests.conversion.stand_ins import write_file
 from tests.conversion.torch_files import ORDERED_DICT, Call

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,7 +16,8 @@ from eamm_jax.conversion.networks import (
 )
 from eamm_jax.conversion.wording import named
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import published, tiny
+from eamm_jax.models.config import published
+from eamm_jax.models.presets import tiny
 from tests.conversion.stand_ins import UNUSED, gaussian, state_dict
 
 NETWORKS = [network for network in ALL_NETWORKS if network in UNUSED]
@@ -141,16 +140,16 @@ def test_the_published_model_is_not_the_tiny_one(detector):
 
 DISCRIMINATORS = {
     "EAMM and vox-cpk": {},
-    "vox-adv-cpk": {"discriminator_spectral_norm": False, "discriminator_use_keypoints": True},
-    "taichi-cpk": {"discriminator_spectral_norm": False},
-    "two scales": {"discriminator_scales": (1.0, 0.5)},
-    "deeper and wider": {"discriminator_blocks": 3, "discriminator_width": 8},
+    "vox-adv-cpk": {"discriminator.spectral_norm": False, "discriminator.use_keypoints": True},
+    "taichi-cpk": {"discriminator.spectral_norm": False},
+    "two scales": {"discriminator.scales": (1.0, 0.5)},
+    "deeper and wider": {"discriminator.blocks": 3, "discriminator.width": 8},
 }
 
 
 @pytest.mark.parametrize("fields", DISCRIMINATORS.values(), ids=list(DISCRIMINATORS))
 def test_the_discriminator_follows_from_its_tensors(fields):
-    config = dataclasses.replace(tiny(), **fields)
+    config = tiny().replace(fields)
     tensors = state_dict("discriminator", config)
     assert with_discriminator_of(tensors, tiny()) == config
     wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}

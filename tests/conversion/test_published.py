@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 
@@ -15,7 +14,7 @@ from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.conversion.networks import convert_network
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
-from eamm_jax.models.config import tiny
+from eamm_jax.models.presets import tiny
 from tests.conversion import torch_files
 from tests.conversion.stand_ins import FILES, NAMES, state_dict, write_all, write_file
 
@@ -165,14 +164,14 @@ def test_values_beside_the_networks_fit_a_report(convert, tmp_path):
     [
         ({}, "scales 1; with spectral norm; sees image"),
         (
-            {"discriminator_spectral_norm": False, "discriminator_use_keypoints": True},
+            {"discriminator.spectral_norm": False, "discriminator.use_keypoints": True},
             "scales 1; without spectral norm; sees image and keypoints",
         ),
     ],
     ids=["vox-cpk", "vox-adv-cpk"],
 )
 def test_the_parents_checkpoints(convert, tmp_path, fields, words):
-    config = dataclasses.replace(tiny(), **fields)
+    config = tiny().replace(fields)
     path = write_file(tmp_path, "checkpoint", config=config, name="vox.pth.tar")
     report = convert(checkpoint=path)
     assert report.discriminator == words

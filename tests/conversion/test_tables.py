@@ -2,64 +2,55 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import zlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from eamm_jax.conversion import tables
 from eamm_jax.conversion.contents import NETWORKS
-from eamm_jax.models import Networks, build
-from eamm_jax.models.config import ModelConfig, published, tiny
-from eamm_jax.types import Keypoints
+from eamm_jax.models import Networks, build, example_inputs
+from eamm_jax.models.config import ModelConfig, published
+from eamm_jax.models.presets import tiny
 
 VARIANTS = {
     "tiny": tiny(),
-    "larger": dataclasses.replace(
-        tiny(), image_size=128, num_keypoints=12, lstm_layers=1, generator_downs=3
+    "larger": tiny().replace(
+        {
+            "image_size": 128,
+            "num_keypoints": 12,
+            "audio_to_motion.lstm_layers": 1,
+            "generator.downs": 3,
+        }
     ),
-    "other discriminator": dataclasses.replace(
-        tiny(),
-        discriminator_scales=(1.0, 0.5),
-        discriminator_spectral_norm=False,
-        discriminator_use_keypoints=True,
-        discriminator_blocks=3,
+    "other discriminator": tiny().replace(
+        {
+            "discriminator.scales": (1.0, 0.5),
+            "discriminator.spectral_norm": False,
+            "discriminator.use_keypoints": True,
+            "discriminator.blocks": 3,
+        }
     ),
-    "other depths": dataclasses.replace(
-        tiny(),
-        audio_dense_widths=(32,),
-        audio_pose_widths=(8, 8, 16),
-        emotion_keypoints=(2, 3),
-        emotion_shares=(1.0, 1.0),
-        emotion_code_widths=(16, 32),
+    "other depths": tiny().replace(
+        {
+            "audio_to_motion.dense_widths": (32,),
+            "audio_to_motion.pose_widths": (8, 8, 16),
+            "emotion.keypoints": (2, 3),
+            "inference.emotion_shares": (1.0, 1.0),
+            "emotion.code_widths": (16, 32),
+        }
     ),
 }
 
 
 def initial_shapes(config: ModelConfig) -> dict:
     """Shapes of the variables that the networks make for themselves."""
-    nets, rng = build(config), jax.random.key(0)
-    size, k = config.image_size, config.num_keypoints
-    image = jnp.zeros((1, size, size, config.num_channels))
-    points = Keypoints(jnp.zeros((1, k, 2)), jnp.zeros((1, k, 2, 2)))
-    maps = jnp.zeros((1, config.feature_size, config.feature_size, config.feature_channels))
-    pyramid = [image for _ in config.discriminator_scales]
-    seen = points.value if config.discriminator_use_keypoints else None
     made = {
-        "kp_detector": jax.eval_shape(nets.kp_detector.init, rng, image),
-        "generator": jax.eval_shape(nets.generator.init, rng, image, points, points),
-        "discriminator": jax.eval_shape(nets.discriminator.init, rng, pyramid, seen),
-        "audio_feature": jax.eval_shape(
-            nets.audio_feature.init, rng, image, jnp.zeros((1, 1, 28, 12)), jnp.zeros((1, 1, 6))
-        ),
-        "kp_detector_a": jax.eval_shape(nets.kp_detector_a.init, rng, maps),
-        "emo_detector": jax.eval_shape(nets.emo_detector.init, rng, image, points),
-        "vgg19": jax.eval_shape(nets.vgg19.init, rng, image),
+        name: jax.eval_shape(net.init, jax.random.key(0), *example_inputs(config, name))
+        for name, net in build(config)._asdict().items()
     }
     return {name: jax.tree.map(lambda leaf: leaf.shape, tree) for name, tree in made.items()}
 

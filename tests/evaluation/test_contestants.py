@@ -45,7 +45,7 @@ def case() -> Case:
 @pytest.fixture(scope="module")
 def animator() -> Animator:
     config, variables = tiny_variables()
-    width = config.emotion_stage_widths[-1]
+    width = config.emotion.stage_widths[-1]
     track = np.random.default_rng(4).normal(size=(5, width)).astype(np.float32)
     face = np.zeros((8, 8, 3), np.uint8)
     bank = EmotionBank({("happy", level): Entry(level * track, face) for level in (1, 2, 3)})

@@ -47,7 +47,9 @@ def run_all(call, config, frames: int = FRAMES) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
 
     portrait = call("see", {"image": rng.uniform(size=(1, size, size, 3)).astype(np.float32)})
-    lstm = np.zeros((config.lstm_layers, 1, config.lstm_width), np.float32)
+    lstm = np.zeros(
+        (config.audio_to_motion.lstm_layers, 1, config.audio_to_motion.lstm_width), np.float32
+    )
     heard = call(
         "hear",
         {

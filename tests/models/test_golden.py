@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -102,7 +100,7 @@ def test_golden_audio_to_motion(networks, published_variables, arrays, images):
     ("head", "fast"), [(head, False) for head in PUBLISHED_HEADS] + [("linear_4", True)]
 )
 def test_golden_emotion_network(published_variables, arrays, images, head, fast):
-    net = build(dataclasses.replace(published(), emotion_head=head), fast=fast).emo_detector
+    net = build(published().replace({"emotion.head": head}), fast=fast).emo_detector
     variables = published_variables["emo_detector"]
     keypoints = golden_keypoints(arrays, "kp_audio0")
     found = jax.jit(net.apply)(variables, images["driver"], keypoints)

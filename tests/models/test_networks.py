@@ -1,6 +1,6 @@
 """What the networks promise beyond their numbers: shapes, sizes, dtypes, state, speed-ups."""
 
-import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +9,10 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.models import build
-from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, demo, published, tiny
+from eamm_jax.models.config import EMOTION_HEADS, ModelConfig, published
 from eamm_jax.models.emotion import DenseHead
 from eamm_jax.models.layers import SpectralConv
+from eamm_jax.models.presets import demo, tiny
 from eamm_jax.types import Keypoints
 from tests.tiny import tiny_variables
 
@@ -57,25 +58,24 @@ def test_published_widths_work_at_other_resolutions(size):
     ("change", "words"),
     [
         ({"image_size": 100}, "power of two"),
-        ({"keypoint_blocks": 7}, "halved only 6 times"),
-        ({"emotion_head": "linear_5"}, "linear_np_10"),
-        ({"emotion_keypoints": (1, 10)}, "0..9"),
-        ({"lid_keypoints": (1, 2, 3)}, "must be pairs"),
+        ({"keypoint_detector.blocks": 7}, "6 at most: a 64x64 map can be halved no further"),
+        ({"emotion.head": "linear_5"}, "linear_np_10"),
+        ({"emotion.keypoints": (1, 10)}, "0..9"),
+        ({"inference.lid_keypoints": (1, 2, 3)}, "must be pairs"),
     ],
 )
 def test_impossible_configurations_are_refused_in_words(change, words):
     with pytest.raises(UserError, match=words):
-        dataclasses.replace(published(), **change)
+        published().replace(change)
 
 
 def test_configuration_survives_json_and_refuses_what_it_does_not_know():
     config = tiny()
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in config.to_dict().items()}
-    assert ModelConfig.from_dict(values) == config
-    with pytest.raises(UserError, match="colour"):
-        ModelConfig.from_dict({"colour": 1})
-    with pytest.raises(UserError, match="lstm_width"):
-        ModelConfig.from_dict({"lstm_width": "wide"})
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(UserError, match=r"unknown .* emotion\.colour"):
+        ModelConfig.from_dict({"emotion": {"colour": 1}})
+    with pytest.raises(UserError, match=r"audio_to_motion\.lstm_width is 'wide'"):
+        ModelConfig.from_dict({"audio_to_motion": {"lstm_width": "wide"}})
 
 
 def test_heatmaps_sum_to_one_and_values_lie_inside(model, rng):
@@ -111,8 +111,8 @@ def test_portrait_encoded_once_serves_many_frames(model, rng):
     def both():
         together = net.apply(v, image.repeat(2, 0), portrait, driving).prediction
         code = net.apply(v, image, method="encode")
-        moved, _ = net.apply(v, code, portrait, driving, method="move")
-        return together, net.apply(v, moved, method="draw")
+        moved, _ = net.apply(v, code, portrait, driving, method="warp")
+        return together, net.apply(v, moved, method="decode")
 
     together, reused = both()
     assert together.min() >= 0
@@ -152,9 +152,9 @@ def test_bfloat16_computes_near_float32_and_keeps_parameters(model, rng):
 
 @pytest.mark.parametrize("head", EMOTION_HEADS)
 def test_every_head_moves_the_keypoints_it_says(rng, head):
-    config, variables = tiny_variables(config=dataclasses.replace(tiny(), emotion_head=head))
+    config, variables = tiny_variables(config=tiny().replace({"emotion.head": head}))
     net = build(config).emo_detector
-    code = rng.normal(size=(2, config.emotion_stage_widths[-1])).astype(np.float32)
+    code = rng.normal(size=(2, config.emotion.stage_widths[-1])).astype(np.float32)
     moved = net.apply(
         variables["emo_detector"], code, keypoints_near(rng, config, 2), method="displace"
     )
@@ -198,7 +198,7 @@ def test_spectral_norm_finds_the_largest_singular_value(rng):
 
 
 def test_discriminator_takes_keypoints_where_it_was_trained_with_them(rng):
-    config = dataclasses.replace(tiny(), discriminator_use_keypoints=True)
+    config = tiny().replace({"discriminator.use_keypoints": True})
     net = build(config).discriminator
     image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
     points = rng.uniform(-1, 1, size=(1, config.num_keypoints, 2)).astype(np.float32)
@@ -210,17 +210,18 @@ def test_discriminator_takes_keypoints_where_it_was_trained_with_them(rng):
 
 # What smaller models gain by.
 
-ENHANCED = dataclasses.replace(
-    tiny(),
-    motion_scale=0.5,
-    motion_kernel=3,
-    half_pixel_grids=True,
-    mask_radius=0.1,
-    generator_kernel=3,
-    generator_downs=1,
-    generator_pixel_block=2,
-    generator_sees_motion=True,
-    generator_blends=True,
+ENHANCED = tiny().replace(
+    {
+        "generator.dense_motion.scale": 0.5,
+        "generator.dense_motion.kernel": 3,
+        "generator.dense_motion.half_pixel": True,
+        "generator.dense_motion.mask_radius": 0.1,
+        "generator.kernel": 3,
+        "generator.downs": 1,
+        "generator.pixel_block": 2,
+        "generator.motion_skip": True,
+        "generator.blend": True,
+    }
 )
 
 
@@ -268,8 +269,8 @@ def test_near_a_keypoint_its_motion_is_preferred_and_far_away_the_backgrounds(rn
 
 
 def test_a_generator_sees_motion_only_at_its_own_resolution():
-    with pytest.raises(UserError, match=r"generator_sees_motion.*32x32.*motion_scale is 0\.25"):
-        dataclasses.replace(ENHANCED, motion_scale=0.25)
+    with pytest.raises(UserError, match=r"motion_skip.*32x32.*dense_motion.scale is 0\.25"):
+        ENHANCED.replace({"generator.dense_motion.scale": 0.25})
 
 
 def test_the_bundled_models_configuration_is_read_back():

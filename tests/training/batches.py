@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 from typing import Any
 
@@ -10,7 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from eamm_jax.models.config import ModelConfig, tiny
+from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.presets import tiny
 from eamm_jax.training.config import model_config
 from eamm_jax.training.stage import Stage, TrainState
 from eamm_jax.training.stages import make_stage
@@ -52,14 +52,15 @@ def make_batch(stage: str, batch: int = 2, seed: int = 0) -> Pairs | Clips:
 
 
 TINY = tiny()
-MICRO = dataclasses.replace(
-    TINY,
-    keypoint_blocks=1,
-    motion_blocks=1,
-    generator_res_blocks=1,
-    lstm_layers=1,
-    emotion_blocks=1,
-    emotion_stage_widths=(8, 16),
+MICRO = TINY.replace(
+    {
+        "keypoint_detector.blocks": 1,
+        "generator.dense_motion.blocks": 1,
+        "generator.res_blocks": 1,
+        "audio_to_motion.lstm_layers": 1,
+        "emotion.blocks": 1,
+        "emotion.stage_widths": (8, 16),
+    }
 )
 """Networks that compile faster still, for what does not depend on their depth."""
 

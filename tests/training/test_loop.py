@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from eamm_jax.conversion.checkpoint import load_checkpoint, save_checkpoint
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset, parse_sources
-from eamm_jax.models.config import tiny
+from eamm_jax.models.presets import tiny
 from eamm_jax.training import loop
 from eamm_jax.training.checkpoint import Checkpoints
 from eamm_jax.training.meter import DivergedError, Meter
