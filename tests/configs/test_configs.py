@@ -75,7 +75,7 @@ def test_fields_can_be_set_on_the_command_line(parse):
         "--config.batch_size=3",
         "--config.learning_rate=0.1",
         "--config.remat=('emo_detector',)",
-        "--config.emotion.head=linear_10",
+        "--config.emotion_head=linear_10",
     )
     assert (config.batch_size, config.learning_rate) == (3, 0.1)
     assert config.remat == ("emo_detector",)

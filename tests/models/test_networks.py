@@ -31,7 +31,7 @@ def keypoints_near(rng, config, batch):
 
 @pytest.mark.parametrize("size", [128, 256, 512])
 def test_published_widths_work_at_other_resolutions(size):
-    config = dataclasses.replace(published(), image_size=size)
+    config = published().replace({"image_size": size})
     networks, feature = build(config), size // 4
 
     def outputs(rng):
