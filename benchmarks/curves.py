@@ -38,7 +38,7 @@ MEBI = 1024.0
 LENGTHS = {"published size": "o", "bundled model": "s"}
 """Curves of length, and their marks."""
 
-PARTS = ("audio_to_motion", "emotion_image", "displacement_and_filters", "generator")
+PARTS = ("audio_to_keypoints", "read_emotion", "combine", "render")
 
 
 # Points, each in a process of its own: `--point` describes one, and it prints its result.
@@ -52,7 +52,7 @@ def measure_point(point: dict[str, Any]) -> dict[str, Any]:
     animator = _animator(point)
     start = time.perf_counter()
     inputs = inference.inputs(animator, point["seconds"])
-    if "emo_detector" not in animator._variables:
+    if not animator.has_emotion_network:
         del inputs["emotion_frames"]
     frames = iter(animation := animator.animate(**inputs))
     next(frames)
@@ -86,12 +86,12 @@ def _animator(point: dict[str, Any]) -> Any:
 def random_model(size: int) -> tuple[Any, dict[str, Any]]:
     """The published widths at another resolution, with random parameters."""
     from benchmarks.workload import random_variables
-    from eamm_jax.animate.animator import TALKING_NETWORKS
+    from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
     from eamm_jax.models.config import published
 
     # The maps inside keep their share of the picture, as in the published model.
     config = dataclasses.replace(published(), image_size=size)
-    return config, random_variables(config, (*TALKING_NETWORKS, "emo_detector"))
+    return config, random_variables(config, (*REQUIRED_NETWORKS, EMOTION_NETWORK))
 
 
 # The parent process.

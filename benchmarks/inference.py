@@ -89,7 +89,7 @@ def inputs(animator: Any, seconds: float) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     size = animator.image_size
     return {
-        "portrait": rng.uniform(size=(size, size, 3)).astype(np.float32),
+        "source_image": rng.uniform(size=(size, size, 3)).astype(np.float32),
         "speech": 0.1 * rng.normal(size=int(seconds * 16_000)).astype(np.float32),
         "pose": np.array([[0, 0, 0, 4.7e-4, 60, 60]], np.float32),
         "emotion_frames": list(rng.integers(0, 256, (16, size, size, 3), dtype=np.uint8)),
@@ -97,44 +97,44 @@ def inputs(animator: Any, seconds: float) -> dict[str, Any]:
 
 
 def parts(animator: Any, repeats: int) -> dict[str, float]:
-    """Seconds a frame of each compiled part, on its own; `portrait` is once a portrait."""
-    import jax
+    """Seconds a frame of each compiled part, on its own; `encode_source` is once an animation."""
+    from eamm_jax.animate.program import displacement_weights
 
     given, chunk = inputs(animator, 1.0), animator.chunk
-    variables = animator._variables
-    portrait = animator._see(variables, given["portrait"][None])
+    parts, variables = animator.parts, animator.variables
+    image = given["source_image"][None]
+    source = parts.encode_source(variables, image)
     audio, pose = np.zeros((chunk, 28, 12), np.float32), np.zeros((chunk, 6), np.float32)
     frames = np.stack((given["emotion_frames"] * chunk)[:chunk])
-    weights = animator._emotion_weights(1.0)
+    weights = displacement_weights(animator.config)
 
-    def hear() -> Any:
-        lstm, _ = animator._start()  # is given up with each call
-        return animator._hear(variables, portrait.audio_code, audio, pose, lstm, 1.6)
+    def audio_to_keypoints() -> Any:
+        lstm, _ = parts.initial_state()  # donated with each call
+        return parts.audio_to_keypoints(variables, source.embedding, audio, pose, lstm, 1.6)
 
-    keypoints, _ = hear()
-    rng = jax.random.key(0)
-    code = animator._read_emotion(variables, frames, rng, 0, True, False)
+    raw, _ = audio_to_keypoints()
+    emotion = parts.read_emotion(variables, frames) if animator.has_emotion_network else None
 
-    def feel() -> Any:
-        _, filters = animator._start()
-        first = animator._first(keypoints)
-        return animator._feel(
-            variables, portrait.keypoints, keypoints, first, 1.0, code, weights, filters, True,
-            False,
+    def combine() -> Any:
+        _, motion = parts.initial_state()
+        return parts.combine(
+            variables, source.keypoints, raw, emotion, None, weights, 1.0, motion,
+            smooth=True, relative=False,
         )  # fmt: skip
 
-    (_, driving), _ = feel()
+    driving, _ = combine()
     jobs = {
-        "audio_to_motion": hear,
-        "emotion_image": lambda: animator._read_emotion(variables, frames, rng, 0, True, False),
-        "displacement_and_filters": feel,
-        "generator": lambda: animator._draw(
-            variables, portrait.code, portrait.keypoints, driving, chunk, True
+        "audio_to_keypoints": audio_to_keypoints,
+        "combine": combine,
+        "render": lambda: parts.render(
+            variables, source.features, source.keypoints, driving.neutral, chunk
         ),
     }
+    if emotion is not None:
+        jobs["read_emotion"] = lambda: parts.read_emotion(variables, frames)
     seconds = {name: median_seconds(job, repeats) / chunk for name, job in jobs.items()}
-    seconds["portrait"] = median_seconds(
-        lambda: animator._see(variables, given["portrait"][None]), repeats
+    seconds["encode_source"] = median_seconds(
+        lambda: parts.encode_source(variables, image), repeats
     )
     return seconds
 
@@ -142,42 +142,16 @@ def parts(animator: Any, repeats: int) -> dict[str, float]:
 def gigaflops(animator: Any) -> dict[str, float]:
     """GFLOP of one frame by part, counted by XLA in the plain networks."""
     import jax
-    import jax.numpy as jnp
 
-    from eamm_jax.models import build
-    from eamm_jax.types import Keypoints
+    from eamm_jax.export import flatten, make_parts
 
-    config, variables = animator.config, animator._variables
-    networks = build(config)
-    size, k = config.image_size, config.num_keypoints
-    image = jnp.zeros((1, size, size, config.num_channels))
-    points = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
-    net = networks.audio_feature
-    code = net.apply(variables["audio_feature"], image, method="encode_source")
-    jobs = {
-        "audio_to_motion": lambda: net.apply(
-            variables["audio_feature"],
-            code,
-            jnp.zeros((1, 1, 28, 12)),
-            jnp.zeros((1, 1, 6)),
-            net.initial_state(1),
-            method="decode",
-        ),
-        "emotion_image": lambda: networks.emo_detector.apply(
-            variables["emo_detector"], image, method="encode"
-        ),
-        "portrait": lambda: networks.generator.apply(
-            variables["generator"], image, method="encode"
-        ),
-        "generator": lambda: networks.generator.apply(
-            variables["generator"], image, points, points
-        ),
-    }
+    weights = flatten(animator.variables)
+    parts = make_parts(animator.config, animator.variables, frames_at_a_time=1)
     counted = {
-        name: jax.jit(job).lower().cost_analysis()["flops"] / 1e9 for name, job in jobs.items()
+        name: jax.jit(part.run).lower(weights, part.inputs).cost_analysis()["flops"] / 1e9
+        for name, part in parts.items()
     }
-    counted["generator"] -= counted["portrait"]
-    counted["total"] = sum(counted.values()) - counted["portrait"]
+    counted["total"] = sum(counted.values()) - counted["encode_source"]
     return counted
 
 
@@ -314,10 +288,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         warm = in_own_process(arguments, cache)
     whole_run(animator, 1.0)  # what is compiled is compiled now
     per_frame = {**parts(animator, arguments.repeats), **whole_run(animator, arguments.seconds)}
-    portrait, first = per_frame.pop("portrait"), per_frame.pop("first_frame")
+    source, first = per_frame.pop("encode_source"), per_frame.pop("first_frame")
     result = {
         "seconds_per_frame": per_frame,
-        "seconds_per_portrait": portrait,
+        "seconds_per_source": source,
         "first_frame_when_warm": first,
         "gflop_per_frame": gigaflops(animator),
         "compile_seconds": {"cold": cold["compile"], "warm": warm["compile"]},
@@ -341,9 +315,9 @@ def print_table(result: dict[str, Any]) -> None:
         flops = result["gflop_per_frame"].get(name)
         table.add_row(name, f"{seconds:.4f}", "" if flops is None else f"{flops:.2f}")
     table.add_row(
-        "portrait (once)",
-        f"{result['seconds_per_portrait']:.4f}",
-        f"{result['gflop_per_frame']['portrait']:.2f}",
+        "encode_source (once)",
+        f"{result['seconds_per_source']:.4f}",
+        f"{result['gflop_per_frame']['encode_source']:.2f}",
     )
     console = Console()
     console.print(table)

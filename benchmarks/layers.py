@@ -161,7 +161,7 @@ def _layer(
 
 def all_layers(animator: Animator) -> list[Layer]:
     """Layers of a chunk, as the animator's compiled parts run them."""
-    networks, config, variables = animator._networks, animator.config, animator._variables
+    networks, config, variables = animator.networks, animator.config, animator.variables
     chunk, size, k = animator.chunk, config.image_size, config.num_keypoints
     images = jnp.zeros((chunk, size, size, config.num_channels))
     points = Keypoints(jnp.zeros((1, k, 2)), jnp.broadcast_to(jnp.eye(2), (1, k, 2, 2)))
@@ -170,7 +170,7 @@ def all_layers(animator: Animator) -> list[Layer]:
     audio_code = networks.audio_feature.apply(
         variables["audio_feature"], images[:1], method="encode_source"
     )
-    drawn = 1 if animator._one_by_one else chunk
+    drawn = 1 if animator.one_by_one else chunk
 
     def part(name: str, network: str, frames: int, *args: Any, **kwargs: Any) -> list[Layer]:
         own, module = variables[network], getattr(networks, network)
@@ -235,7 +235,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             }
         )
     whole = inference.parts(animator, arguments.repeats)
-    whole.pop("portrait")
+    whole.pop("encode_source")
     return {
         "rows": rows,
         "whole_ms": {name: 1e3 * seconds for name, seconds in whole.items()},

@@ -54,13 +54,12 @@ def drawing(animator: Any) -> Callable[[], Any]:
     """What draws a chunk."""
     import jax
 
-    portrait = animator._see(
-        animator._variables, np.full((1, *2 * (animator.image_size,), 3), 0.5, np.float32)
-    )
-    driving = jax.tree.map(lambda x: np.repeat(x, animator.chunk, axis=0), portrait.keypoints)
-    driving = driving._replace(heatmap=None)
-    return lambda: animator._draw(
-        animator._variables, portrait.code, portrait.keypoints, driving, animator.chunk, True
+    parts, variables = animator.parts, animator.variables
+    image = np.full((1, *2 * (animator.image_size,), 3), 0.5, np.float32)
+    source = parts.encode_source(variables, image)
+    driving = jax.tree.map(lambda x: np.repeat(x, animator.chunk, axis=0), source.keypoints)
+    return lambda: parts.render(
+        variables, source.features, source.keypoints, driving, animator.chunk
     )
 
 

@@ -33,7 +33,7 @@ import jax
 
 from benchmarks.machines import A100, H100, TPU_V5E, Machine
 from eamm_jax.animate import Animator
-from eamm_jax.export import flat_weights, make_parts
+from eamm_jax.export import flatten, make_parts
 
 MACHINES = (A100, H100, TPU_V5E)
 
@@ -48,13 +48,18 @@ def count(animator: Animator, chunk: int) -> dict[str, dict[str, float]]:
     """Operations, bytes and iterations of loops in a chunk, by part."""
     weights = {
         name: jax.ShapeDtypeStruct(value.shape, value.dtype)
-        for name, value in flat_weights(animator._variables).items()
+        for name, value in flatten(animator.variables).items()
     }
     # The filters of a keypoint's place and Jacobian go one after the other, and so do those
     # of the displacement.
-    loops = {"hear": animator.config.audio_to_motion.lstm_layers * chunk, "feel": 4 * chunk}
+    loops = {
+        "audio_to_keypoints": animator.config.audio_to_motion.lstm_layers * chunk,
+        "combine": 4 * chunk,
+    }
     counts = {}
-    for name, part in make_parts(animator, chunk).items():
+    for name, part in make_parts(
+        animator.config, animator.variables, frames_at_a_time=chunk
+    ).items():
         compiled = jax.jit(part.run).lower(weights, part.inputs).compile()
         cost = compiled.cost_analysis() or {}
         counts[name] = {
@@ -84,7 +89,7 @@ def predict(counts: dict[str, dict[str, float]], chunk: int) -> list[dict[str, A
                 row[kind] = sum(
                     1e3 * seconds(part, machine, dtype, expected=kind == "expected") / chunk
                     for name, part in counts.items()
-                    if name != "see"
+                    if name != "encode_source"
                 )
             rows.append(row)
     return rows

@@ -61,11 +61,11 @@ def opening_and_loudness(speech):
     portrait = read_image(bundled.PORTRAIT, animator.image_size)
     animation = animator.animate(portrait, speech, read_pose(bundled.POSE), as_uint8=False)
     detect = jax.jit(
-        lambda variables, image: animator._networks.kp_detector.apply(variables, image).value
+        lambda variables, image: animator.networks.kp_detector.apply(variables, image).value
     )
     opening = []
     for frame in animation:
-        points = detect(animator._variables["kp_detector"], np.asarray(frame.image)[None])[0]
+        points = detect(animator.variables["kp_detector"], np.asarray(frame.image)[None])[0]
         opening.append(float(points[LOWER_LIP, 1] - points[UPPER_LIP, 1]))
     step = SAMPLE_RATE // FRAME_RATE
     sound = speech[: len(opening) * step].reshape(-1, step)

@@ -14,14 +14,7 @@ CHECKED = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
 NOT_YET_CLEAN = {
-    "benchmarks/curves.py",
-    "benchmarks/inference.py",
-    "benchmarks/layers.py",
-    "benchmarks/precision.py",
-    "benchmarks/roofline.py",
     "benchmarks/workload.py",
-    "eamm_jax/export/__init__.py",
-    "tests/animate/test_animator.py",
     "tests/animate/test_job.py",
     "tests/app/test_form.py",
     "tests/app/test_studio.py",
@@ -33,10 +26,8 @@ NOT_YET_CLEAN = {
     "tests/evaluation/test_face_reader.py",
     "tests/evaluation/test_job.py",
     "tests/evaluation/test_readers.py",
-    "tests/export/test_export.py",
     "tests/io/test_speech.py",
     "tests/io/test_video.py",
-    "tests/test_bundled.py",
     "tests/training/test_stages.py",
 }
 """Files that still use another's underscore names."""

@@ -1,17 +1,16 @@
-"""Animates a portrait: arrays in, frames out as they are made.
+"""Animates a source image: arrays in, frames out as they are rendered.
 
-The data flow of ARCHITECTURE.md section 1. What does not change from frame to frame (the
-portrait's features, keypoints and code) is computed once; the rest runs in chunks of a fixed
-number of frames that hand on their state (LSTM, filters), so that nothing is compiled again
-for a sound of another length, memory does not grow with it, and the chunk's size does not
-change the result.
+Drives `program.py`. What does not change from frame to frame is computed once; the rest runs in
+chunks of a fixed number of frames, each of which hands its state to the next. So a new length
+compiles nothing, memory does not grow with it, and the size of a chunk does not change the
+result.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,35 +21,27 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import features
+from eamm_jax.animate import program
+from eamm_jax.animate.program import (
+    EMOTION_NETWORK,
+    REQUIRED_NETWORKS,
+    Driving,
+    MotionState,
+    Source,
+    Variables,
+)
 from eamm_jax.conversion.checkpoint import load_checkpoint, stored_networks
 from eamm_jax.emotion_bank import EmotionBank, Span
 from eamm_jax.errors import UserError
-from eamm_jax.models import build
+from eamm_jax.models import Networks, build
 from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import SourceFeatures, WarpedFeatures
-from eamm_jax.ops import augmentation
-from eamm_jax.ops.keypoints import add_displacement, close_lids, movement_scale, relative_keypoints
-from eamm_jax.ops.smoothing import (
-    EMOTION_FILTER,
-    KEYPOINT_FILTER,
-    POSE_FILTER,
-    OneEuro,
-    OneEuroState,
-    initial_state,
-    one_euro,
-)
+from eamm_jax.ops.keypoints import movement_scale
+from eamm_jax.ops.smoothing import POSE_FILTER, smooth_track
 from eamm_jax.types import POSE_NUMBERS, Array, Keypoints
-
-Variables = dict[str, Any]
 
 DEFAULT_CHUNK = 8
 """Frames in flight: enough to share the reading of weights, few enough to start soon."""
-
-POSE_CHUNK = 64
-"""Rows of a pose track that are filtered at once."""
-
-TALKING_NETWORKS = ("kp_detector", "generator", "audio_feature", "kp_detector_a")
 
 DTYPES = ("float32", "bfloat16")
 
@@ -60,19 +51,19 @@ class Settings:
     """What a user may choose for one animation; the defaults are the published demo's.
 
     Attributes:
-        audio_weight: how strongly sound counts beside portrait and pose; None is the model's.
+        audio_weight: factor on the audio features; None is the model's default.
         emotion_strength: factor on the emotion's displacement; 0 is neutral.
-        smoothing: whether keypoints, displacement and pose tracks are filtered; None is as the
-            model was made for.
-        relative: whether motion since the first frame is applied to the portrait's own
-            keypoints, instead of the keypoints themselves; None is as the model was made for.
+        smoothing: whether keypoints, displacement and pose tracks are filtered; None is the
+            model's default.
+        relative: whether the motion since the first frame moves the source keypoints, instead
+            of the driving keypoints replacing them; None is the model's default.
         adapt_scale: in relative mode, whether motion is scaled to the size of the face.
-        mask_mouth: whether the mouth in the emotional frames is hidden, as in training.
-        augment_emotion: whether those frames are also flipped, rotated and tilted at random,
+        mask_mouth: whether the mouth in the emotion frames is hidden, as in training.
+        augment_emotion: whether those frames are also flipped, rotated and warped at random,
             as the published demo does.
         blinks: whether the face blinks, where the model knows which keypoints are its lids.
-        neutral: whether each frame is drawn without emotion as well.
-        seed: of what is random.
+        neutral: whether each frame is rendered without emotion as well.
+        seed: of everything random.
     """
 
     audio_weight: float | None = None
@@ -86,13 +77,23 @@ class Settings:
     neutral: bool = False
     seed: int = 0
 
+    def resolved(self, config: ModelConfig) -> Settings:
+        """The settings with the model's defaults in place of None."""
+        defaults = {
+            "audio_weight": config.inference.audio_weight,
+            "smoothing": config.inference.smooth_motion,
+            "relative": config.inference.relative_motion,
+        }
+        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **unset)
+
 
 class AnimatedFrame(NamedTuple):
     """One frame, RGB.
 
     Attributes:
         image: with the emotion, if there is one.
-        neutral: the same moment without emotion, where `Settings.neutral` asks for it.
+        neutral: the same frame without emotion, where `Settings.neutral` asks for it.
     """
 
     image: np.ndarray
@@ -100,7 +101,7 @@ class AnimatedFrame(NamedTuple):
 
 
 class Animation:
-    """The frames of one animation, made as they are asked for; its length is known before."""
+    """The frames of one animation, rendered as they are asked for; the length is known before."""
 
     def __init__(self, length: int, frames: Iterator[AnimatedFrame]):
         self._length, self._frames = length, frames
@@ -112,26 +113,52 @@ class Animation:
         return self._frames
 
 
-class Portrait(NamedTuple):
-    """All that the networks need of a portrait."""
+class Parts(NamedTuple):
+    """The functions of `program.py`, compiled once for all chunks, source images and lengths.
 
-    code: SourceFeatures
-    keypoints: Keypoints
-    audio_code: Float[Array, "1 n"]
+    Without the modules and the configuration they take the arguments of those functions; the
+    states that they are given are donated.
+    """
+
+    initial_state: Callable[[], tuple[LSTMState, MotionState]]
+    encode_source: Callable[..., Source]
+    audio_to_keypoints: Callable[..., tuple[Keypoints, LSTMState]]
+    read_emotion: Callable[..., Array]
+    combine: Callable[..., tuple[Driving, MotionState]]
+    render: Callable[..., Array]
 
 
-class FilterState(NamedTuple):
-    """What the filters of keypoints and of displacement remember."""
-
-    keypoints: tuple[OneEuroState, OneEuroState]
-    displacement: tuple[OneEuroState, OneEuroState]
+def compile_parts(
+    networks: Networks, config: ModelConfig, device: jax.Device, *, one_by_one: bool
+) -> Parts:
+    """Compiles the program, each part at its first call."""
+    return Parts(
+        initial_state=jax.jit(
+            partial(program.initial_state, networks, config),
+            out_shardings=jax.sharding.SingleDeviceSharding(device),
+        ),
+        encode_source=jax.jit(partial(program.encode_source, networks)),
+        audio_to_keypoints=jax.jit(
+            partial(program.audio_to_keypoints, networks), donate_argnames="state"
+        ),
+        read_emotion=jax.jit(partial(program.read_emotion, networks), static_argnames="mask_mouth"),
+        combine=jax.jit(
+            partial(program.combine, networks, config),
+            static_argnames=("smooth", "relative"),
+            donate_argnames="state",
+        ),
+        render=jax.jit(
+            partial(program.render, networks, config, one_by_one=one_by_one),
+            static_argnames="as_uint8",
+        ),
+    )
 
 
 class Animator:
-    """A loaded model, ready to animate any number of portraits.
+    """A loaded model, ready to animate any number of source images.
 
         animator = Animator.from_checkpoint("weights")
-        for frame in animator.animate(portrait, speech, pose, emotion_frames):
+        for frame in animator.animate(source_image, speech, pose, emotion_frames):
             show(frame.image)
 
     Args:
@@ -144,8 +171,11 @@ class Animator:
             processors with AMX.
         fast: whether to use the algorithms of `ops/convolution.py`; by default on a CPU.
         device: to compute on; by default JAX's first.
-        one_by_one: whether frames are drawn one at a time; by default on a CPU, where one
-            stays in the cache. Elsewhere a chunk fills the device.
+        one_by_one: whether frames are decoded one at a time; by default on a CPU, where one
+            fits the cache. Elsewhere a chunk fills the device.
+
+    Attributes:
+        parts: the compiled functions.
     """
 
     def __init__(
@@ -164,26 +194,18 @@ class Animator:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
         if chunk < 1:
             raise UserError(f"chunk is {chunk}; it must be 1 or more frames")
-        missing = [name for name in TALKING_NETWORKS if name not in variables]
-        if missing:
-            raise UserError(
-                f"the checkpoint holds no {', '.join(missing)}; convert it again with the "
-                "published files that do (see docs/conversion.md)"
-            )
-        self.config = config
-        self.bank = bank
-        self.chunk = chunk
+        self.config, self.bank, self.chunk = config, bank, chunk
         self.device = jax.devices()[0] if device is None else device
         on_cpu = self.device.platform == "cpu"
-        self._fast = on_cpu if fast is None else fast
-        self._one_by_one = on_cpu if one_by_one is None else one_by_one
-        self._networks = build(config, jnp.dtype(dtype), fast=self._fast)
-        names = [n for n in (*TALKING_NETWORKS, "emo_detector") if n in variables]
-        self._variables = self._put({name: variables[name] for name in names})
-        self._compile()
-        if self._fast:
-            for name, prepared in self._prepare(self._variables).items():
-                self._variables[name] = {**self._variables[name], **prepared}
+        self.one_by_one = on_cpu if one_by_one is None else one_by_one
+        fast = on_cpu if fast is None else fast
+        self.networks = build(config, jnp.dtype(dtype), fast=fast)
+        self.parts = compile_parts(self.networks, config, self.device, one_by_one=self.one_by_one)
+        self.variables = self.put(program.select_networks(variables))
+        if fast:
+            prepare = jax.jit(partial(program.prepare, self.networks, config))
+            for name, prepared in prepare(self.variables).items():
+                self.variables[name] = {**self.variables[name], **prepared}
 
     @classmethod
     def from_checkpoint(
@@ -193,7 +215,7 @@ class Animator:
 
         Args:
             folder: written by `eamm-convert` or `eamm-train`.
-            emotion: whether the emotion network is loaded too; None is where there is one.
+            emotion: whether the emotion network is loaded too; None: if there is one.
             **options: as for `Animator`.
 
         Raises:
@@ -211,10 +233,10 @@ class Animator:
         emotion: bool | None = True,
         **options: Any,
     ) -> list[Animator]:
-        """An animator on each device, of a checkpoint that is read once; as `from_checkpoint`."""
+        """An animator per device, of a checkpoint that is read once; as `from_checkpoint`."""
         if emotion is None:
-            emotion = "emo_detector" in stored_networks(folder)
-        networks = (*TALKING_NETWORKS, "emo_detector") if emotion else TALKING_NETWORKS
+            emotion = EMOTION_NETWORK in stored_networks(folder)
+        networks = (*REQUIRED_NETWORKS, EMOTION_NETWORK) if emotion else REQUIRED_NETWORKS
         config, variables = load_checkpoint(folder, networks)
         width = config.emotion.stage_widths[-1]
         bank = EmotionBank.load(Path(folder), width) if emotion else None
@@ -222,18 +244,18 @@ class Animator:
 
     @property
     def image_size(self) -> int:
-        """Side of the square portraits, emotional frames and results."""
+        """Side of the square source images, emotion frames and results."""
         return self.config.image_size
 
     @property
     def has_emotion_network(self) -> bool:
         """Whether emotions can be read from a video or taken from a bank."""
-        return "emo_detector" in self._variables
+        return EMOTION_NETWORK in self.variables
 
     def animate(
         self,
-        portrait: Float32[np.ndarray, "s s 3"],
-        speech: Float32[np.ndarray, " n"],
+        source_image: Float32[np.ndarray, "s s 3"],
+        speech: Float[np.ndarray, " n"] | Float[np.ndarray, "n 13"],
         pose: Float[np.ndarray, "m _"],
         emotion_frames: Iterable[UInt8[np.ndarray, "s s 3"]] | None = None,
         settings: Settings | None = None,
@@ -245,8 +267,9 @@ class Animator:
         """The frames of an animation, 25 a second.
 
         Args:
-            portrait: RGB in [0, 1].
-            speech: mono samples at 16 kHz.
+            source_image: RGB in [0, 1].
+            speech: mono samples at 16 kHz; or their MFCC (`features.speech_mfcc`), which data
+                sets keep instead.
             pose: head poses (yaw, pitch, roll in degrees, scale, tx, ty and, unused, tz); a
                 single one is held, a track is continued or cut to the length of the speech.
             emotion_frames: aligned frames of an emotional face at 25 a second, repeated from
@@ -254,460 +277,180 @@ class Animator:
                 face stays neutral.
             settings: see `Settings`.
             emotions: of the model's emotion bank, where there is no video.
-            level: how strongly the bank's faces felt them, 1 to 3; None is most.
+            level: intensity of the bank's emotions, 1 to 3; None is the strongest.
             as_uint8: whether frames are bytes, or float32 in [0, 1].
 
         Returns:
-            What yields the frames as they are made, and knows how many there will be.
+            The frames, rendered as they are asked for.
 
         Raises:
             UserError: an input has a wrong size, or the checkpoint lacks the emotion network,
                 the emotion bank or the emotion.
         """
-        return self.animate_mfcc(
-            portrait,
-            features.speech_mfcc(speech),
-            pose,
-            emotion_frames,
-            settings,
-            emotions=emotions,
-            level=level,
-            as_uint8=as_uint8,
-        )
-
-    def animate_mfcc(
-        self,
-        portrait: Float32[np.ndarray, "s s 3"],
-        mfcc: Float[np.ndarray, "n 13"],
-        pose: Float[np.ndarray, "m _"],
-        emotion_frames: Iterable[UInt8[np.ndarray, "s s 3"]] | None = None,
-        settings: Settings | None = None,
-        *,
-        emotions: Sequence[Span] = (),
-        level: int | None = None,
-        as_uint8: bool = True,
-    ) -> Animation:
-        """The frames of an animation for what a sound was turned into (`features.speech_mfcc`).
-
-        Data sets keep that and not the sound. The rest is as for `animate`.
-        """
-        settings = self._filled(settings or Settings())
-        self._check(portrait, pose, emotion_frames is not None or bool(emotions), settings)
+        settings = (settings or Settings()).resolved(self.config)
+        self._check(source_image, pose, emotion_frames is not None or bool(emotions), settings)
+        mfcc = features.speech_mfcc(speech) if speech.ndim == 1 else speech
         length = features.num_frames(len(mfcc))
         if settings.smoothing and len(pose) > 1:
-            pose = self._smooth_pose(pose)
+            pose = smooth_track(pose, POSE_FILTER)
         poses = features.pose_track(pose, length)
-        codes: Iterator[Array] | None = None
-        if emotion_frames is not None and settings.emotion_strength != 0:
-            codes = self._emotion_codes(iter(emotion_frames), settings)
-        elif emotions and settings.emotion_strength != 0:
-            codes = self._bank_codes(emotions, length, level)
-        frames = self._frames(portrait, mfcc, poses, codes, settings, as_uint8)
-        return Animation(length, frames)
+        emotion: Iterator[Array] | None = None
+        if settings.emotion_strength == 0:
+            pass
+        elif emotion_frames is not None:
+            emotion = self._video_features(emotion_frames, settings)
+        elif emotions:
+            emotion = self._bank_features(emotions, length, level)
+        chunks = self._chunks(source_image, mfcc, poses, emotion, settings, as_uint8)
+        return Animation(length, _one_behind(chunks))
 
     def read_emotion(
         self, frames: Iterable[UInt8[np.ndarray, "s s 3"]]
     ) -> Float32[np.ndarray, "t n"]:
-        """What the emotion network sees in each frame of an aligned video, for an emotion bank.
+        """Emotion features of each frame of an aligned video, for an emotion bank.
 
         Raises:
-            UserError: the checkpoint lacks the network, or there are no frames.
+            UserError: the checkpoint lacks the emotion network, or there are no frames.
         """
         if not self.has_emotion_network:
             raise UserError("the checkpoint holds no emotion network (emo_detector)")
-        settings = self._filled(Settings())
-        stacked = np.stack(list(frames)) if frames else np.zeros((0,))
-        if not len(stacked):
-            raise UserError("the emotional video has no frames")
-        codes = self._emotion_codes(iter(stacked), settings)
-        chunks = [jax.device_get(next(codes)) for _ in range(0, len(stacked), self.chunk)]
-        return np.concatenate(chunks)[: len(stacked)]
+        read = self._read(frames, Settings())
+        return np.concatenate([jax.device_get(encoded)[:count] for count, encoded in read])
+
+    def put(self, tree: Any) -> Any:
+        """Arrays of the host on the device."""
+        return jax.device_put(tree, self.device)
 
     def _check(
-        self,
-        portrait: np.ndarray,
-        pose: np.ndarray,
-        emotional: bool,
-        settings: Settings,
+        self, source_image: np.ndarray, pose: np.ndarray, emotional: bool, settings: Settings
     ) -> None:
         shape = (self.image_size, self.image_size, self.config.num_channels)
-        if portrait.shape != shape:
-            raise UserError(f"the portrait has shape {portrait.shape}; this model needs {shape}")
+        if source_image.shape != shape:
+            raise UserError(
+                f"the source image has shape {source_image.shape}; this model needs {shape}"
+            )
         if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
             raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
         if emotional and not self.has_emotion_network:
             raise UserError(
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "
-                "--emotion_checkpoint, or leave the driving video out for a neutral face"
+                "the published file that does, or leave the emotion out for a neutral face"
             )
         assert settings.audio_weight is not None
         if not np.isfinite([settings.emotion_strength, settings.audio_weight]).all():
             raise UserError("audio_weight and emotion_strength must be finite numbers")
 
-    def _frames(
-        self,
-        image: np.ndarray,
-        mfcc: np.ndarray,
-        poses: np.ndarray,
-        codes: Iterator[Array] | None,
-        settings: Settings,
-        as_uint8: bool,
-    ) -> Iterator[AnimatedFrame]:
-        """Frames one by one; while they are used, the next chunk is being computed."""
-        ready: tuple[int, Array, Array | None] | None = None
-        for following in self._chunks(image, mfcc, poses, codes, settings, as_uint8):
-            if ready is not None:
-                yield from _unstacked(*ready)
-            ready = following
-        if ready is not None:
-            yield from _unstacked(*ready)
-
     def _chunks(
         self,
-        image: np.ndarray,
+        source_image: np.ndarray,
         mfcc: np.ndarray,
         poses: np.ndarray,
-        codes: Iterator[Array] | None,
+        emotion: Iterator[Array] | None,
         settings: Settings,
         as_uint8: bool,
     ) -> Iterator[tuple[int, Array, Array | None]]:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
-        variables = self._variables
+        parts, variables = self.parts, self.variables
         blinks = settings.blinks and bool(self.config.inference.lid_keypoints)
-        closed = features.blinks(len(poses), settings.seed)
-        audio_weight, weights, scale = self._put(
+        closed = features.blinks(len(poses), settings.seed) if blinks else None
+        weights = settings.emotion_strength * program.displacement_weights(self.config)
+        image, audio_weight, weights, scale = self.put(
             (
+                source_image[None],
                 np.float32(settings.audio_weight),
-                self._emotion_weights(settings.emotion_strength),
+                weights.astype(np.float32),
                 np.float32(1.0),
             )
         )
-        portrait = self._see(variables, self._put(image[None]))
-        lstm, filters = self._start()
-        first: Keypoints | None = None
+        source = parts.encode_source(variables, image)
+        lstm, motion = parts.initial_state()
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
-            lids = self._put(_padded(closed[start:stop], self.chunk)) if blinks else None
-            windows = features.audio_windows(mfcc, start, stop)
-            audio, pose, count = self._put(
+            audio, pose, lids, count = self.put(
                 (
-                    _padded(windows, self.chunk),
+                    _padded(features.audio_windows(mfcc, start, stop), self.chunk),
                     _padded(poses[start:stop], self.chunk),
+                    None if closed is None else _padded(closed[start:stop], self.chunk),
                     np.int32(stop - start),
                 )
             )
-            # What is computed stays on the device: between here and the frames nothing is
-            # copied that is not said to be.
+            # No implicit transfers between host and device from here to the frames.
             with jax.transfer_guard("disallow"):
-                keypoints, lstm = self._hear(
-                    variables, portrait.audio_code, audio, pose, lstm, audio_weight
+                raw, lstm = parts.audio_to_keypoints(
+                    variables, source.embedding, audio, pose, lstm, audio_weight
                 )
-            if first is None:
-                first = self._first(keypoints)
-                if settings.relative and settings.adapt_scale:
-                    values = jax.device_get((portrait.keypoints.value[0], first.value[0]))
-                    scale = self._put(np.float32(movement_scale(*values)))
-            code = None if codes is None else next(codes)
+            if start == 0 and settings.relative and settings.adapt_scale:
+                still, first = jax.device_get((source.keypoints.value, raw.value))
+                scale = self.put(np.float32(movement_scale(still[0], first[0])))
+            felt = None if emotion is None else next(emotion)
             with jax.transfer_guard("disallow"):
-                driving, filters = self._feel(
-                    variables,
-                    portrait.keypoints,
-                    keypoints,
-                    first,
-                    scale,
-                    code,
-                    weights,
-                    filters,
-                    settings.smoothing,
-                    settings.relative,
-                )
-                if lids is not None:
-                    driving = self._blink(driving, lids)
-                # Without an emotion there is nothing between neutral and emotional.
-                wanted = [driving[-1], driving[0]] if settings.neutral else [driving[-1]]
-                drawn = [
-                    self._draw(variables, portrait.code, portrait.keypoints, k, count, as_uint8)
-                    for k in (wanted if len(driving) > 1 else wanted[:1])
-                ]
-            yield stop - start, drawn[0], drawn[-1] if settings.neutral else None
+                driving, motion = parts.combine(
+                    variables, source.keypoints, raw, felt, lids, weights, scale, motion,
+                    smooth=settings.smoothing, relative=settings.relative,
+                )  # fmt: skip
 
-    def _emotion_codes(
-        self, frames: Iterator[np.ndarray], settings: Settings
+                def render(keypoints: Keypoints, count: Array = count) -> Array:
+                    return parts.render(
+                        variables, source.features, source.keypoints, keypoints, count,
+                        as_uint8=as_uint8,
+                    )  # fmt: skip
+
+                neutral = emotional = None
+                if driving.emotional is not None:
+                    emotional = render(driving.emotional)
+                if settings.neutral or emotional is None:
+                    neutral = render(driving.neutral)
+            image = neutral if emotional is None else emotional
+            yield stop - start, image, neutral if settings.neutral else None
+
+    def _read(
+        self, frames: Iterable[np.ndarray], settings: Settings
+    ) -> Iterator[tuple[int, Float[Array, "chunk n"]]]:
+        """Emotion features of a video, a chunk at a time, and how many of them are of frames."""
+        rng = self.put(jax.random.key(settings.seed)) if settings.augment_emotion else None
+        remaining, length = iter(frames), 0
+        while batch := list(itertools.islice(remaining, self.chunk)):
+            images, first = self.put((_padded(np.stack(batch), self.chunk), np.int32(length)))
+            with jax.transfer_guard("disallow"):
+                encoded = self.parts.read_emotion(
+                    self.variables, images, rng, first, mask_mouth=settings.mask_mouth
+                )
+            yield len(batch), encoded
+            length += len(batch)
+        if not length:
+            raise UserError("the emotion video has no frames")
+
+    def _video_features(
+        self, frames: Iterable[np.ndarray], settings: Settings
     ) -> Iterator[Float[Array, "chunk n"]]:
-        """Codes of the emotional frames, a chunk at a time, endlessly.
+        """Emotion features of a video, a chunk at a time; repeated without end.
 
-        Every frame is encoded once, when it is first needed, and its code kept (512 numbers).
+        Each frame is encoded once, when it is first needed; its features (512 numbers) are kept.
         """
-        rng = self._put(jax.random.key(settings.seed))
         known: list[Array] = []
         length = 0
-        while batch := list(itertools.islice(frames, self.chunk)):
-            images, first = self._put((_padded(np.stack(batch), self.chunk), np.int32(length)))
-            with jax.transfer_guard("disallow"):
-                codes = self._read_emotion(
-                    self._variables,
-                    images,
-                    rng,
-                    first,
-                    settings.mask_mouth,
-                    settings.augment_emotion,
-                )
-            known.append(codes)
-            length += len(batch)
-            if len(batch) < self.chunk:
-                break
-            yield codes
-        if not known:
-            raise UserError("the emotional video has no frames")
-        # The video has ended. Picked on the host, whatever its length nothing is compiled.
+        for count, encoded in self._read(frames, settings):
+            known.append(encoded)
+            length += count
+            if count == self.chunk:
+                yield encoded
+        # The video has ended. Picked on the host, so that no length compiles anything.
         table = np.concatenate(jax.device_get(known))[:length]
         for start in itertools.count(length // self.chunk * self.chunk, self.chunk):
-            yield self._put(table[np.arange(start, start + self.chunk) % length])
+            yield self.put(table[np.arange(start, start + self.chunk) % length])
 
-    def _bank_codes(
+    def _bank_features(
         self, emotions: Sequence[Span], length: int, level: int | None
     ) -> Iterator[Float32[Array, "chunk n"]]:
-        """Codes of the bank, a chunk at a time."""
+        """Emotion features of the bank, a chunk at a time."""
         if self.bank is None:
             raise UserError(
-                "this model has no emotion bank, so an emotion needs a video (--driving_video); "
+                "this model has no emotion bank, so an emotion needs a video; "
                 "python -m eamm_jax.emotion_bank makes a bank from labelled clips"
             )
-        codes = self.bank.codes(emotions, length, level)
+        track = self.bank.codes(emotions, length, level)
         starts = range(0, length, self.chunk)
-        return (
-            self._put(_padded(codes[start : start + self.chunk], self.chunk)) for start in starts
-        )
-
-    def _filled(self, settings: Settings) -> Settings:
-        """The settings, with what the model says where the user says nothing."""
-        config, weight, relative = self.config, settings.audio_weight, settings.relative
-        smoothing = settings.smoothing
-        return dataclasses.replace(
-            settings,
-            audio_weight=config.inference.audio_weight if weight is None else weight,
-            relative=config.inference.relative_motion if relative is None else relative,
-            smoothing=config.inference.smooth_motion if smoothing is None else smoothing,
-        )
-
-    def _emotion_weights(self, strength: float) -> Float32[np.ndarray, " k"]:
-        config = self.config
-        shares = dict(zip(config.emotion.keypoints, config.inference.emotion_shares, strict=True))
-        return strength * np.array([shares.get(i, 1.0) for i in config.moved_keypoints], np.float32)
-
-    def _smooth_pose(self, pose: np.ndarray) -> Float32[np.ndarray, "m _"]:
-        """Filters a pose track, in chunks so that its length compiles nothing new."""
-        state = self._put(initial_state(pose.shape[1:]))
-        pieces = []
-        for start in range(0, len(pose), POSE_CHUNK):
-            piece = pose[start : start + POSE_CHUNK].astype(np.float32)
-            smooth, state = self._smooth(self._put(_padded(piece, POSE_CHUNK)), state)
-            pieces.append(jax.device_get(smooth)[: len(piece)])
-        return np.concatenate(pieces)
-
-    def _put(self, tree: Any) -> Any:
-        """Arrays of the host on the device."""
-        return jax.device_put(tree, self.device)
-
-    def _initial_filters(self) -> FilterState:
-        def states(count: int) -> tuple[OneEuroState, OneEuroState]:
-            return initial_state((count, 2)), initial_state((count, 2, 2))
-
-        return FilterState(
-            keypoints=states(self.config.num_keypoints),
-            displacement=states(len(self.config.moved_keypoints)),
-        )
-
-    # The compiled parts.
-
-    def _compile(self) -> None:
-        """Makes the functions that are compiled, each once for all chunks and portraits."""
-        networks, config = self._networks, self.config
-
-        @jax.jit
-        def see(variables: Variables, image: Array) -> Portrait:
-            """The portrait's features, keypoints and code."""
-            return Portrait(
-                networks.generator.apply(variables["generator"], image, method="encode"),
-                networks.kp_detector.apply(variables["kp_detector"], image),
-                networks.audio_feature.apply(
-                    variables["audio_feature"], image, method="encode_source"
-                ),
-            )
-
-        @partial(jax.jit, donate_argnames="lstm")
-        def hear(
-            variables: Variables,
-            audio_code: Array,
-            audio: Array,
-            pose: Array,
-            lstm: LSTMState,
-            audio_weight: Array,
-        ) -> tuple[Keypoints, LSTMState]:
-            """Keypoints of a chunk from sound and pose."""
-            maps, lstm = networks.audio_feature.apply(
-                variables["audio_feature"],
-                audio_code,
-                audio[None],
-                pose[None],
-                lstm,
-                audio_weight=audio_weight,
-                method="decode",
-            )
-            keypoints = networks.kp_detector_a.apply(variables["kp_detector_a"], maps[0])
-            return keypoints._replace(heatmap=None), lstm
-
-        @partial(jax.jit, static_argnums=(4, 5))
-        def read_emotion(
-            variables: Variables,
-            frames: Array,
-            rng: Array,
-            first: Array,
-            mask_mouth: bool,
-            augment: bool,
-        ) -> Array:
-            """Codes of emotional frames."""
-            frames = frames.astype(jnp.float32) / 255
-            if augment:
-                frames = augment_video(rng, frames, first)
-            elif mask_mouth:
-                frames = augmentation.mask_mouth(frames)
-            return networks.emo_detector.apply(variables["emo_detector"], frames, method="encode")
-
-        @partial(jax.jit, static_argnums=(8, 9), donate_argnames="filters")
-        def feel(
-            variables: Variables,
-            portrait: Keypoints,
-            raw: Keypoints,
-            first: Keypoints,
-            scale: Array,
-            code: Array | None,
-            weights: Array,
-            filters: FilterState,
-            smoothing: bool,
-            relative: bool,
-        ) -> tuple[tuple[Keypoints, ...], FilterState]:
-            """Driving keypoints: neutral and, given a code, emotional."""
-            keypoints, displacement_filters = raw, filters.displacement
-            if smoothing:
-                keypoints, keypoint_filters = _filtered(raw, KEYPOINT_FILTER, filters.keypoints)
-                filters = filters._replace(keypoints=keypoint_filters)
-            driving = [keypoints]
-            if code is not None:
-                # The network is shown what is heard, not what is smoothed.
-                displacement = networks.emo_detector.apply(
-                    variables["emo_detector"], code, raw, method="displace"
-                )
-                if smoothing:
-                    displacement, displacement_filters = _filtered(
-                        displacement, EMOTION_FILTER, filters.displacement
-                    )
-                    filters = filters._replace(displacement=displacement_filters)
-                moved = config.moved_keypoints
-                driving.append(add_displacement(keypoints, displacement, moved, weights))
-            if relative:
-                driving = [relative_keypoints(portrait, k, first, scale) for k in driving]
-            return tuple(driving), filters
-
-        @partial(jax.jit, static_argnums=5)
-        def draw(
-            variables: Variables,
-            code: SourceFeatures,
-            portrait: Keypoints,
-            driving: Keypoints,
-            count: Array,
-            as_uint8: bool,
-        ) -> Array:
-            """The first `count` frames of a chunk; the rest stays black."""
-            generator = variables["generator"]
-            moved, _ = networks.generator.apply(generator, code, portrait, driving, method="warp")
-
-            def finished(moved: WarpedFeatures) -> Array:
-                frames = networks.generator.apply(generator, moved, method="decode")
-                return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
-
-            if not self._one_by_one:
-                return finished(moved)
-            shape = (len(moved.features), config.image_size, config.image_size, config.num_channels)
-            blank = jnp.zeros(shape, jnp.uint8 if as_uint8 else jnp.float32)
-
-            def draw_one(index: Array, frames: Array) -> Array:
-                one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1), moved)
-                return jax.lax.dynamic_update_slice_in_dim(frames, finished(one), index, 0)
-
-            return jax.lax.fori_loop(0, count, draw_one, blank)
-
-        @jax.jit
-        def prepare(variables: Variables) -> Variables:
-            """What the fast algorithms derive from kernels, by network."""
-            size = config.image_size
-            image = jnp.zeros((1, size, size, config.num_channels))
-            keypoints = Keypoints(
-                jnp.zeros((1, config.num_keypoints, 2)),
-                jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2)),
-            )
-            _, generator = networks.generator.apply(
-                variables["generator"], image, keypoints, keypoints, mutable=["prepared"]
-            )
-            if "emo_detector" not in variables:
-                return {"generator": generator}
-            _, emotion = networks.emo_detector.apply(
-                variables["emo_detector"], image, method="encode", mutable=["prepared"]
-            )
-            return {"generator": generator, "emo_detector": emotion}
-
-        @jax.jit
-        def blink(driving: tuple[Keypoints, ...], closed: Array) -> tuple[Keypoints, ...]:
-            """Driving keypoints with their eyes closed so far."""
-            return tuple(close_lids(k, config.inference.lid_keypoints, closed) for k in driving)
-
-        self._blink = blink
-        self._see, self._hear, self._read_emotion = see, hear, read_emotion
-        self._feel, self._draw, self._prepare = feel, draw, prepare
-        self._start = jax.jit(
-            lambda: (networks.audio_feature.initial_state(1), self._initial_filters()),
-            out_shardings=jax.sharding.SingleDeviceSharding(self.device),
-        )
-        self._first = jax.jit(lambda keypoints: jax.tree.map(lambda x: x[:1], keypoints))
-        self._smooth = jax.jit(lambda track, state: one_euro(track, POSE_FILTER, state))
-
-
-def augment_video(
-    rng: Array, frames: Float[Array, "t h w 3"], first: int | Array
-) -> Float[Array, "t h w 3"]:
-    """The published demo's random treatment of an emotional video, chunk by chunk.
-
-    Mirroring and rotation are drawn once for the video; noise and perspective for each frame,
-    from its number, so that the chunks it comes in do not matter.
-
-    Args:
-        rng: of the video.
-        frames: in [0, 1].
-        first: number of the first of them.
-    """
-    published = augmentation.PUBLISHED_EMOTION_AUGMENTATION
-    perspective = published.perspective
-    assert perspective is not None
-    flip_rng, rotation_rng, frame_rng = jax.random.split(rng, 3)
-
-    def one(frame: Array, index: Array) -> Array:
-        mask_rng, perspective_rng = jax.random.split(jax.random.fold_in(frame_rng, index))
-        clip = augmentation.mask_mouth_with_noise(mask_rng, frame[None, None])
-        clip = augmentation.flip_at_random(flip_rng, clip)
-        clip = augmentation.rotate_at_random(rotation_rng, clip, published.rotation)
-        return augmentation.warp_perspective_at_random(
-            perspective_rng, clip, perspective, published.enlargement
-        )[0, 0]
-
-    return jax.vmap(one)(frames, first + jnp.arange(len(frames)))
-
-
-def _filtered(
-    track: Keypoints, parameters: OneEuro, states: tuple[OneEuroState, OneEuroState]
-) -> tuple[Keypoints, tuple[OneEuroState, OneEuroState]]:
-    value, value_state = one_euro(track.value, parameters, states[0])
-    jacobian, jacobian_state = one_euro(track.jacobian, parameters, states[1])
-    return Keypoints(value, jacobian), (value_state, jacobian_state)
+        return (self.put(_padded(track[at : at + self.chunk], self.chunk)) for at in starts)
 
 
 def _padded(rows: np.ndarray, length: int) -> np.ndarray:
@@ -715,9 +458,14 @@ def _padded(rows: np.ndarray, length: int) -> np.ndarray:
     return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), axis=0)])
 
 
-def _unstacked(count: int, images: Array, neutral: Array | None) -> Iterator[AnimatedFrame]:
-    on_host, neutral_on_host = jax.device_get((images, neutral))
-    for index in range(count):
-        yield AnimatedFrame(
-            on_host[index], None if neutral_on_host is None else neutral_on_host[index]
-        )
+def _one_behind(
+    chunks: Iterator[tuple[int, Array, Array | None]],
+) -> Iterator[AnimatedFrame]:
+    """Frames one by one; while a chunk's are used, the next chunk is being computed."""
+    ready = next(chunks)
+    for following in itertools.chain(chunks, [None]):
+        count, images, neutral = ready[0], *jax.device_get(ready[1:])
+        for index in range(count):
+            yield AnimatedFrame(images[index], None if neutral is None else neutral[index])
+        if following is not None:
+            ready = following

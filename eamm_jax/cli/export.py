@@ -48,17 +48,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(argv)
 
     def job() -> None:
-        from eamm_jax.animate.animator import Animator
+        from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
+        from eamm_jax.conversion.checkpoint import load_checkpoint
         from eamm_jax.export import write
 
-        animator = Animator.from_checkpoint(
-            flags.checkpoint,
-            emotion=not flags.no_emotion,
+        networks = (*REQUIRED_NETWORKS, *([] if flags.no_emotion else [EMOTION_NETWORK]))
+        sizes = write(
+            flags.output,
+            *load_checkpoint(flags.checkpoint, networks),
+            flags.platforms.split(","),
             dtype=flags.dtype,
-            fast=False,
-            one_by_one=False,
+            overwrite=flags.overwrite,
         )
-        sizes = write(flags.output, animator, flags.platforms.split(","), overwrite=flags.overwrite)
         for name, size in sizes.items():
             print(f"{flags.output / name}: {size / MEGABYTE:.2f} MB")
 

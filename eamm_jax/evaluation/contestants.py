@@ -208,7 +208,7 @@ class Animated:
         feeling = Feeling()
         if self._emotions is not None and emotion is not None:
             feeling = self._emotions.feeling(case, emotion)
-        animation = self._animator.animate_mfcc(
+        animation = self._animator.animate(
             case.portrait.astype(np.float32) / 255,
             mfcc,
             case.sound.pose,

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 
 from eamm_jax import __version__
-from eamm_jax.animate.animator import TALKING_NETWORKS, Animator, Settings
+from eamm_jax.animate.animator import Animator, Settings
+from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
 from eamm_jax.conversion.checkpoint import load_checkpoint
 from eamm_jax.emotion_bank import EmotionBank
 from eamm_jax.errors import UserError
@@ -175,7 +176,7 @@ def _evaluate_model(
     reader = make_reader(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
     stored = checkpoint / networks.FOLDER if networks.is_in(checkpoint) else checkpoint
     config, variables = load_checkpoint(stored)
-    talks = all(name in variables for name in TALKING_NETWORKS)
+    talks = all(name in variables for name in REQUIRED_NETWORKS)
     data = DataSet(
         source,
         size=config.image_size,
@@ -191,7 +192,7 @@ def _evaluate_model(
     if talks:
         bank = EmotionBank.load(stored, config.emotion.stage_widths[-1])
         animator = Animator(config, variables, bank=bank)
-        if "emo_detector" in variables and data.emotion(data.names[0]) >= 0:
+        if EMOTION_NETWORK in variables and data.emotion(data.names[0]) >= 0:
             emotions = Bank() if job.emotions == "bank" else OwnClips(data)
 
         def animated(name: str, source: EmotionSource | None, *, silent: bool = False) -> Animated:

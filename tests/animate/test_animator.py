@@ -1,8 +1,7 @@
-"""The animator on a tiny model: chunks, streaming, state, options; and the published demo."""
+"""The animator on a tiny model: chunks, streaming, state, settings; and the published demo."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 
@@ -12,13 +11,12 @@ import pytest
 
 from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
-from eamm_jax.animate.animator import augment_video
+from eamm_jax.animate.program import augment_video, displacement_weights
 from eamm_jax.conversion.checkpoint import save_checkpoint, stored_networks
 from eamm_jax.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
-from eamm_jax.ops.smoothing import POSE_FILTER, initial_state, one_euro
 from eamm_jax.types import SAMPLE_RATE
 from tests.tiny import tiny_variables
 
@@ -35,7 +33,7 @@ def animator():
 def inputs():
     rng = np.random.default_rng(1)
     return {
-        "portrait": rng.uniform(size=(SIZE, SIZE, 3)).astype(np.float32),
+        "source_image": rng.uniform(size=(SIZE, SIZE, 3)).astype(np.float32),
         "speech": 0.1 * rng.normal(size=int(0.48 * SAMPLE_RATE)).astype(np.float32),
         "pose": np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]], np.float32),
     }
@@ -120,8 +118,7 @@ def test_emotion_shows_and_strength_zero_is_neutral(animator, inputs, emotion_fr
     np.testing.assert_array_equal(strength(0.0), neutral)
     assert (strength(1.0) != neutral).any()
     assert (strength(1.0) != strength(2.0)).any()
-    np.testing.assert_allclose(animator._emotion_weights(1.0), [0.2, 1, 1, 0])
-    np.testing.assert_allclose(animator._emotion_weights(0.5), [0.1, 0.5, 0.5, 0])
+    np.testing.assert_allclose(displacement_weights(animator.config), [0.2, 1, 1, 0])
 
 
 def test_the_neutral_frames_beside_an_emotion_are_those_without_it(
@@ -169,7 +166,7 @@ def test_another_length_portrait_pose_and_emotion_compile_nothing_new(
         for seconds, video in ((0.7, 3), (0.3, 8), (1.0, 2)):
             other = dict(first)
             other["speech"] = np.tile(inputs["speech"], 3)[: int(seconds * SAMPLE_RATE)]
-            other["portrait"] = inputs["portrait"][::-1] * np.float32(seconds)
+            other["source_image"] = inputs["source_image"][::-1] * np.float32(seconds)
             other["pose"] = np.repeat(inputs["pose"], int(100 * seconds), axis=0)
             other["emotion_frames"] = (emotion_frames * 2)[:video]
             other["settings"] = dataclasses.replace(
@@ -188,7 +185,7 @@ def test_another_length_portrait_pose_and_emotion_compile_nothing_new(
         # That this would count what is compiled anew.
         static = {**first, "settings": dataclasses.replace(settings, smoothing=False)}
         assert any(
-            "feel" in name for name in compilations(lambda: list(animator.animate(**static)))
+            "combine" in name for name in compilations(lambda: list(animator.animate(**static)))
         )
         assert not compilations(others)
     finally:
@@ -207,7 +204,7 @@ def small_bank(animator) -> EmotionBank:
     )
 
 
-def test_nothing_goes_between_host_and_device_that_is_not_said_to(animator, inputs, emotion_frames):
+def test_no_implicit_transfers_between_host_and_device(animator, inputs, emotion_frames):
     settings = Settings(neutral=True, relative=True, adapt_scale=True, augment_emotion=True)
     arguments = {**inputs, "emotion_frames": emotion_frames, "settings": settings}
 
@@ -220,44 +217,58 @@ def test_nothing_goes_between_host_and_device_that_is_not_said_to(animator, inpu
     after_the_first_frame()
     with pytest.MonkeyPatch.context() as patch:
         # That the animator itself would notice.
-        patch.setattr(animator, "_put", lambda tree: tree)
+        patch.setattr(animator, "put", lambda tree: tree)
         with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
             list(animator.animate(**arguments))
 
 
-def test_the_states_of_the_chunk_before_are_given_up(animator, inputs):
-    """Donated: the new states take their places in memory."""
-    lstm, filters = animator._start()
-    portrait = animator._see(animator._variables, inputs["portrait"][None])
+def test_the_states_of_the_chunk_before_are_donated(animator, inputs):
+    """The new states take their memory."""
+    parts, variables = animator.parts, animator.variables
+    lstm, motion = parts.initial_state()
+    source = parts.encode_source(variables, inputs["source_image"][None])
     audio, pose = np.zeros((4, 28, 12), np.float32), np.zeros((4, 6), np.float32)
-    keypoints, _ = animator._hear(animator._variables, portrait.audio_code, audio, pose, lstm, 1.6)
-    weights, first = animator._emotion_weights(1.0), animator._first(keypoints)
-    animator._feel(
-        animator._variables, portrait.keypoints, keypoints, first, 1.0, None, weights, filters,
-        True, False,
+    raw, _ = parts.audio_to_keypoints(variables, source.embedding, audio, pose, lstm, 1.6)
+    weights = displacement_weights(animator.config)
+    parts.combine(
+        variables, source.keypoints, raw, None, None, weights, 1.0, motion,
+        smooth=True, relative=False,
     )  # fmt: skip
-    assert all(x.is_deleted() for x in jax.tree.leaves((lstm, filters.keypoints)))
+    assert all(x.is_deleted() for x in jax.tree.leaves((lstm, motion.keypoints)))
 
 
-def test_what_is_not_chosen_is_as_the_model_was_made_for(animator):
-    other = copy.copy(animator)
-    other.config = animator.config.replace(
+def test_unset_settings_are_the_defaults_of_the_model(animator):
+    config = animator.config.replace(
         {
             "inference.smooth_motion": False,
             "inference.relative_motion": True,
             "inference.audio_weight": 0.7,
         }
     )
-    found = other._filled(Settings())
+    found = Settings().resolved(config)
     assert (found.smoothing, found.relative, found.audio_weight) == (False, True, 0.7)
-    assert animator._filled(Settings()).smoothing
+    assert Settings().resolved(animator.config).smoothing
     chosen = Settings(smoothing=True, relative=False, audio_weight=2.0)
-    assert other._filled(chosen) == chosen
+    assert chosen.resolved(config) == chosen
+
+
+@pytest.mark.parametrize("kind", [np.stack, list, iter], ids=["array", "list", "generator"])
+def test_emotion_features_are_read_from_any_iterable(animator, emotion_frames, kind):
+    found = animator.read_emotion(kind(emotion_frames))
+    parts, variables = animator.parts, animator.variables
+    expected = [parts.read_emotion(variables, np.stack([f] * 4))[0] for f in emotion_frames]
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("nothing", [np.zeros((0, SIZE, SIZE, 3), np.uint8), [], iter(())])
+def test_a_video_without_frames_has_no_emotion(animator, nothing):
+    with pytest.raises(UserError, match="the emotion video has no frames"):
+        animator.read_emotion(nothing)
 
 
 def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inputs):
     config = animator.config.replace({"inference.lid_keypoints": (2, 3, 5, 6)})
-    knowing = Animator(config, animator._variables, chunk=animator.chunk, fast=False)
+    knowing = Animator(config, animator.variables, chunk=animator.chunk, fast=False)
     rng = np.random.default_rng(4)
     inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}
     count = len(knowing.animate(**inputs))
@@ -273,9 +284,6 @@ def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inp
 def test_smoothing_steadies_the_head(animator, inputs):
     track = np.repeat(inputs["pose"], 11, axis=0)
     track[:, 0] += np.random.default_rng(0).normal(scale=0.5, size=11)
-    smooth = animator._smooth_pose(track)
-    expected, _ = one_euro(track, POSE_FILTER, initial_state((7,)))
-    np.testing.assert_allclose(smooth, expected, atol=1e-6)
     raw = images(animator.animate(**{**inputs, "pose": track}, settings=Settings(smoothing=False)))
     filtered = images(animator.animate(**{**inputs, "pose": track}))
     assert (raw != filtered).any()
@@ -294,7 +302,7 @@ def test_augmentation_is_random_by_seed_and_the_same_in_any_chunk(emotion_frames
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"portrait": np.zeros((32, 32, 3), np.float32)}, "32, 32"),
+        ({"source_image": np.zeros((32, 32, 3), np.float32)}, "32, 32"),
         ({"pose": np.zeros((3, 4), np.float32)}, r"\(3, 4\)"),
         ({"settings": Settings(audio_weight=float("nan"))}, "finite"),
         ({"emotion_frames": []}, "no frames"),
@@ -311,7 +319,7 @@ def test_what_a_checkpoint_lacks_is_named(inputs, emotion_frames):
     with pytest.raises(UserError, match="audio_feature"):
         Animator(config, silent)
     unfeeling = Animator(config, {k: v for k, v in variables.items() if k != "emo_detector"})
-    with pytest.raises(UserError, match="--emotion_checkpoint"):
+    with pytest.raises(UserError, match="no emotion network"):
         unfeeling.animate(**inputs, emotion_frames=emotion_frames)
     with pytest.raises(UserError, match="bfloat16"):
         Animator(config, variables, dtype="float16")
@@ -379,20 +387,19 @@ def test_golden_demo_tracks(published_animator, demo, goldens):
     """The keypoint tracks on the way, raw and smoothed."""
     animator = published_animator
     frames = demo["in_emotion_frames_u8"]
-    variables = animator._variables
-    portrait = animator._see(variables, demo["in_source_u8"][None].astype(np.float32) / 255)
-    lstm, filters = animator._start()
-    codes = animator._emotion_codes(iter(frames), PLAIN)
+    parts, variables = animator.parts, animator.variables
+    source = parts.encode_source(variables, demo["in_source_u8"][None].astype(np.float32) / 255)
+    lstm, motion = parts.initial_state()
     tracks = {"raw": [], "smooth": [], "displaced": []}
     for start in range(0, len(frames), animator.chunk):
         piece = slice(start, start + animator.chunk)
         pose = features.pose_track(demo["in_pose"], len(frames))[piece]
         windows = demo["in_mfcc_windows"][piece]
-        raw, lstm = animator._hear(variables, portrait.audio_code, windows, pose, lstm, 1.6)
-        first = jax.tree.map(lambda x: x[:1], raw)
-        (smooth, displaced), filters = animator._feel(
-            variables, portrait.keypoints, raw, first, 1.0, next(codes),
-            np.ones(4, np.float32), filters, True, False,
+        raw, lstm = parts.audio_to_keypoints(variables, source.embedding, windows, pose, lstm, 1.6)
+        emotion = parts.read_emotion(variables, frames[piece], mask_mouth=False)
+        (smooth, displaced), motion = parts.combine(
+            variables, source.keypoints, raw, emotion, None, np.ones(4, np.float32), 1.0, motion,
+            smooth=True, relative=False,
         )  # fmt: skip
         for name, keypoints in (("raw", raw), ("smooth", smooth), ("displaced", displaced)):
             tracks[name].append(keypoints)

@@ -31,7 +31,7 @@ def test_the_longer_of_operations_and_bytes_bounds_a_part(counts, dtype, expecte
 
 
 def test_the_portrait_is_not_in_a_frame():
-    counts = {"see": part(1e15, 1e15), "draw": part(8e12, 1e3)}
+    counts = {"encode_source": part(1e15, 1e15), "render": part(8e12, 1e3)}
     for row in predict(counts, chunk=8):
         assert row["bound"] < 10  # ms
         assert row["bound"] < row["expected"]

@@ -95,10 +95,10 @@ def test_the_model_hears_sees_and_feels(case, animator):
     settings = Settings(neutral=True)
     found = Animated("model", animator, settings, Shown()).frames(case)
     portrait = case.portrait.astype(np.float32) / 255
-    expected = animator.animate_mfcc(portrait, case.sound.mfcc, case.sound.pose, case.truth)
+    expected = animator.animate(portrait, case.sound.mfcc, case.sound.pose, case.truth)
     np.testing.assert_array_equal(found, frames_of(expected))
     neutral = Animated("neutral", animator, settings, None).frames(case)
-    without = animator.animate_mfcc(portrait, case.sound.mfcc, case.sound.pose)
+    without = animator.animate(portrait, case.sound.mfcc, case.sound.pose)
     np.testing.assert_array_equal(neutral, frames_of(without))
     assert (neutral != found).any()
     unlabelled = dataclasses.replace(case, emotion=-1)
@@ -111,7 +111,7 @@ def test_sound_is_the_same_as_its_mfcc(case, animator):
     speech = 0.1 * np.random.default_rng(1).normal(size=6000).astype(np.float32)
     pose = case.sound.pose[:1]
     np.testing.assert_array_equal(
-        frames_of(animator.animate_mfcc(portrait, features.speech_mfcc(speech), pose)),
+        frames_of(animator.animate(portrait, features.speech_mfcc(speech), pose)),
         frames_of(animator.animate(portrait, speech, pose)),
     )
 
@@ -121,7 +121,7 @@ def test_the_bank_gives_an_emotion_as_strong_as_the_case(case, animator):
     portrait = case.portrait.astype(np.float32) / 255
     feeling = Bank().feeling(case, "happy")
     assert feeling.level == 2
-    expected = animator.animate_mfcc(
+    expected = animator.animate(
         portrait, case.sound.mfcc, case.sound.pose, emotions=feeling.emotions, level=2
     )
     np.testing.assert_array_equal(found, frames_of(expected))
@@ -159,7 +159,7 @@ def test_silence_is_the_quietest_moment_of_the_sound(case, animator):
     np.testing.assert_array_equal(silent[56:84], mfcc[40:68])
     portrait = case.portrait.astype(np.float32) / 255
     found = Animated("silence", animator, Settings(), None, silent=True).frames(case)
-    expected = animator.animate_mfcc(
+    expected = animator.animate(
         portrait, contestants.quietest_moment(case.sound.mfcc), case.sound.pose
     )
     np.testing.assert_array_equal(found, frames_of(expected))

@@ -1,4 +1,4 @@
-"""Exported parts give the animator's numbers; they lower for devices that are not here."""
+"""Exported parts compute what the program computes, and lower for absent platforms."""
 
 from __future__ import annotations
 
@@ -12,28 +12,23 @@ import pytest
 from jax import export as jax_export
 
 from eamm_jax import export
-from eamm_jax.animate import Animator
 from eamm_jax.errors import UserError
 from tests.tiny import tiny_variables
 
 pytest.importorskip("flatbuffers", reason="needs the extra 'export'")
 
 FRAMES = 5
+PARTS = ("encode_source", "audio_to_keypoints", "read_emotion", "combine", "render")
 
 
 @pytest.fixture(scope="module")
-def animator():
-    return Animator(*tiny_variables(), chunk=FRAMES, fast=False, one_by_one=False)
-
-
-@pytest.fixture(scope="module")
-def folder(animator, tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "model"
-    sizes = export.write(folder, animator, ["cpu", "cuda", "tpu"])
+    sizes = export.write(folder, *tiny_variables(), ["cpu", "cuda", "tpu"])
     assert set(sizes) == {
         "manifest.json",
         "weights.npz",
-        *(f"parts/{name}.jaxexport" for name in ("see", "hear", "read", "feel", "draw")),
+        *(f"parts/{name}.jaxexport" for name in PARTS),
     }
     return folder
 
@@ -46,62 +41,73 @@ def run_all(call, config, frames: int = FRAMES) -> np.ndarray:
     def normal(*shape):
         return rng.normal(size=shape).astype(np.float32)
 
-    portrait = call("see", {"image": rng.uniform(size=(1, size, size, 3)).astype(np.float32)})
-    lstm = np.zeros(
+    def renamed(arrays, before, after):
+        return {
+            name.replace(before, after, 1): value
+            for name, value in arrays.items()
+            if name.startswith(before)
+        }
+
+    image = rng.uniform(size=(1, size, size, 3)).astype(np.float32)
+    source = call("encode_source", {"image": image})
+    keypoints = renamed(source, "source/keypoints/", "source/")
+    zeros = np.zeros(
         (config.audio_to_motion.lstm_layers, 1, config.audio_to_motion.lstm_width), np.float32
     )
-    heard = call(
-        "hear",
+    predicted = call(
+        "audio_to_keypoints",
         {
-            "audio_code": portrait["audio_code"],
+            "embedding": source["source/embedding"],
             "audio": normal(frames, 28, 12),
             "pose": normal(frames, 6),
-            "lstm_hidden": lstm,
-            "lstm_cell": lstm,
+            "state/hidden": zeros,
+            "state/cell": zeros,
             "audio_weight": np.float32(1.6),
         },
     )
-    emotional = rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
-    keypoints = {name: portrait[name] for name in ("portrait_value", "portrait_jacobian")}
-    raw = {name: heard[name] for name in ("raw_value", "raw_jacobian")}
     k, moved = config.num_keypoints, len(config.moved_keypoints)
-    filters = {}
+    state = {
+        "state/started": np.zeros((), bool),
+        "state/first/value": np.zeros((1, k, 2), np.float32),
+        "state/first/jacobian": np.zeros((1, k, 2, 2), np.float32),
+    }
     for track, count in (("keypoints", k), ("displacement", moved)):
         for part, shape in (("value", (count, 2)), ("jacobian", (count, 2, 2))):
             for name in ("raw", "filtered", "speed"):
-                filters[f"filter_{track}_{part}_{name}"] = np.zeros(shape, np.float32)
-            filters[f"filter_{track}_{part}_started"] = np.zeros((), bool)
-    felt = call(
-        "feel",
+                state[f"state/{track}/{part}/{name}"] = np.zeros(shape, np.float32)
+            state[f"state/{track}/{part}/started"] = np.zeros((), bool)
+    emotional = rng.integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
+    combined = call(
+        "combine",
         {
             **keypoints,
-            **raw,
-            "first_value": raw["raw_value"][:1],
-            "first_jacobian": raw["raw_jacobian"][:1],
+            **renamed(predicted, "raw/", "raw/"),
+            **call("read_emotion", {"frames": emotional}),
+            "weights": np.ones(moved, np.float32),
             "scale": np.float32(1),
-            "code": call("read", {"frames": emotional})["code"],
-            "emotion_weights": np.ones(moved, np.float32),
-            **filters,
+            **state,
         },
     )
-    code = {name: portrait[name] for name in ("features", "thumbnail")}
-    driving = {f"driving_{part}": felt[f"emotional_{part}"] for part in ("value", "jacobian")}
-    return np.asarray(call("draw", {**code, **keypoints, **driving})["frames"])
+    assert renamed(combined, "state/", "state/").keys() == state.keys()
+    driving = renamed(combined, "driving/emotional/", "driving/")
+    features = renamed(source, "source/features/", "features/")
+    return np.asarray(call("render", {**features, **keypoints, **driving})["frames"])
 
 
 @pytest.mark.slow
-def test_what_is_read_back_gives_the_same_numbers_for_any_number_of_frames(folder, animator):
+def test_exported_parts_give_the_same_numbers_for_any_number_of_frames(folder):
+    config, variables = tiny_variables()
     with np.load(folder / "weights.npz") as file:
         weights = dict(file)
     parts = {
         path.stem: jax_export.deserialize(bytearray(path.read_bytes()))
         for path in (folder / "parts").iterdir()
     }
-    ours = export.make_parts(animator)
-    flat = export.flat_weights(animator._variables)
+    ours = export.make_parts(config, variables)
+    flat = export.flatten(variables)
     for frames in (FRAMES, 2):
-        found = run_all(lambda name, x: parts[name].call(weights, x), animator.config, frames)
-        expected = run_all(lambda name, x: ours[name].run(flat, x), animator.config, frames)
+        found = run_all(lambda name, x: parts[name].call(weights, x), config, frames)
+        expected = run_all(lambda name, x: ours[name].run(flat, x), config, frames)
         assert found.shape == (frames, 64, 64, 3)
         assert found.std() > 1
         # Bytes: a rounding may fall to the other side.
@@ -119,24 +125,27 @@ import jax, numpy as np
 from jax import export
 folder = sys.argv[1]
 weights = dict(np.load(folder + "/weights.npz"))
-see = export.deserialize(bytearray(open(folder + "/parts/see.jaxexport", "rb").read()))
-out = see.call(weights, {"image": np.full((1, 64, 64, 3), 0.5, np.float32)})
-print(sorted(out), float(np.abs(out["portrait_value"]).max()) <= 1)
+file = open(folder + "/parts/encode_source.jaxexport", "rb")
+part = export.deserialize(bytearray(file.read()))
+out = part.call(weights, {"image": np.full((1, 64, 64, 3), 0.5, np.float32)})
+print(*sorted(out), float(np.abs(out["source/keypoints/value"]).max()) <= 1)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, str(folder)],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    names = ["audio_code", "features", "portrait_jacobian", "portrait_value", "thumbnail"]
-    assert done.stdout == f"{names} True\n"
+    assert done.stdout.split() == [
+        *("source/embedding", "source/features/features", "source/features/thumbnail"),
+        *("source/keypoints/jacobian", "source/keypoints/value", "True"),
+    ]
 
 
-def test_platforms_and_shapes_are_told(folder):
+def test_the_manifest_names_platforms_and_shapes(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["platforms"] == ["cpu", "cuda", "tpu"]
-    assert manifest["parts"]["draw"]["outputs"] == {"frames": "uint8[t, 64, 64, 3]"}
-    assert manifest["parts"]["hear"]["inputs"]["audio"] == "float32[t, 28, 12]"
+    assert manifest["parts"]["render"]["outputs"] == {"frames": "uint8[t, 64, 64, 3]"}
+    assert manifest["parts"]["audio_to_keypoints"]["inputs"]["audio"] == "float32[t, 28, 12]"
     for path in (folder / "parts").iterdir():
         part = jax_export.deserialize(bytearray(path.read_bytes()))
         assert part.platforms == ("cpu", "cuda", "tpu")
@@ -146,7 +155,7 @@ def test_platforms_and_shapes_are_told(folder):
         only.call(np.float32(1))
 
 
-def test_unknown_platforms_are_named(animator, tmp_path):
+def test_unknown_platforms_are_named(tmp_path):
     with pytest.raises(UserError, match="abacus; allowed are cpu, cuda"):
-        export.write(tmp_path / "x", animator, ["cpu", "abacus"])
+        export.write(tmp_path / "x", *tiny_variables(), ["cpu", "abacus"])
     assert list(tmp_path.iterdir()) == []
