@@ -30,7 +30,7 @@ def face_kit(tmp_path) -> Path:
     facts = {"expressions": ["jawOpen"], "idx_to_landmark_verts": [3] * 68}
     (folder / "vertex_indices.json").write_text(json.dumps(facts))
     write_mesh(folder / "generic_neutral_mesh.obj", NEUTRAL)
-    write_mesh(folder / "identity000.obj", NEUTRAL + (0.5, 0, 0))
+    write_mesh(folder / "identity000.obj", NEUTRAL + np.array([0.5, 0, 0]))
     write_mesh(folder / "identity001.obj", NEUTRAL * 2)
     write_mesh(folder / "jawOpen.obj", NEUTRAL - [0, 0.25, 0])
     return tmp_path / "kit"
