@@ -36,7 +36,7 @@ NOT_YET_CLEAN = {
 LAYERS = [
     {"cli"},
     {"app", "evaluation", "export"},
-    {"animate", "emotion_bank"},
+    {"animate"},
     {"training"},
     {"input_pipeline"},
     {"conversion"},

@@ -22,6 +22,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import features
 from eamm_jax.animate import program
+from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import (
     EMOTION_NETWORK,
     REQUIRED_NETWORKS,
@@ -31,7 +32,6 @@ from eamm_jax.animate.program import (
     Variables,
 )
 from eamm_jax.conversion.checkpoint import load_checkpoint, stored_networks
-from eamm_jax.emotion_bank import EmotionBank, Span
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks, build
 from eamm_jax.models.audio_to_motion import LSTMState
@@ -446,9 +446,9 @@ class Animator:
         if self.bank is None:
             raise UserError(
                 "this model has no emotion bank, so an emotion needs a video; "
-                "python -m eamm_jax.emotion_bank makes a bank from labelled clips"
+                "python -m eamm_jax.cli.emotion_bank makes a bank from labelled clips"
             )
-        track = self.bank.codes(emotions, length, level)
+        track = self.bank.features(emotions, length, level)
         starts = range(0, length, self.chunk)
         return (self.put(_padded(track[at : at + self.chunk], self.chunk)) for at in starts)
 

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
+from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.conversion import head_pose as converted
-from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.faces.emotion_video import EmotionVideo
 from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator

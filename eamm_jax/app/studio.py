@@ -23,11 +23,11 @@ from jaxtyping import UInt8
 from eamm_jax import bundled
 from eamm_jax.animate import Animator
 from eamm_jax.animate import job as jobs
+from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.app.form import NEUTRAL, TEXT, Choices, Form, check, choices_of, command, job_of
 from eamm_jax.app.limits import Limits, check_speech
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.conversion import head_pose
-from eamm_jax.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import write_wav

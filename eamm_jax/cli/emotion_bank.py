@@ -1,4 +1,4 @@
-"""`python -m eamm_jax.emotion_bank`: emotions of labelled clips, kept beside a model's weights."""
+"""`python -m eamm_jax.cli.emotion_bank`: emotions of labelled clips, stored beside the weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRONGEST = 3
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the bank as the flags say."""
     parser = OneLineParser(
-        prog="python -m eamm_jax.emotion_bank",
+        prog="python -m eamm_jax.cli.emotion_bank",
         description=(
             "Reads labelled clips of emotional faces with a model's emotion network and keeps "
             "what it sees in the model's folder, so that eamm-infer --emotion needs no video."
@@ -74,24 +74,24 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
     import numpy as np
 
     from eamm_jax.animate.animator import Animator
-    from eamm_jax.emotion_bank import BANK_NAME, make_bank
+    from eamm_jax.animate.emotion_bank import BANK_NAME, EmotionBank, Entry
 
     animator = Animator.from_checkpoint(checkpoint)
     size = animator.image_size
 
-    def read() -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+    def read() -> Iterator[tuple[str, int, Entry]]:
         total = sum(len(clips[:clips_each]) for clips in found.values())
         done = 0
         for (emotion, level), clips in sorted(found.items()):
             for clip in clips[:clips_each]:
                 frames = list(_first(_frames(clip, size), MAX_FRAMES))
                 mean = np.mean(frames, axis=0).round().astype(np.uint8)
-                yield emotion, level, animator.read_emotion(frames), mean
+                yield emotion, level, Entry(animator.read_emotion(frames), mean)
                 done += 1
                 print(f"\r{done}/{total} clips", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
 
-    bank = make_bank(read())
+    bank = EmotionBank.of_clips(read())
     bank.save(checkpoint)
     kept = ", ".join(f"{emotion} {level}" for emotion, level in sorted(bank.entries))
     print(f"{checkpoint / BANK_NAME}: {kept}")
@@ -140,3 +140,7 @@ def _frames(path: Path, size: int) -> Iterator[np.ndarray]:
 
 def _first(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
     return (frame for frame, _ in zip(frames, range(count), strict=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -253,8 +253,8 @@ def flag_parser() -> OneLineParser:
 
 def _job(flags: argparse.Namespace) -> Job:
     from eamm_jax.animate.animator import Settings
+    from eamm_jax.animate.emotion_bank import parse_schedule
     from eamm_jax.animate.job import Job
-    from eamm_jax.emotion_bank import parse_schedule
 
     emotions = parse_schedule(flags.emotion) if flags.emotion else ()
     if flags.driving_video:
@@ -445,8 +445,8 @@ def _fill_in(flags: argparse.Namespace) -> bool:
     Returns:
         Whether nothing at all was given, and this is the demonstration.
     """
+    from eamm_jax.animate.emotion_bank import BANK_NAME
     from eamm_jax.conversion import head_pose
-    from eamm_jax.emotion_bank import BANK_NAME
 
     if flags.in_file and flags.text is not None:
         raise UserError("--in_file and --text are both given; a portrait says one of them")

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from eamm_jax.animate.animator import Animator, Settings
-from eamm_jax.emotion_bank import Span
+from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import Case, DataSet, Frames
 from eamm_jax.models import build

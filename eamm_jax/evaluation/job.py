@@ -13,9 +13,9 @@ import jax
 
 from eamm_jax import __version__
 from eamm_jax.animate.animator import Animator, Settings
+from eamm_jax.animate.emotion_bank import EmotionBank
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
 from eamm_jax.conversion.checkpoint import load_checkpoint
-from eamm_jax.emotion_bank import EmotionBank
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants, report
 from eamm_jax.evaluation.asked import ASKED, Asked, ask, cases_to_ask

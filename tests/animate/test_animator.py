@@ -11,9 +11,9 @@ import pytest
 
 from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
+from eamm_jax.animate.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.animate.program import augment_video, displacement_weights
 from eamm_jax.conversion.checkpoint import save_checkpoint, stored_networks
-from eamm_jax.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published

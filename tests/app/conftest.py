@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from eamm_jax.animate import Animation, Animator
+from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.app.limits import Limits
 from eamm_jax.app.studio import Studio
-from eamm_jax.emotion_bank import EmotionBank, Entry
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import SAMPLE_RATE

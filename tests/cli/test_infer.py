@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.conversion.checkpoint import save_checkpoint
-from eamm_jax.emotion_bank import EmotionBank, Entry
 from eamm_jax.faces import detection
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE

@@ -9,7 +9,7 @@ import pytest
 
 from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
-from eamm_jax.emotion_bank import EmotionBank, Entry
+from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants
 from eamm_jax.evaluation.cases import Case, DataSet, Sound

@@ -1,20 +1,21 @@
-"""Emotions without a video: what the emotion network sees, kept beside the weights.
+"""Emotions without a video: tracks of emotion features, stored beside the weights.
 
-The network reads each emotional frame into a code (EAMM section 3.2), and nothing else of the
-video matters. So a bank of code tracks, a few seconds for each emotion and level, stands in
-for videos:
+The emotion network reads each emotion frame into features (EAMM section 3.2), and nothing else
+of the video matters. So a bank of feature tracks, a few seconds for each emotion and level,
+replaces emotion videos:
 
     <checkpoint>/emotion_bank.npz
 
-    <emotion>_<level>/track   (t, n) float16, codes at 25 frames a second
-    <emotion>_<level>/face    (s, s, 3) uint8, the clip's mean picture; for people
+    <emotion>_<level>/track   (t, n) float16, features at 25 frames a second
+    <emotion>_<level>/face    (s, s, 3) uint8, the clip's mean picture, to look at
 
-`python -m eamm_jax.emotion_bank --clips DIR --checkpoint CKPT` makes it from labelled clips.
+`eamm_jax/cli/emotion_bank.py` makes it from labelled clips.
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,14 +36,16 @@ LEVELS = (1, 2, 3)
 """Intensities of MEAD, from slight to strong."""
 
 MAX_BANK_BYTES = 64 << 20
-"""A bank of all emotions and levels has about half a megabyte."""
+"""A bank of all emotions and levels takes about half a megabyte."""
 
 FADE_SECONDS = 0.6
-"""How long one emotion takes to become the next."""
+"""Length of the crossfade from one emotion to the next."""
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """One emotion at one level: a track of codes, and the clip's mean picture."""
+    """One emotion at one level: a track of features, and the clip's mean picture."""
 
     track: Float32[np.ndarray, "t n"]
     face: UInt8[np.ndarray, "s s 3"]
@@ -66,7 +69,7 @@ class Span:
 def parse_schedule(text: str) -> tuple[Span, ...]:
     """Reads `happy`, or `happy:0-2.5,sad:2.5-`: emotions and the seconds they are shown.
 
-    Between spans the face is neutral.
+    The face is neutral between spans.
 
     Raises:
         UserError: it is not of this form, or spans overlap.
@@ -96,15 +99,34 @@ def parse_schedule(text: str) -> tuple[Span, ...]:
 
 
 class EmotionBank:
-    """Code tracks by emotion and level."""
+    """Feature tracks by emotion and level."""
 
     def __init__(self, entries: Mapping[tuple[str, int], Entry]):
         """Takes the entries; all tracks have the same width."""
         self.entries = dict(entries)
 
+    @classmethod
+    def of_clips(cls, clips: Iterable[tuple[str, int, Entry]]) -> EmotionBank:
+        """Keeps the most typical clip of each emotion and level.
+
+        That is the one whose mean features are nearest to the mean of all clips' means.
+
+        Args:
+            clips: emotion, level, and entry of each.
+        """
+        groups: dict[tuple[str, int], list[Entry]] = {}
+        for emotion, level, entry in clips:
+            groups.setdefault((emotion, level), []).append(entry)
+        entries = {}
+        for key, group in groups.items():
+            means = np.stack([entry.track.mean(axis=0) for entry in group])
+            distances = np.linalg.norm(means - means.mean(axis=0), axis=1)
+            entries[key] = group[int(distances.argmin())]
+        return cls(entries)
+
     @property
     def emotions(self) -> tuple[str, ...]:
-        """Those there is a track of, sorted."""
+        """The emotions it has, sorted."""
         return tuple(sorted({emotion for emotion, _ in self.entries}))
 
     def entry(self, emotion: str, level: int | None = None) -> Entry:
@@ -112,7 +134,7 @@ class EmotionBank:
 
         Args:
             emotion: one of `EMOTIONS`.
-            level: the nearest there is is taken; None is the strongest.
+            level: the nearest that exists is taken; None is the strongest.
 
         Raises:
             UserError: the bank does not have this emotion.
@@ -125,12 +147,13 @@ class EmotionBank:
         wanted = max(LEVELS) if level is None else level
         return self.entries[emotion, min(levels, key=lambda found: (abs(found - wanted), found))]
 
-    def codes(
+    def features(
         self, schedule: Sequence[Span], length: int, level: int | None = None
     ) -> Float32[np.ndarray, "t n"]:
-        """Codes for every frame of an animation, emotions fading into each other.
+        """Emotion features for each frame of an animation, with crossfades between emotions.
 
-        A track that ends is walked back and forth, so that nothing jumps.
+        A track that ends is walked back and forth, so that nothing jumps. What starts after the
+        animation ends is warned of.
 
         Args:
             schedule: what is shown when; gaps are neutral.
@@ -140,8 +163,14 @@ class EmotionBank:
         Raises:
             UserError: the bank has no track of an emotion that is asked for.
         """
-        time = np.arange(length) / FRAME_RATE
-        filled = _without_gaps(schedule, length / FRAME_RATE)
+        time, seconds = np.arange(length) / FRAME_RATE, length / FRAME_RATE
+        for span in schedule:
+            if span.start >= seconds:
+                _log.warning(
+                    "%s is not shown: it starts at %g s, but the speech ends at %.1f s",
+                    *(span.emotion, span.start, seconds),
+                )
+        filled = _without_gaps(schedule, seconds)
         total = np.zeros((length, 1), np.float32)
         mixed: np.ndarray | float = 0.0
         for span in filled:
@@ -171,7 +200,7 @@ class EmotionBank:
 
         Args:
             folder: of the checkpoint.
-            width: of the codes of its emotion network.
+            width: of its emotion network's features.
 
         Raises:
             UserError: it is damaged, or of another model.
@@ -179,7 +208,7 @@ class EmotionBank:
         path = folder / BANK_NAME
         if not path.is_file():
             return None
-        damaged = UserError(f"{path} is damaged; make it anew with python -m eamm_jax.emotion_bank")
+        damaged = UserError(f"{path} is damaged; make it again from labelled clips")
         try:
             with zipfile.ZipFile(path) as archive:
                 if sum(item.file_size for item in archive.infolist()) > MAX_BANK_BYTES:
@@ -199,8 +228,8 @@ class EmotionBank:
                 raise damaged
             if track.shape[1] != width:
                 raise UserError(
-                    f"{path} was made with another model (codes of {track.shape[1]} numbers, this "
-                    f"one has {width}); make it anew with python -m eamm_jax.emotion_bank"
+                    f"{path} was made with another model (features of {track.shape[1]} numbers, "
+                    f"this one has {width}); make it again from labelled clips"
                 )
             if not np.isfinite(track).all():
                 raise damaged
@@ -210,33 +239,8 @@ class EmotionBank:
         return cls(entries)
 
 
-def most_typical(tracks: Sequence[Float32[np.ndarray, "_ n"]]) -> int:
-    """The clip whose mean code is nearest the mean of all clips' mean codes."""
-    means = np.stack([track.mean(axis=0) for track in tracks])
-    return int(np.argmin(np.linalg.norm(means - means.mean(axis=0), axis=1)))
-
-
-def make_bank(
-    clips: Iterable[tuple[str, int, Float32[np.ndarray, "_ n"], UInt8[np.ndarray, "s s 3"]]],
-) -> EmotionBank:
-    """A bank of the most typical clip of each emotion and level.
-
-    Args:
-        clips: emotion, level, codes and mean picture of each.
-    """
-    gathered: dict[tuple[str, int], list[Entry]] = {}
-    for emotion, level, track, face in clips:
-        gathered.setdefault((emotion, level), []).append(Entry(track, face))
-    return EmotionBank(
-        {
-            key: entries[most_typical([entry.track for entry in entries])]
-            for key, entries in gathered.items()
-        }
-    )
-
-
 def _without_gaps(schedule: Sequence[Span], seconds: float) -> list[Span]:
-    """The schedule with neutral spans where there is none."""
+    """The schedule with neutral spans in its gaps."""
     filled: list[Span] = []
     position = 0.0
     for span in schedule:
@@ -250,8 +254,6 @@ def _without_gaps(schedule: Sequence[Span], seconds: float) -> list[Span]:
 
 
 def _back_and_forth(track: Float32[np.ndarray, "t n"], length: int) -> Float32[np.ndarray, "_ n"]:
-    if len(track) == 1:
-        return np.repeat(track, length, axis=0)
-    period = 2 * (len(track) - 1)
+    period = max(2 * (len(track) - 1), 1)
     place = np.arange(length) % period
-    return track[np.where(place < len(track), place, period - place)]
+    return track[np.minimum(place, period - place)]

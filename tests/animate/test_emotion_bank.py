@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from eamm_jax.emotion_bank import (
+from eamm_jax.animate.emotion_bank import (
     BANK_NAME,
     EmotionBank,
     Entry,
     Span,
-    make_bank,
-    most_typical,
     parse_schedule,
 )
 from eamm_jax.errors import UserError
@@ -68,43 +66,47 @@ def test_the_strongest_level_is_taken_or_the_nearest_to_the_one_asked_for():
 
 
 def test_one_emotion_is_its_track():
-    codes = BANK.codes(parse_schedule("happy"), 9)
-    assert codes.shape == (9, WIDTH)
-    assert (codes == 3).all()
-    assert (BANK.codes(parse_schedule("happy"), 9, level=1) == 1).all()
+    features = BANK.features(parse_schedule("happy"), 9)
+    assert features.shape == (9, WIDTH)
+    assert (features == 3).all()
+    assert (BANK.features(parse_schedule("happy"), 9, level=1) == 1).all()
 
 
 def test_emotions_fade_into_each_other_around_the_moment():
-    codes = BANK.codes(parse_schedule("happy:0-2,sad:2-"), 100)[:, 0]
-    assert (codes[:42] == 3).all()
-    assert (codes[58:] == -2).all()
-    assert codes[50] == pytest.approx(0.5)
-    assert (np.diff(codes) <= 0).all()
-    assert np.abs(np.diff(codes)).max() < 0.5
+    features = BANK.features(parse_schedule("happy:0-2,sad:2-"), 100)[:, 0]
+    assert (features[:42] == 3).all()
+    assert (features[58:] == -2).all()
+    assert features[50] == pytest.approx(0.5)
+    assert (np.diff(features) <= 0).all()
+    assert np.abs(np.diff(features)).max() < 0.5
 
 
 def test_gaps_are_neutral():
-    codes = BANK.codes(parse_schedule("happy:1-2,sad:4-5"), 150)[:, 0]
-    assert codes[0] == 0
-    assert codes[37] == 3
-    assert codes[75] == 0
-    assert codes[112] == -2
-    assert codes[-1] == 0
+    features = BANK.features(parse_schedule("happy:1-2,sad:4-5"), 150)[:, 0]
+    assert features[0] == 0
+    assert features[37] == 3
+    assert features[75] == 0
+    assert features[112] == -2
+    assert features[-1] == 0
+
+
+def test_an_emotion_that_starts_after_the_end_is_warned_of(caplog):
+    found = BANK.features(parse_schedule("sad:0-1,happy:5-9"), 35)
+    assert caplog.messages == ["happy is not shown: it starts at 5 s, but the speech ends at 1.4 s"]
+    np.testing.assert_array_equal(found, BANK.features(parse_schedule("sad:0-1"), 35))
 
 
 def test_a_track_goes_back_and_forth():
     track = np.arange(3, dtype=np.float32)[:, None] * np.ones(WIDTH, np.float32)
     bank = EmotionBank({("sad", 1): Entry(track, FACE)})
-    codes = bank.codes(parse_schedule("sad"), 8)[:, 0]
-    np.testing.assert_array_equal(codes, [0, 1, 2, 1, 0, 1, 2, 1])
+    features = bank.features(parse_schedule("sad"), 8)[:, 0]
+    np.testing.assert_array_equal(features, [0, 1, 2, 1, 0, 1, 2, 1])
     single = EmotionBank({("sad", 1): constant(7.0, frames=1)})
-    assert (single.codes(parse_schedule("sad"), 3) == 7).all()
+    assert (single.features(parse_schedule("sad"), 3) == 7).all()
 
 
-def test_the_clip_in_the_middle_is_kept():
-    tracks = [np.full((3, WIDTH), value, np.float32) for value in (0.0, 1.0, 5.0)]
-    assert most_typical(tracks) == 1
-    bank = make_bank(("angry", 2, track, FACE) for track in tracks)
+def test_the_most_typical_clip_is_kept():
+    bank = EmotionBank.of_clips(("angry", 2, constant(value, 3)) for value in (0.0, 1.0, 5.0))
     assert (bank.entry("angry").track == 1).all()
 
 
@@ -130,7 +132,7 @@ def test_a_bank_of_another_model_is_refused(tmp_path):
 
 def damaged(tmp_path, arrays):
     np.savez(tmp_path / BANK_NAME, **arrays)
-    with pytest.raises(UserError, match="is damaged; make it anew"):
+    with pytest.raises(UserError, match="is damaged; make it again"):
         EmotionBank.load(tmp_path, WIDTH)
 
 
