@@ -1,10 +1,10 @@
-# `make test` is what continuous integration runs; it needs only Python >= 3.11.
+# `make test` is what continuous integration runs; it needs only Python 3.11 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: test lint install demo train-demo clean
+.PHONY: test test-fast lint install demo train-demo clean
 
 install: $(VENV)/.installed
 
@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
 	touch $@ $(VENV)/.runs
 
-# What it takes to run, without the tools of development.
+# What it takes to run, without development tools.
 $(VENV)/.runs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -26,16 +26,19 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Fast tests run first (tests/conftest.py sorts them).
 test: install lint
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --durations=20
 
-# A talking face in outputs/, from what comes with the package.
+test-fast: install
+	$(BIN)/python -m pytest -m "not slow"
+
+# Renders a video into outputs/ with the bundled model and inputs.
 demo: $(VENV)/.runs
 	$(BIN)/python infer.py
 
-# The bundled model from nothing, in $(DEMO): hours on two cores. Every step goes on where it was
-# stopped, so this may be killed and run again.
+# Trains the bundled model from scratch in $(DEMO): hours on two cores. Every step resumes where it
+# was stopped, so this can be killed and run again.
 train-demo: $(VENV)/.runs
 	$(BIN)/python -m data.synthetic --output $(DEMO)/album --identities 2400 --seed 0 --stills 24
 	$(BIN)/python -m data.synthetic --output $(DEMO)/neutral --identities 240 --seed 0 --emotions neutral
@@ -51,4 +54,4 @@ train-demo: $(VENV)/.runs
 	$(BIN)/python -m data.synthetic.bundle --model $(DEMO)/stage2/model --clips $(DEMO)/talk
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

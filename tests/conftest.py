@@ -1,4 +1,4 @@
-"""Where tests find the shared reference material, and the compilation cache they share."""
+"""Where tests find the shared reference material, their order, and the compilation cache."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import json
 import os
 from pathlib import Path
 
-# Most of the tests' time is LLVM's. At this level it compiles ten times as fast; convolutions
-# and products are library code either way. Set before JAX starts; subprocesses inherit it.
+ROOT = Path(__file__).resolve().parent.parent
+
+# Most of the tests' time is spent in LLVM, which compiles ten times as fast at this level;
+# convolutions and matrix products are library code either way. Set before JAX starts;
+# subprocesses inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-import jax
+# Programs are compiled once, by whichever process or run needs them first; subprocesses inherit
+# this too. The limit (bytes) also has JAX lock the folder: its files are not written atomically.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2 << 30))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
 import numpy as np
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Roles as `conversion.published.ROLES` names them.
 PUBLISHED_FILES = {
@@ -109,8 +115,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compilation_cache() -> None:
-    cache = os.environ.get("EAMM_TEST_CACHE")
-    if cache:
-        jax.config.update("jax_compilation_cache_dir", cache)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, so that most mistakes show within minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

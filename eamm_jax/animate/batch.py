@@ -16,6 +16,7 @@ from pathlib import Path
 from eamm_jax.animate.animator import Animator
 from eamm_jax.animate.job import Job, Summary, check, run
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import InputFiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,12 +47,15 @@ def check_all(jobs: Mapping[str, Job]) -> None:
         jobs: by what the user calls each.
 
     Raises:
-        UserError: something is wrong with one of them, or two would write the same file.
+        UserError: something is wrong with one of them, two would write the same file, or one
+            would replace an input of another.
     """
     writers: dict[Path, str] = {}
+    inputs = InputFiles(path for job in jobs.values() for path in job.inputs)
     for name, job in jobs.items():
         try:
             check(job)
+            inputs.check_kept(job.outputs)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
         for path in job.outputs:

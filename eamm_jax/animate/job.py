@@ -24,7 +24,7 @@ from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator
 from eamm_jax.faces.pasting import Patch
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import read_speech
-from eamm_jax.io.files import check_readable, check_writable
+from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
@@ -111,6 +111,20 @@ class Job:
         )
 
     @property
+    def inputs(self) -> list[Path]:
+        """All files that are read."""
+        paths = (
+            self.portrait,
+            self.speech,
+            self.pose,
+            self.emotion_video,
+            self.pose_motion,
+            self.pose_video,
+            self.template,
+        )
+        return [path for path in paths if path is not None]
+
+    @property
     def outputs(self) -> list[Path]:
         """All that is written."""
         paths = (self.output, self.neutral_output, self.frames, self.contact_sheet)
@@ -162,8 +176,8 @@ def check(job: Job) -> None:
     """Finds what can be found wrong without loading a model or decoding anything.
 
     Raises:
-        UserError: an input is not there, an output cannot be written, two of them are the same
-            file, or what is asked of the head contradicts itself.
+        UserError: an input is not there, an output cannot be written, would replace an input
+            or another output, or what is asked of the head contradicts itself.
     """
     for path, what in (
         (job.portrait, "picture"),
@@ -187,8 +201,12 @@ def check(job: Job) -> None:
         if job.contact_sheet.suffix.lower() != ".png":
             raise UserError(f"{job.contact_sheet}: contact sheets are PNG; give a name in .png")
         check_writable(job.contact_sheet)
-    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
-        raise UserError(f"{job.output} is given for both the emotional and the neutral video")
+    if job.frames is not None:
+        check_writable(job.frames)
+    InputFiles(job.inputs).check_kept(job.outputs)
+    for place, path in enumerate(job.outputs):
+        if path.resolve() in {other.resolve() for other in job.outputs[:place]}:
+            raise UserError(f"{path} is given for two outputs; name another")
     if job.layout not in LAYOUTS:
         raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
     if not job.crop and (job.template is not None or job.face is not None):

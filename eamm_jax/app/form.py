@@ -20,6 +20,7 @@ from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.io import speech
+from eamm_jax.io.files import joined_name
 
 NEUTRAL = "neutral"
 
@@ -162,12 +163,11 @@ def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = No
     if from_video:
         assert form.emotion_video is not None
         emotion = form.emotion_video.stem
-    name = "_".join([form.portrait.stem, sound.stem, emotion or NEUTRAL])
     return Job(
         portrait=form.portrait,
         speech=sound,
         pose=form.head_file if form.head == HEAD_FILE else None,
-        output=folder / f"{name}.mp4",
+        output=folder / joined_name([form.portrait.stem, sound.stem, emotion or NEUTRAL], ".mp4"),
         emotion_video=form.emotion_video if from_video else None,
         emotions=(Span(form.emotion),) if banked else (),
         emotion=emotion,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from eamm_jax.animate import Animator
 from eamm_jax.app.limits import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import temporary_folder
 
 _CONTENT_POLICY = "; ".join(
     (
@@ -117,9 +117,9 @@ def address_of(host: str, port: int) -> str:
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """Where everything lies that visitors give and get; gone with the studio."""
-    with tempfile.TemporaryDirectory(prefix="eamm_studio_", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
-        yield Path(folder)
+    with temporary_folder("eamm_studio_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        yield folder
 
 
 def _prepare_environment() -> None:

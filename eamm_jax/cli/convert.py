@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import OneLineParser, program, run
+from eamm_jax.cli.tool import OneLineParser, program, run, start_jax
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import InputFiles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,11 +106,13 @@ def _job(arguments: argparse.Namespace) -> None:
 
 def _convert(paths: dict[str, str], arguments: argparse.Namespace) -> None:
     # Nothing is computed; a GPU or TPU may be busy and need not be touched.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    start_jax(cpu=True)
     from rich.console import Console
 
     from eamm_jax.conversion.published import convert_files
 
+    outputs = [Path(arguments.output)]
+    InputFiles(Path(path) for path in paths.values()).check_kept(outputs, replaces_folders=True)
     console = Console(stderr=True, quiet=arguments.quiet)
     with console.status("reading") as status:
         report = convert_files(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run, start_jax, whole_number
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--clips_each",
-        type=int,
+        type=whole_number(1),
         default=8,
         help="at most so many clips of each emotion and level are read, and the most typical one "
         "is kept; default: %(default)s",
@@ -68,14 +68,13 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
     Raises:
         UserError: there are no labelled clips, one is bad, or the checkpoint cannot be used.
     """
-    if clips_each < 1:
-        raise UserError(f"--clips_each is {clips_each}; it must be at least 1")
     found = _labelled(clips_folder)
     import numpy as np
 
     from eamm_jax.animate.animator import Animator
     from eamm_jax.animate.emotion_bank import BANK_NAME, EmotionBank, Entry
 
+    start_jax()
     animator = Animator.from_checkpoint(checkpoint)
     size = animator.image_size
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import InputFiles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,17 +131,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> None:
     _check(flags)
-    if flags.cpu:
-        import os
-
-        os.environ["JAX_PLATFORMS"] = "cpu"
     from rich.console import Console
 
     from eamm_jax.evaluation import job as evaluation
     from eamm_jax.io.cache import enable_compilation_cache
 
-    enable_compilation_cache()
     job = _job(flags)
+    inputs = [job.pairs, job.checkpoint, job.source and Path(job.source.path)]
+    InputFiles(filter(None, inputs)).check_kept([job.output], replaces_folders=True)
+    start_jax(cpu=flags.cpu)
+    enable_compilation_cache()
     if flags.quiet:
         evaluation.run(job)
         return
@@ -154,10 +154,6 @@ def _check(flags: argparse.Namespace) -> None:
         raise UserError("give either --pairs or --data")
     if flags.pairs is not None and flags.checkpoint is not None:
         raise UserError("--checkpoint belongs to --data; --pairs are measured without a model")
-    for name in ("clips", "max_frames", "people"):
-        value = getattr(flags, name)
-        if value is not None and value < 0:
-            raise UserError(f"--{name} is {value}; it must be 0 or more")
     fraction = flags.validation_fraction
     if fraction is not None and not 0 <= fraction <= 1:
         raise UserError(f"--validation_fraction is {fraction}; it must lie in 0..1")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.io.files import InputFiles
 
 MEGABYTE = 1e6
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         from eamm_jax.conversion.checkpoint import load_checkpoint
         from eamm_jax.export import write
 
+        inputs = InputFiles([flags.checkpoint])
+        inputs.check_kept([flags.output], replaces_folders=flags.overwrite)
+        start_jax()
         networks = (*REQUIRED_NETWORKS, *([] if flags.no_emotion else [EMOTION_NETWORK]))
         sizes = write(
             flags.output,

@@ -9,13 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import EXIT_SOME_FAILED, OneLineParser, program, run
+from eamm_jax.cli.tool import (
+    EXIT_SOME_FAILED,
+    LARGEST_CHUNK,
+    OneLineParser,
+    program,
+    run,
+    start_jax,
+    whole_number,
+)
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import joined_name, make_folder, temporary_folder
 from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -241,7 +249,11 @@ def flag_parser() -> OneLineParser:
         "some failed",
     )
     running.add_argument(
-        "--chunk", type=int, default=8, help="frames computed at a time; default: %(default)s"
+        "--chunk",
+        type=whole_number(1, LARGEST_CHUNK),
+        default=8,
+        metavar="N",
+        help="frames computed at a time; default: %(default)s",
     )
     running.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
@@ -266,8 +278,7 @@ def _job(flags: argparse.Namespace) -> Job:
     output = flags.output
     if output is None:
         names = [flags.source_image.stem, flags.in_file.stem, emotion or "neutral"]
-        output = flags.result_path / ("_".join(names) + ".mp4")
-        output.parent.mkdir(parents=True, exist_ok=True)
+        output = make_folder(flags.result_path) / joined_name(names, ".mp4")
     return Job(
         portrait=flags.source_image,
         speech=flags.in_file,
@@ -331,14 +342,16 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         with bar:
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        started = shown = time.monotonic()
+        shown = time.monotonic()
+        first: tuple[int, float] | None = None  # frames and time, once programs are compiled
 
         def report(done: int, total: int) -> None:
-            nonlocal shown
+            nonlocal shown, first
             now = time.monotonic()
-            if now - shown >= PLAIN_PROGRESS_SECONDS:
+            first = first or (done, now)
+            if now - shown >= PLAIN_PROGRESS_SECONDS and done > first[0]:
                 shown = now
-                rate = done / (now - started)
+                rate = (done - first[0]) / (now - first[1])
                 left = (total - done) / rate
                 print(
                     f"{done}/{total} frames, {rate:.2f} frames/s, {left:.0f} s left",
@@ -355,10 +368,6 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
     if flags.adapt_scale and not flags.relative and not flags.quiet:
         print("note: --adapt_scale changes nothing without --relative", file=sys.stderr)
-    if flags.cpu:
-        import os
-
-        os.environ["JAX_PLATFORMS"] = "cpu"
     return _animate_one(flags) if flags.batch is None else _animate_all(flags, words)
 
 
@@ -372,6 +381,7 @@ def _animate_one(flags: argparse.Namespace) -> int:
     with _spoken(flags):
         job = _job(flags)
         check(job)
+        start_jax(cpu=flags.cpu)
         enable_compilation_cache()
         if not flags.quiet and not job.emotional:
             print(
@@ -411,6 +421,7 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
             except UserError as error:
                 raise UserError(f"{row}: {error}") from None
         check_all(jobs)
+        start_jax(cpu=flags.cpu)
         enable_compilation_cache()
         neutral = sum(not job.emotional for job in jobs.values())
         if neutral and not flags.quiet:
@@ -456,8 +467,7 @@ def _fill_in(flags: argparse.Namespace) -> bool:
     if demo:
         # A bundled model whose emotion network is not trained yet has no bank.
         flags.emotion = DEMO_EMOTION if (bundled.MODEL / BANK_NAME).is_file() else None
-        flags.result_path.mkdir(parents=True, exist_ok=True)
-        flags.output = flags.output or flags.result_path / "demo.mp4"
+        flags.output = flags.output or make_folder(flags.result_path) / "demo.mp4"
         flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
     if not flags.in_file and flags.text is None:
         flags.in_file = bundled.SPEECH
@@ -477,8 +487,8 @@ def _spoken(flags: argparse.Namespace) -> Iterator[None]:
     from eamm_jax.io.audio import write_wav
     from eamm_jax.io.speech import synthesise
 
-    with TemporaryDirectory(prefix="eamm_jax") as folder:
-        flags.in_file = Path(folder, "text.wav")
+    with temporary_folder() as folder:
+        flags.in_file = folder / "text.wav"
         write_wav(flags.in_file, synthesise(flags.text, flags.voice).samples)
         yield
 

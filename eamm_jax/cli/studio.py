@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, run
+from eamm_jax.cli.tool import (
+    EXIT_TERMINATED,
+    LARGEST_CHUNK,
+    OneLineParser,
+    run,
+    start_jax,
+    whole_number,
+)
 from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -78,7 +85,11 @@ def flag_parser() -> argparse.ArgumentParser:
 
     running = parser.add_argument_group("running")
     running.add_argument(
-        "--chunk", type=int, default=8, help="frames computed at a time; default: %(default)s"
+        "--chunk",
+        type=whole_number(1, LARGEST_CHUNK),
+        default=8,
+        metavar="N",
+        help="frames computed at a time; default: %(default)s",
     )
     running.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
@@ -90,11 +101,6 @@ def flag_parser() -> argparse.ArgumentParser:
 def _serve(flags: argparse.Namespace) -> None:
     keep_freed_memory()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    if flags.cpu:
-        import os
-
-        os.environ["JAX_PLATFORMS"] = "cpu"
-
     from eamm_jax.app import server
     from eamm_jax.app.limits import Limits
 
@@ -111,6 +117,7 @@ def _serve(flags: argparse.Namespace) -> None:
         from eamm_jax.animate import Animator
         from eamm_jax.io.cache import enable_compilation_cache
 
+        start_jax(cpu=flags.cpu)
         enable_compilation_cache()
         return Animator.from_checkpoint(
             flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype

@@ -28,8 +28,9 @@ def read_table(
     """Flags of every row.
 
     Args:
-        table: CSV with a header; columns are named as flags are, without `--`. An empty cell
-            leaves the flag as it is on the command line. Switches are `yes` or `no`.
+        table: CSV with a header; columns are named as flags are, without `--`, and separated by
+            commas, semicolons or tabs. An empty cell leaves the flag as it is on the command
+            line. Switches are `yes` or `no`.
         parser: of the flags.
         words: of the command line, which every row's cells are added to.
 
@@ -81,10 +82,17 @@ def _cells(table: Path) -> Iterator[tuple[int, list[str]]]:
     path = check_readable(table, "table of jobs")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file, strict=True), start=1):
+            header = file.readline()
+            file.seek(0)
+            # No flag's name contains one of these; spreadsheets choose by language.
+            delimiter = max(",;\t", key=header.count)
+            rows = csv.reader(file, strict=True, delimiter=delimiter)
+            for number, row in enumerate(rows, start=1):
                 yield number, [cell.strip() for cell in row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table} is not a table in CSV (UTF-8, commas): {error}") from None
+        raise UserError(
+            f"{table} is not a table in CSV (UTF-8; commas, semicolons or tabs): {error}"
+        ) from None
 
 
 def _words(name: str, action: argparse.Action, cell: str) -> list[str]:

@@ -1,13 +1,17 @@
-"""How every tool ends: 0 done, 2 bad input (one line on standard error), 130 and 143 signals.
+"""What every command shares: its parser, the devices it runs on, and how it ends.
 
-Where one of many jobs failed and the others were done it is 1.
+Exit codes: 0 done; 1 some of many jobs failed; 2 bad input or a machine that cannot do it, said in
+one line on standard error; 130 and 143 signals.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -20,10 +24,16 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
+LARGEST_WHOLE_NUMBER = 2**63 - 1
+"""Of seeds, counts and sizes: what a 64-bit integer holds."""
 
-def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
-    # As an exception, so that half-written files are removed on the way out.
-    raise SystemExit(128 + signum)
+LARGEST_NUMBER = 1e6
+"""Of weights, strengths and seconds; far beyond it float32 overflows."""
+
+LARGEST_CHUNK = 10_000
+"""Frames computed at a time; memory ends before."""
+
+_SIGNAL_RETRY_SECONDS = 0.05
 
 
 def program() -> str:
@@ -32,10 +42,45 @@ def program() -> str:
     return f"python {name}" if name.endswith(".py") else name
 
 
+def whole_number(low: int = 0, high: int = LARGEST_WHOLE_NUMBER) -> Callable[[str], int]:
+    """The type of a flag that takes a whole number within limits."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is out of range; allowed is {low} to {high}")
+        return value
+
+    return read
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(
+            f"{text} is out of range; allowed is -{LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}"
+        )
+    return value
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """Answers a wrong flag with one line instead of the whole usage."""
+    """Answers a wrong flag with one line instead of the whole usage.
+
+    Flags of type `int` take what `whole_number` takes, and those of type `float` finite numbers.
+    """
 
     _raises = False
+
+    def __init__(self, **how: object):
+        super().__init__(**how)  # type: ignore[arg-type]
+        self.register("type", int, whole_number())
+        self.register("type", float, _number)
 
     @property
     def flags(self) -> dict[str, argparse.Action]:
@@ -64,9 +109,34 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 
 
+def start_jax(*, cpu: bool = False) -> None:
+    """Has JAX find its devices, before anything else could fail because there are none.
+
+    Args:
+        cpu: use the CPU even if there is an accelerator.
+
+    Raises:
+        UserError: there is no such backend or device here, or its driver does not work.
+    """
+    import jax
+
+    if cpu:
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts where no plugin is installed
+        wanted = os.environ.get("JAX_PLATFORMS")
+        asked = f" for JAX_PLATFORMS={wanted}" if wanted else ""
+        reason = " ".join(str(error).split()) or "no plugin for it is installed"
+        raise UserError(
+            f"JAX finds no device{asked}: {reason}; set JAX_PLATFORMS=cpu to run on the CPU"
+        ) from error
+
+
 def run(job: Callable[[], int | None]) -> NoReturn:
-    """Runs a tool's job and exits with its code, 0 if it has none; users see words."""
+    """Runs a command's job and exits with its code, 0 if it has none."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _keep_signals
     try:
         code = job()
     except UserError as error:
@@ -75,4 +145,32 @@ def run(job: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except (MemoryError, RuntimeError) as error:
+        # JAX's error for a device without memory is a RuntimeError that begins with this word.
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"error: out of memory: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     sys.exit(code or 0)
+
+
+def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
+    # As an exception, so that half-written files are removed on the way out.
+    raise SystemExit(128 + signum)
+
+
+def _keep_signals(unraisable: sys.UnraisableHookArgs) -> None:
+    """Sends a signal again whose exception Python dropped.
+
+    Handlers run between any two instructions. In a finalizer or a callback of the garbage
+    collector Python reports an exception and goes on, and the process would not end.
+    """
+    signals = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
+    dropped = signals.get(unraisable.exc_type)
+    if dropped is None:
+        sys.__unraisablehook__(unraisable)
+        return
+    # Later and from elsewhere: here it would be dropped again.
+    again = threading.Timer(_SIGNAL_RETRY_SECONDS, os.kill, (os.getpid(), dropped))
+    again.daemon = True
+    again.start()

@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import eamm_jax
-from eamm_jax.cli.tool import program, run
+from eamm_jax.cli.tool import program, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.memory import keep_freed_memory
 
@@ -196,6 +196,8 @@ def _train(given: Flags) -> None:
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+
+    start_jax()
 
     from eamm_jax.io.cache import enable_compilation_cache
     from eamm_jax.training.loop import train

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eamm_jax.cli.tool import OneLineParser, run
+from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
 
 DESCRIPTION = """\
@@ -74,8 +74,7 @@ def _train(flags: argparse.Namespace) -> None:
     from eamm_jax.io.files import atomic_output, check_writable
 
     steps = train_reader.STEPS if flags.steps is None else flags.steps
-    if steps < 0 or flags.seed < 0:
-        raise UserError(f"--steps is {steps} and --seed {flags.seed}; give at least 0")
+    start_jax()
     output = check_writable(flags.output or bundled.FACE_READER)
     if output.suffix != ".npz":
         raise UserError(f"{output}: weights are written as .npz; give a name that ends in it")

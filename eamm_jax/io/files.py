@@ -6,14 +6,18 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eamm_jax.errors import UserError
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """What the operating system says when writing, and only writing, goes wrong."""
+
+_LONGEST_NAME = 240
+"""Bytes. Most file systems allow 255, and temporary names beside it are a little longer."""
 
 
 def check_readable(path: str | os.PathLike[str], what: str) -> Path:
@@ -72,6 +76,99 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError, RuntimeError) as error:  # too long, null byte, link loop
         raise UserError(f"Cannot write {str(path)!r}: {_reason(error)}") from None
     return path
+
+
+class InputFiles:
+    """Files of the user that no output may replace.
+
+    Args:
+        paths: the inputs, which need not exist.
+    """
+
+    def __init__(self, paths: Iterable[Path]):
+        self._by_identity: dict[Path | tuple[int, int], Path] = {}
+        self._by_folder: dict[Path | tuple[int, int], Path] = {}
+        for path in paths:
+            for identity in _identities(path):
+                self._by_identity.setdefault(identity, path)
+                if isinstance(identity, Path):
+                    self._by_folder |= dict.fromkeys(identity.parents, path)
+
+    def check_kept(self, outputs: Iterable[Path], *, replaces_folders: bool = False) -> None:
+        """Makes sure that writing leaves every input as it is.
+
+        Args:
+            outputs: files and folders to be written.
+            replaces_folders: whether an output that is a folder loses what is in it.
+
+        Raises:
+            UserError: an output is an input, by this or another name or link, or a folder that
+                is to be replaced contains one.
+        """
+        for output in outputs:
+            for identity in _identities(output):
+                if identity in self._by_identity:
+                    raise UserError(
+                        f"Cannot write {output}: it is the input {self._by_identity[identity]}, "
+                        "which would be overwritten; name another output"
+                    )
+                if replaces_folders and identity in self._by_folder:
+                    raise UserError(
+                        f"Cannot replace the folder {output}: it contains the input "
+                        f"{self._by_folder[identity]}; name another output"
+                    )
+
+
+def _identities(path: Path) -> Iterator[Path | tuple[int, int]]:
+    """What two names of one file have in common: where links lead, and the file itself."""
+    with suppress(OSError, ValueError, RuntimeError):  # what cannot be a file has neither
+        yield path.resolve()
+        found = path.stat()
+        yield found.st_dev, found.st_ino
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Makes a folder, and those above it, unless it is there.
+
+    Raises:
+        UserError: it cannot be made; a file is in the way, or permission is denied.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"Cannot make the folder {path}: there is a file of that name") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot make the folder {str(path)!r}: {_reason(error)}") from None
+    return path
+
+
+@contextmanager
+def temporary_folder(prefix: str = "eamm_jax_") -> Iterator[Path]:
+    """A folder for as long as the block lasts.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix=prefix)
+    except OSError as error:
+        raise UserError(
+            f"Cannot make a temporary folder: {_reason(error)}; set TMPDIR to a folder that can "
+            "be written to"
+        ) from None
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def joined_name(parts: Iterable[str], suffix: str) -> str:
+    """A file's name made of others, no longer than file systems allow: `portrait_voice.mp4`."""
+    parts = list(parts)
+    room = (_LONGEST_NAME - len(suffix)) // len(parts) - 1
+    short = (part.encode(errors="surrogateescape")[:room] for part in parts)
+    return "_".join(part.decode(errors="ignore") for part in short) + suffix
 
 
 def _reason(error: Exception) -> str:

@@ -15,10 +15,10 @@ from eamm_jax.cli.infer import flag_parser
 from eamm_jax.cli.table import read_table
 from eamm_jax.errors import UserError
 from eamm_jax.io.video import read_video
-from tests.cli.test_infer import cache, described, files, notices_as_before, write_wav
+from tests.cli.test_infer import described, files, notices_as_before, write_wav
 from tests.conftest import ROOT
 
-__all__ = ["cache", "files", "notices_as_before"]  # fixtures
+__all__ = ["files", "notices_as_before"]  # fixtures
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
@@ -87,9 +87,9 @@ def test_one_failure_does_not_stop_the_rest(files, jobs, tmp_path, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_jobs_are_dealt_to_devices(files, cache, jobs):
+def test_jobs_are_dealt_to_devices(files, jobs):
     words = ["--checkpoint", files["weights"], "--batch", jobs, *defaults(files)]
-    environment = {"XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu", "COLUMNS": "300"}
+    environment = {"JAX_PLATFORMS": "cpu", "COLUMNS": "300"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "infer.py"), *map(str, words)],
         capture_output=True,
@@ -111,7 +111,9 @@ def test_jobs_are_dealt_to_devices(files, cache, jobs):
         ([{"output": "x.mp4", "in_file": "no.wav"}], "row 2: No such speech: no.wav"),
         ([{"output": "x.mp4"}, {"output": "./x.mp4"}], "row 3: x.mp4 is written by"),
         ([{"output": "x.mp4"}, {"output": "y.mp4", "contact_sheet": "x.mp4"}], "row 3: "),
-        ([{"seed": "1"}, {"seed": "one"}], "row 3: argument --seed: invalid int value: 'one'"),
+        ([{"seed": "1"}, {"seed": "one"}], "row 3: argument --seed: 'one' is not a whole number"),
+        ([{"seed": "-1"}], "row 2: argument --seed: -1 is out of range"),
+        ([{"idle_motion": "nan"}], "row 2: argument --idle_motion: nan is out of range"),
         ([{"relative": "maybe"}], "row 2: relative is 'maybe'; allowed are yes and no"),
         ([{"adapt_scale": "no"}], "row 2: adapt_scale is no, but the command line has"),
         ([{"emotion": "smug"}], "row 2: 'smug'"),
@@ -153,19 +155,22 @@ def test_a_file_that_is_no_table_is_named(tmp_path, content, words):
         read_table(tmp_path / "jobs.csv", flag_parser(), [])
 
 
-def test_cells_are_flags_and_the_command_line_is_for_all(tmp_path):
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_are_flags_and_the_command_line_is_for_all(tmp_path, delimiter):
     table = tmp_path / "jobs.csv"
     # As a spreadsheet writes it: a mark of the encoding, quotes, blank rows.
-    table.write_text(
-        '\ufeffaudio,text,relative,emotion_strength\n"a, b.wav",,no,\n'
-        ',,,\n,"-Hello, ""you""",yes,2\n',
-        encoding="utf-8",
+    rows = (
+        ("\ufeffaudio", "text", "relative", "emotion_strength"),
+        ('"a, b.wav"', "", "no", ""),
+        ("", "", "", ""),
+        ("", '"-Hello, ""you""; bye"', "yes", "2"),
     )
+    table.write_text("\n".join(delimiter.join(row) for row in rows) + "\n", encoding="utf-8")
     words = ["--seed", "7", "--emotion_strength", "0.5", "--batch", str(table)]
     first, second = read_table(table, flag_parser(), words).items()
     assert (first[0], second[0]) == (f"{table}, row 2", f"{table}, row 4")
     assert first[1].in_file == Path("a, b.wav")
     assert (first[1].relative, second[1].relative) == (False, True)
     assert (first[1].emotion_strength, second[1].emotion_strength) == (0.5, 2.0)
-    assert second[1].text == '-Hello, "you"'
+    assert second[1].text == '-Hello, "you"; bye'
     assert first[1].seed == second[1].seed == 7

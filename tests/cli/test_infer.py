@@ -57,13 +57,8 @@ def write_wav(path: Path, samples: np.ndarray) -> None:
         file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def infer(files, cache, tmp_path):
+def infer(files, tmp_path):
     """Runs infer.py on the good inputs, but for the flags that a test changes (None drops)."""
 
     def run(**changes) -> subprocess.CompletedProcess[str]:
@@ -72,7 +67,7 @@ def infer(files, cache, tmp_path):
             capture_output=True,
             text=True,
             timeout=300,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
             check=False,
         )
 
@@ -109,7 +104,7 @@ def described(path: Path) -> dict:
         }
 
 
-def test_everything_at_once(infer, files, tmp_path, cache):
+def test_everything_at_once(infer, files, tmp_path):
     done = infer(
         driving_video=files["happy.mp4"],
         emotion="happy",
@@ -135,7 +130,17 @@ def test_everything_at_once(infer, files, tmp_path, cache):
     assert "eamm_jax" in video["metadata"]["comment"]
     assert described(tmp_path / "neutral.mp4")["size"] == (64, 64)
     assert len(list((tmp_path / "frames").iterdir())) == FRAMES
-    assert any((cache / "eamm_jax" / "compiled").iterdir())
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    program = (
+        "from eamm_jax.io.cache import enable_compilation_cache as enable; enable(); import jax\n"
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert shown.stdout.decode().strip() == str(tmp_path / "eamm_jax" / "compiled")
 
 
 def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp_path):
@@ -372,7 +377,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(files, tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_nothing_half_written(files, tmp_path, cache, sent):
+def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
     # What is started in a shell's background ignores Ctrl-C, and so would its children.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -382,7 +387,7 @@ def test_a_signal_leaves_nothing_half_written(files, tmp_path, cache, sent):
         words,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache), "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     deadline = time.monotonic() + 120
     while not any("out" in p.name for p in tmp_path.iterdir()):

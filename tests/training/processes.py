@@ -38,7 +38,6 @@ class Training:
         script: Path,
         log: Path,
         *flags: str,
-        cache: Path,
         devices: int = 1,
         compiler_flags: str = QUICK_COMPILE,
     ):
@@ -48,8 +47,6 @@ class Training:
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
             "XLA_FLAGS": compiler_flags,
         }
         with log.open("w") as output:

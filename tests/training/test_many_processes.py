@@ -48,7 +48,6 @@ def start(tmp_path_factory):
                         *flags,
                         *peer,
                         devices=2,
-                        cache=folder / "cache",
                     )
                 )
                 for index, peer in enumerate(peers(processes) if processes > 1 else [[]])

@@ -82,7 +82,6 @@ def train(tmp_path_factory):
                     folder / f"{stage}.log",
                     *fixed,
                     *flags,
-                    cache=folder / "cache",
                     compiler_flags=FAIR_COMPILE,
                 )
             )

@@ -57,9 +57,7 @@ def start(tmp_path_factory):
                 f"--workdir={workdir}",
             ]
             log = folder / f"{workdir.name}{len(list(folder.glob('*.log')))}.log"
-            return stack.enter_context(
-                Training(TRAIN, log, *fixed, *flags, cache=folder / "cache", **how)
-            )
+            return stack.enter_context(Training(TRAIN, log, *fixed, *flags, **how))
 
         yield start_run
 

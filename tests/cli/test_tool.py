@@ -1,0 +1,172 @@
+"""What all commands share: numbers within limits, devices that are not there, signals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from eamm_jax.cli import convert, evaluate, infer, studio, train_reader
+from eamm_jax.errors import UserError
+from tests.conftest import ROOT
+
+PARSERS = {
+    module.__name__.rpartition(".")[2]: module.flag_parser()
+    for module in (convert, evaluate, infer, studio, train_reader)
+}
+
+NUMERIC = [
+    (tool, name)
+    for tool, parser in PARSERS.items()
+    for name, action in parser.flags.items()
+    if action.type is not None and action.type not in (str, infer.Path)
+]
+
+NOT_NUMBERS = ["nan", "inf", "-inf", "1e999", "-1e300", "1" * 30, "", "x", "1" * 5000]
+
+
+def words_with(tool: str, name: str, value: str) -> list[str]:
+    required = {"evaluate": ["--output=o"], "train_reader": ["--album=a", "--clips=c"]}
+    return [*required.get(tool, []), f"--{name}={value}"]
+
+
+def test_every_kind_of_number_is_among_them():
+    assert ("infer", "seed") in NUMERIC
+    assert ("infer", "emotion_strength") in NUMERIC
+    assert ("studio", "keep_minutes") in NUMERIC
+    assert len(NUMERIC) > 18
+
+
+@pytest.mark.parametrize(("tool", "name"), NUMERIC)
+@pytest.mark.parametrize("value", NOT_NUMBERS)
+def test_what_is_no_number_within_limits_is_refused(tool, name, value):
+    with pytest.raises(UserError) as refusal:
+        PARSERS[tool].parse_words(words_with(tool, name, value))
+    assert f"--{name}" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [(tool, name) for tool, name in NUMERIC if PARSERS[tool].flags[name].type is not float],
+)
+def test_whole_numbers_are_not_negative(tool, name):
+    with pytest.raises(UserError, match=r"-1|invalid choice"):
+        PARSERS[tool].parse_words(words_with(tool, name, "-1"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**63 - 1])
+def test_seeds_may_be_large(seed):
+    assert PARSERS["infer"].parse_words([f"--seed={seed}"]).seed == seed
+
+
+def ended(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        check=False,
+    )
+
+
+SWALLOWED = """
+import gc, os, signal, time
+from eamm_jax.cli.tool import run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sent = []
+
+def collecting(phase, info):
+    if not sent:
+        sent.append(phase)
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.01)
+
+def job():
+    gc.callbacks.append(collecting)
+    gc.collect()
+    time.sleep(60)
+    print("went on")
+
+run(job)
+"""
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_during_garbage_collection_ends_the_process(name, code):
+    done = ended(SWALLOWED.replace("{name}", name))
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+
+
+FAILING = """
+from eamm_jax.cli.tool import run, start_jax
+
+def job():
+    start_jax()
+    raise {error}
+
+run(job)
+"""
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "rocm", "no_such"])
+def test_a_backend_that_is_not_there_is_named(platform):
+    done = ended(FAILING.replace("{error}", "SystemExit(0)"), JAX_PLATFORMS=platform)
+    assert done.returncode == 2
+    *_, line = done.stderr.splitlines()
+    assert line.startswith(f"error: JAX finds no device for JAX_PLATFORMS={platform}: ")
+    assert "JAX_PLATFORMS=cpu" in line
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error", ["MemoryError('no room')", "RuntimeError('RESOURCE_EXHAUSTED: Out of\\\\nmemory')"]
+)
+def test_memory_that_ends_is_named(error):
+    done = ended(FAILING.replace("{error}", error), JAX_PLATFORMS="cpu")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: out of memory")
+
+
+def test_another_defect_keeps_its_traceback():
+    done = ended(FAILING.replace("{error}", "RuntimeError('a defect')"), JAX_PLATFORMS="cpu")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+COMMANDS = {
+    "infer": [],
+    "convert": ["--audio_checkpoint=missing.pth", "--output=o"],
+    "train": [f"--config={ROOT}/configs/stage1.py:tiny", "--workdir=w"],
+    "evaluate": ["--pairs=.", "--output=o"],
+    "export": ["--output=o"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_that_there_is_no_gpu(command, tmp_path):
+    program = f"from eamm_jax.cli.{command} import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *COMMANDS[command]],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cuda", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    *_, line = done.stderr.splitlines()
+    if command == "convert":  # computes nothing, so it needs no GPU
+        assert line == "error: No such file for --audio_checkpoint: missing.pth"
+    else:
+        assert line.startswith("error: JAX finds no device for JAX_PLATFORMS=cuda: ")
