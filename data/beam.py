@@ -1,4 +1,4 @@
-"""Work shared out by Apache Beam, for data sets that one machine is too small for."""
+"""Runs jobs with Apache Beam, for data sets that are too large for one machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MISSING = "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
 
 
 def runner_options(flags: Sequence[str]) -> Any:
-    """A runner's own options.
+    """Parses the options of a Beam runner.
 
     Raises:
         UserError: Beam is not installed.
@@ -28,13 +28,13 @@ def runner_options(flags: Sequence[str]) -> Any:
 def run_with_beam(
     job: Callable[[Item], None], items: Sequence[Item], runner: str, options: Any
 ) -> None:
-    """Does a job for each item, wherever the runner has it done.
+    """Runs a job for each item on a Beam runner.
 
     Args:
-        job: what to do; it and the items go to other machines. It should raise nothing: Beam
-            would try again, bury the error in its own tracebacks, and lose its type.
+        job: function of one item; both are sent to other machines. It should not raise: Beam
+            would retry, bury the error in its own tracebacks, and lose its type.
         items: in any order.
-        runner: name of Beam's.
+        runner: name of the Beam runner.
         options: from `runner_options`.
 
     Raises:

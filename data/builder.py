@@ -1,13 +1,12 @@
 """Packs a folder in the published layout into ArrayRecord, as a TFDS data set.
 
-What a data set of any kind has in common; the builders proper are in `data.lrw`, `data.mead`
-and `data.voxceleb`. TensorFlow is not needed, neither to write nor to read.
+The base of the builders in `data.lrw`, `data.mead` and `data.voxceleb`. Neither writing nor
+reading needs TensorFlow.
 
-The clips are cut, in their sorted order, into shards of a fixed number of clips. A shard is
-packed on its own, by a pool of processes or by Apache Beam, into a folder beside the final
-one; a finished shard has a receipt, so that packing that was stopped goes on where it was.
-When all receipts are there, the description of the whole is written and the folder renamed:
-a data set is there complete or not at all.
+Sorted clips are split into shards of a fixed number of clips. A pool of processes or Apache Beam
+packs each shard into a temporary folder beside the final one. A finished shard has a receipt, so
+that an interrupted run resumes. When all receipts exist, the data set's metadata is written and
+the folder renamed: a data set is complete or absent.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ from eamm_jax.input_pipeline.published import PublishedFolder
 FILE_FORMAT = "array_record"
 
 PLAN_FILE = "plan"
-"""Tells, in an unfinished packing, of which clips it is."""
+"""Identifies the clips and settings of an unfinished data set."""
 
 
 def features() -> tfds.features.FeaturesDict:
-    """What a record holds: the sound and pose of a clip, or some of its frames.
+    """The features of a record: the audio features and pose of a clip, or some of its frames.
 
-    Frames are encoded images kept as bytes, not as Image features: a reader gets them as they
-    are and decodes those of its window alone.
+    Frames are encoded images stored as bytes, not as Image features, so that a reader decodes
+    only the frames of its window.
     """
     return tfds.features.FeaturesDict(
         {
@@ -71,16 +70,16 @@ def features() -> tfds.features.FeaturesDict:
 
 @dataclass(frozen=True)
 class Packing:
-    """How to pack.
+    """Packing options.
 
     Attributes:
         root: a folder in the published layout.
-        frames_only: leave out sound and pose, which need not exist then (for stage 0).
-        on_bad_clip: `error` stops at the first bad clip, `skip` leaves bad clips out and
-            lists them in the data set's metadata.
-        clips_per_shard: None takes the builder's.
-        workers: processes that pack at once; 1 packs in this one.
-        restart: throw away what an unfinished packing has done.
+        frames_only: pack no audio features and pose; they need not exist (for stage 0).
+        on_bad_clip: `error` stops at the first bad clip, `skip` skips bad clips and lists them
+            in the data set's metadata.
+        clips_per_shard: None uses the builder's default.
+        workers: number of processes; 1 packs in this process.
+        restart: discard an unfinished run first.
     """
 
     root: str
@@ -92,7 +91,7 @@ class Packing:
 
 
 class Shard(NamedTuple):
-    """One file of the packed data set, and all a worker needs to know to write it."""
+    """One file of the packed data set, with everything a worker needs to write it."""
 
     root: str
     kind: str
@@ -103,17 +102,17 @@ class Shard(NamedTuple):
 
     @property
     def receipt(self) -> Path:
-        """Written when the shard is complete: its clips, their size, and what was skipped."""
+        """Written when the shard is complete: its clips, its size, and the skipped clips."""
         return Path(f"{self.path}.json")
 
     @property
     def fault(self) -> Path:
-        """Written on another machine when the shard cannot be packed: why."""
+        """Written by a Beam worker if packing fails: the reason."""
         return Path(f"{self.path}.fault")
 
 
 class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """A packed data set: made by `download_and_prepare`, read by `as_data_source("clips")`."""
+    """A packed data set: written by `download_and_prepare`, read by `as_data_source("clips")`."""
 
     VERSION: ClassVar = tfds.core.Version("1.0.0")
     CLIPS_PER_SHARD: ClassVar[int]
@@ -121,11 +120,11 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
     HOMEPAGE: ClassVar[str]
 
     def __init__(self, *, packing: Packing | None = None, **kwargs: Any):
-        """A builder.
+        """Initializes the builder.
 
         Args:
-            packing: what to pack; not needed to read.
-            **kwargs: of `tfds.core.DatasetBuilder`; `data_dir` says where packed data is.
+            packing: what to pack; not needed for reading.
+            **kwargs: of `tfds.core.DatasetBuilder`; `data_dir` is where packed data is stored.
         """
         self._packing = packing
         super().__init__(file_format=FILE_FORMAT, **kwargs)
@@ -143,14 +142,14 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
     def download_and_prepare(
         self, *, download_config: tfds.download.DownloadConfig | None = None, **_: Any
     ) -> None:
-        """Packs the folder, or goes on with a packing that was stopped.
+        """Packs the folder, or resumes an interrupted run.
 
         Args:
-            download_config: its `beam_runner` and `beam_options`, if given, hand the shards
-                to Apache Beam; nothing is ever downloaded.
+            download_config: if it has a `beam_runner`, Apache Beam packs the shards. Nothing is
+                ever downloaded.
 
         Raises:
-            UserError: nothing to pack, a bad clip, or leftovers of another packing.
+            UserError: nothing to pack, a bad clip, or an unfinished run with other settings.
         """
         self._download_and_prepare(None, download_config)
 
@@ -162,7 +161,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         if target.exists():
             return
         if self._packing is None:
-            raise UserError(f"{target} is not packed yet, and the builder was not told from what")
+            raise UserError(f"{target} is not packed yet, and the builder has no `packing`")
         packing = self._packing
         spool = target.with_name(f"{target.name}.packing")
         shards = self._plan(packing, spool)
@@ -178,7 +177,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             leftover.unlink()
 
     def _plan(self, packing: Packing, spool: Path) -> list[Shard]:
-        """Cuts the folder into shards, the same way as any packing before this one."""
+        """Splits the folder into shards, in the same way in every run."""
         folder = PublishedFolder(packing.root, with_motion=not packing.frames_only)
         size = packing.clips_per_shard or self.CLIPS_PER_SHARD
         pieces = [folder.names[n : n + size] for n in range(0, len(folder.names), size)]
@@ -194,8 +193,8 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             )
             for n, names in enumerate(pieces)
         ]
-        # Not of the plan: what to do about bad clips. There are none in a finished shard that
-        # was packed to stop at them, so that one may go on by skipping them.
+        # `on_bad_clip` is not part of the plan: shards finished under `error` contain no bad
+        # clips, so a run may resume with `skip`.
         planned = [shard._replace(on_bad_clip="", path="") for shard in shards]
         plan = hashlib.sha256(repr(planned).encode()).hexdigest()
         if packing.restart:
@@ -204,18 +203,18 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         plan_file = spool / PLAN_FILE
         if plan_file.is_file() and plan_file.read_text() != plan:
             raise UserError(
-                f"{spool} holds an unfinished packing of other clips or with other settings: "
-                "finish it with those, or start over with --restart"
+                f"{spool} holds an unfinished run with other clips or settings; "
+                "finish it with those settings, or start over with --restart"
             )
         plan_file.write_text(plan)
         return shards
 
     def _finish(self, packing: Packing, shards: list[Shard], spool: Path) -> None:
-        """Describes the whole data set in its folder."""
+        """Writes the metadata of the whole data set."""
         receipts = [json.loads(shard.receipt.read_text()) for shard in shards]
         clips = [clip for receipt in receipts for clip in receipt["clips"]]
         if not clips:
-            raise UserError(f"nothing was packed: every clip of {packing.root} is bad")
+            raise UserError(f"nothing was packed; all clips of {packing.root} are bad")
         split = tfds.core.SplitInfo(
             name=SPLIT,
             shard_lengths=[receipt["records"] for receipt in receipts],
@@ -233,10 +232,10 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
 
 
 def pack_shard(shard: Shard) -> None:
-    """Writes a shard and its receipt; every frame is decoded once, so that none is bad.
+    """Writes a shard and its receipt. Every frame is decoded once as a check.
 
     Raises:
-        UserError: a clip is bad and bad clips are errors, or the disk is full.
+        UserError: a clip is bad and `on_bad_clip` is `error`, or the disk is full.
     """
     folder = PublishedFolder(shard.root, with_motion=not shard.frames_only, names=shard.names)
     serialize = features().serialize_example
@@ -245,7 +244,7 @@ def pack_shard(shard: Shard) -> None:
     skipped: list[tuple[str, str]] = []
     unfinished = Path(f"{shard.path}.unfinished")
     with _writing(shard):
-        # One record a group: a reader fetches single ones, in any order.
+        # One record per group, for random access.
         writer = ArrayRecordWriter(str(unfinished), "group_size:1")
     for index, name in enumerate(shard.names):
         try:
@@ -278,15 +277,15 @@ def pack_shard(shard: Shard) -> None:
 def _writing(shard: Shard) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # the writer's C++ part raises the latter
+    except (OSError, RuntimeError) as error:  # ArrayRecord's C++ code raises the latter
         raise UserError(
-            f"cannot write {shard.path}: {error} (what is finished is kept: make room or see to "
-            "the folder, and run again)"
+            f"cannot write {shard.path}: {error} (finished shards are kept; free some space or "
+            "check the folder, then run the same command to resume)"
         ) from error
 
 
 def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
-    """A clip as `features` describe it, checked in full."""
+    """The records of a clip, as described by `features`; checks all of it."""
     nothing: dict[str, Any] = {
         "identity": name.identity,
         "clip": name.clip,
@@ -307,7 +306,7 @@ def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is never seen half-written."""
+    """Writes a file atomically."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(text)
     unfinished.rename(path)

@@ -1,6 +1,6 @@
-"""`python -m data.check ROOT`: audits a folder in the published layout, every frame of it.
+"""`python -m data.check ROOT`: audits every frame of a folder in the published layout.
 
-Exits with 0 if nothing is wrong, and with 2 if something is.
+The exit code is 0 if there are no problems, otherwise 2.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from eamm_jax.input_pipeline.clips import ClipName
 
 CLIPS_A_TASK = 16
-"""Clips a process looks at before it reports."""
+"""Clips per task of a worker process."""
 
 SHOWN_PROBLEMS = 20
-"""Problems in the table; `--json` lists all."""
+"""Problems shown in the table; `--json` lists all."""
 
 
 @dataclass
 class Audit:
-    """What was found in a folder.
+    """The contents and problems of a folder.
 
     Attributes:
         root: the folder.
-        kind: of data set.
-        clips: clips found.
-        good_clips: those that can be trained on.
-        frames: frames of the clips that can be trained on.
-        identities: folders of clips: people, or words in LRW.
-        sizes: rows of the frames, and how many good clips have such frames.
-        emotions: good clips of each emotion, in an emotional data set.
-        problems: what is wrong, by clip, identity or file.
+        kind: kind of the data set.
+        clips: number of clips.
+        good_clips: number of clips without problems.
+        frames: number of frames of good clips.
+        identities: number of people, or of words in LRW.
+        sizes: frame size -> number of good clips of that size.
+        emotions: emotion -> number of good clips, for data sets with emotion labels.
+        problems: clip, identity or file -> problem.
     """
 
     root: str
@@ -60,7 +60,7 @@ class Audit:
 
 
 class ClipReport(NamedTuple):
-    """One clip: its frames and their sizes, or what is wrong with it."""
+    """The number of frames of a clip and their sizes, or its fault."""
 
     frames: int
     sizes: frozenset[int]
@@ -68,7 +68,7 @@ class ClipReport(NamedTuple):
 
 
 def guess_kind(names: Sequence[ClipName]) -> str:
-    """The kind of data set that such names are usual in."""
+    """Guesses the kind of the data set from clip names."""
     from eamm_jax.input_pipeline.clips import KINDS, BadClip
 
     def is_labelled(name: ClipName) -> bool:
@@ -88,7 +88,7 @@ def guess_kind(names: Sequence[ClipName]) -> str:
 def check_clips(
     names: Sequence[ClipName], *, root: str, kind: str, frames_only: bool
 ) -> list[ClipReport]:
-    """Reads clips in full."""
+    """Reads all files of the clips."""
     from eamm_jax.input_pipeline.clips import KINDS, BadClip, decode_frames
     from eamm_jax.input_pipeline.published import PublishedFolder
 
@@ -113,16 +113,16 @@ def check_clips(
 def audit(
     root: str, kind: str | None = None, *, frames_only: bool = False, workers: int = 1
 ) -> Audit:
-    """Reads a whole folder and says what is in it and what is wrong with it.
+    """Reads a whole folder and reports its contents and problems.
 
     Args:
         root: a folder in the published layout.
-        kind: of data set; None guesses it from the names.
-        frames_only: leave sound and pose out of it.
-        workers: processes that read at once.
+        kind: kind of the data set; None guesses it from the names.
+        frames_only: do not check audio features and pose.
+        workers: number of processes.
 
     Raises:
-        UserError: there is no such folder or no clip in it.
+        UserError: the folder does not exist or contains no clips.
     """
     from data.parallel import progress_bar, run_parallel
     from eamm_jax.input_pipeline.clips import KINDS
@@ -165,7 +165,7 @@ _NEUTRAL = EMOTIONS.index("neutral")
 
 
 def _strays(root: Path, names: Sequence[ClipName]) -> dict[str, str]:
-    """Tracks that belong to no clip."""
+    """Finds tracks without a clip."""
     from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
 
     clips = {(name.identity, name.clip) for name in names}
@@ -178,7 +178,7 @@ def _strays(root: Path, names: Sequence[ClipName]) -> dict[str, str]:
 
 
 def print_audit(result: Audit) -> None:
-    """Shows an audit as tables."""
+    """Prints an audit as tables."""
     from rich.console import Console
     from rich.table import Table
 
@@ -212,7 +212,7 @@ def print_audit(result: Audit) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Audits the folder that the flags name."""
+    """Parses the flags and audits the folder."""
     parser = argparse.ArgumentParser(
         prog="python -m data.check",
         description="Audits training data in the published folder layout.",
@@ -221,13 +221,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--kind",
         choices=("lrw", "mead", "voxceleb", "synthetic"),
-        help="data set; default: by its names",
+        help="kind of the data set; default: guessed from the clip names",
     )
+    parser.add_argument("--frames_only", action="store_true", help="skip audio and pose (stage 0)")
     parser.add_argument(
-        "--frames_only", action="store_true", help="leave out sound and pose (stage 0)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that read at once"
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     flags = parser.parse_args(argv)

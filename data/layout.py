@@ -1,7 +1,7 @@
-"""Writes clips in the published folder layout so that each is there complete or not at all.
+"""Writes clips in the published folder layout atomically: a clip is complete or absent.
 
-Tracks come first and the folder of frames last, by renaming: where there are frames, everything
-else is there too (`eamm_jax.input_pipeline.published` names the folders).
+The folder of frames is written last and renamed into place, so a clip that has frames has
+everything else too. `eamm_jax.input_pipeline.published` names the folders.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.published import FRAMES_FOLDER
 
 UNFINISHED = ".unfinished"
-"""What is being written: a folder in the root, and the end of files' names."""
+"""Marks unfinished output: the name of a folder in the root, and the suffix of files."""
 
 
 def frames_of(root: str | os.PathLike[str], name: ClipName) -> Path:
-    """Where a clip's frames are when it is complete."""
+    """The folder of a complete clip's frames."""
     return Path(root, FRAMES_FOLDER, *name)
 
 
 def parent(path: Path) -> Path:
-    """The path, with the folder it stands in made."""
+    """Creates the parent folder of a path and returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file so that it is never seen half-written."""
+    """Writes a file atomically."""
     unfinished = path.with_name(path.name + UNFINISHED)
     unfinished.write_bytes(content)
     unfinished.replace(path)
 
 
 def write_track(root: Path, folder: str, name: ClipName, array: np.ndarray) -> None:
-    """Writes numbers of a clip's frames."""
+    """Writes per-frame values of a clip atomically."""
     path = parent(root / folder / name.identity / f"{name.clip}.npy")
     with open(f"{path}{UNFINISHED}", "wb") as file:
         np.save(file, array, allow_pickle=False)
@@ -49,7 +49,7 @@ def write_track(root: Path, folder: str, name: ClipName, array: np.ndarray) -> N
 
 @contextmanager
 def unfinished_frames(root: Path, name: ClipName) -> Iterator[Path]:
-    """A folder for a clip's frames that is renamed to its place when the block ends well."""
+    """A temporary folder for a clip's frames; renamed into place if the block succeeds."""
     unfinished = root / UNFINISHED / name.identity / name.clip
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -62,5 +62,5 @@ def unfinished_frames(root: Path, name: ClipName) -> Iterator[Path]:
 
 
 def remove_unfinished(root: Path) -> None:
-    """Removes what a killed run was writing."""
+    """Removes the unfinished output of a killed run."""
     shutil.rmtree(root / UNFINISHED, ignore_errors=True)

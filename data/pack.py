@@ -14,45 +14,43 @@ from eamm_jax.errors import UserError
 
 
 def main(kind: str, argv: Sequence[str] | None = None) -> None:
-    """Packs a folder of this kind as the flags say.
+    """Parses the flags and packs a folder.
 
     Args:
         kind: `lrw`, `mead` or `voxceleb`.
-        argv: flags; None takes those of the process.
+        argv: flags; None reads `sys.argv`.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m data.{kind}",
         description=(
             f"Packs {kind} from the published folder layout into ArrayRecord. "
-            "Run again after a stop, it goes on where it was."
+            "Run the same command again to resume."
         ),
     )
-    parser.add_argument("--root", required=True, help="folder that holds fomm_crop/")
+    parser.add_argument("--root", required=True, help="folder that contains fomm_crop/")
     parser.add_argument(
-        "--data_dir", required=True, help=f"where to put {kind}/<version>/; train from there"
+        "--data_dir", required=True, help=f"output folder; {kind}/<version>/ is written below it"
     )
     parser.add_argument(
         "--on_bad_clip",
         choices=("error", "skip"),
         default="error",
-        help="stop at the first bad clip, or leave bad clips out and list them",
+        help="stop at the first bad clip, or skip bad clips and list them",
     )
     parser.add_argument(
         "--frames_only",
         action="store_true",
-        help="pack no sound and pose (all that stage 0 needs)",
+        help="pack frames only, for stage 0",
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that pack at once"
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
     )
-    parser.add_argument("--clips_per_shard", type=int, help="clips in one file")
-    parser.add_argument(
-        "--restart", action="store_true", help="throw away an unfinished packing first"
-    )
+    parser.add_argument("--clips_per_shard", type=int, help="number of clips per file")
+    parser.add_argument("--restart", action="store_true", help="discard an unfinished run first")
     parser.add_argument(
         "--beam_runner",
-        help="pack by Apache Beam on this runner, for example DirectRunner or FlinkRunner; "
-        "flags after -- are the runner's own",
+        help="pack with Apache Beam on this runner, such as DirectRunner or FlinkRunner; "
+        "flags after -- go to the runner",
     )
     parser.add_argument("beam_options", nargs="*", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
@@ -62,7 +60,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
 def _pack(kind: str, flags: argparse.Namespace) -> None:
     if flags.workers < 1 or (flags.clips_per_shard is not None and flags.clips_per_shard < 1):
         raise UserError("--workers and --clips_per_shard must be at least 1")
-    # Here and not above: they take seconds to load, and flags may be wrong.
+    # Imported here because it takes seconds and the flags may be wrong.
     import tensorflow_datasets as tfds
 
     from data.builder import Packing
@@ -80,8 +78,8 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
     )
     if os.path.isdir(builder.data_dir):
         raise UserError(
-            f"{builder.data_dir} is packed already: train from {flags.data_dir}, or remove it "
-            "to pack anew"
+            f"{builder.data_dir} is already packed; train from {flags.data_dir}, or remove it "
+            "to pack again"
         )
     options = runner_options(flags.beam_options) if flags.beam_runner else None
     try:

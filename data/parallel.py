@@ -1,4 +1,4 @@
-"""Work shared out to processes, with a bar that shows how far it is."""
+"""Runs jobs in a pool of processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 def progress_bar(description: str) -> Progress:
-    """A bar on standard error, with clips done and time left."""
+    """A progress bar on standard error that counts clips."""
     return Progress(
         TextColumn(description),
         BarColumn(),
@@ -37,23 +37,23 @@ def progress_bar(description: str) -> Progress:
 def run_parallel(
     job: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Does a job for each item in a pool of processes.
+    """Runs a job for each item in a pool of processes.
 
     Args:
-        job: what to do; it and the items go to other processes.
-        items: in the order they are begun.
-        workers: processes; with 1 (or one item) the work is done in this one.
+        job: function of one item; both are sent to other processes.
+        items: in the order in which they start.
+        workers: number of processes; with 1 (or one item) this process does the work.
 
     Yields:
-        Item and result, as they are finished. After a failure, or when the caller closes
-        this (`contextlib.closing`), what was not begun is dropped and what was begun is
-        finished.
+        Item and result, in order of completion. After a failure, or when the caller closes
+        this (`contextlib.closing`), items that have not started are dropped and running ones
+        are finished.
     """
     if min(workers, len(items)) <= 1:
         for item in items:
             yield item, job(item)
         return
-    # Not forked: libraries with threads are loaded already.
+    # Spawned, not forked: libraries with threads are already loaded.
     spawn = multiprocessing.get_context("spawn")
     count = min(workers, len(items))
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_leave_interrupts)
@@ -62,10 +62,10 @@ def run_parallel(
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        # Said once: leaving the pool as a context would take the cancelling back.
+        # Not a context manager: its exit would not cancel the futures.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_interrupts() -> None:
-    # Ctrl-C reaches all processes; the main one alone decides, and lets the others finish.
+    # Ctrl-C reaches all processes; the main process alone handles it and lets the others finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Raw videos of LRW, MEAD and VoxCeleb into the published folder layout.
+"""Converts raw videos of LRW, MEAD and VoxCeleb to the published folder layout.
 
-names   what a raw file is called, and what its clip is
-clip    one video: frames, poses, sound
-job     all of them: in parallel or by Beam, resumable, with a report
+names   names of raw files and of their clips
+clip    one video: frames, poses, audio features
+job     all videos: in parallel or with Beam, resumable, with a report
 """

@@ -1,4 +1,4 @@
-"""`python -m data.prepare --input RAW --output ROOT`: raw videos into the published layout."""
+"""`python -m data.prepare --input RAW --output ROOT`: raw videos to the published layout."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 SIZES = range(64, 513)
 
 SHOWN = 20
-"""Skipped videos that are printed; the report lists all."""
+"""Skipped videos to print; the report lists all."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepares a data set as the flags say."""
+    """Parses the flags and prepares a data set."""
     parser = argparse.ArgumentParser(
         prog="python -m data.prepare",
         description=(
-            "Turns raw videos (mp4, mpg, avi ...; with sound) of LRW, MEAD or VoxCeleb into the "
-            "published folder layout: frames at 25 fps cropped by the alignment of the first, "
-            "head poses, MFCC. Run again after a stop, it goes on where it was."
+            "Converts raw videos with sound (mp4, mpg, avi, ...) of LRW, MEAD or VoxCeleb to the "
+            "published folder layout: frames at 25 fps, cropped by the alignment of the first "
+            "frame; head poses; MFCC. Run the same command again to resume."
         ),
         allow_abbrev=False,
     )
     parser.add_argument("--input", required=True, type=Path, help="folder of raw videos")
     parser.add_argument("--output", required=True, type=Path, help="folder to write to")
     parser.add_argument(
-        "--kind", choices=tuple(NAMERS), help="data set, for its names; default: by the names"
+        "--kind", choices=tuple(NAMERS), help="the data set; default: guessed from the file names"
     )
     parser.add_argument(
-        "--split", choices=LRW_SPLITS, default="train", help="of LRW; default: %(default)s"
+        "--split", choices=LRW_SPLITS, default="train", help="split of LRW; default: %(default)s"
     )
     parser.add_argument(
-        "--view", choices=MEAD_VIEWS, default="front", help="of MEAD; default: %(default)s"
+        "--view", choices=MEAD_VIEWS, default="front", help="camera of MEAD; default: %(default)s"
     )
     parser.add_argument(
         "--pose_network",
@@ -56,22 +56,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--template",
         type=Path,
         metavar="NPY",
-        help="68 landmarks that the first frame of each video is aligned to; default: the mean "
+        help="68 landmarks to which the first frame of each video is aligned; default: the mean "
         "face",
     )
     parser.add_argument(
-        "--size", type=int, default=256, help="rows and columns of the frames (default 256)"
+        "--size", type=int, default=256, help="width and height of the frames; default: %(default)s"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that work at once"
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
     )
     parser.add_argument(
-        "--retry_skipped", action="store_true", help="try again what was left out before"
+        "--retry_skipped", action="store_true", help="retry videos that were skipped before"
     )
     parser.add_argument(
         "--beam_runner",
-        help="prepare by Apache Beam on this runner, for example DirectRunner or FlinkRunner; "
-        "flags after -- are the runner's own",
+        help="prepare with Apache Beam on this runner, such as DirectRunner or FlinkRunner; "
+        "flags after -- go to the runner",
     )
     parser.add_argument("beam_options", nargs="*", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
@@ -83,9 +83,9 @@ def _prepare(flags: argparse.Namespace) -> None:
         raise UserError(f"--workers is {flags.workers}; it must be at least 1")
     if flags.size not in SIZES:
         raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
-    # An accelerator gains nothing here, and all processes would want it.
+    # An accelerator would not help, and every process would try to use it.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    # Here and not above: they take seconds to load, and flags may be wrong.
+    # Imported here because it takes seconds and the flags may be wrong.
     from data.prepare import job
     from data.prepare.clip import Recipe
     from data.prepare.names import Selection
@@ -115,15 +115,15 @@ def _print(report: Report) -> None:
     for path, why in list(report.skipped.items())[:SHOWN]:
         print(f"skipped {path}: {why}", file=sys.stderr)
     if len(report.skipped) > SHOWN:
-        print(f"and {len(report.skipped) - SHOWN} more, of them", file=sys.stderr)
+        print(f"and {len(report.skipped) - SHOWN} more; all skipped videos:", file=sys.stderr)
         for why, count in reasons(report)[:SHOWN]:
             print(f"{count:8d}  {why}", file=sys.stderr)
     print(
-        f"{report.output}: {report.clips} clips of {report.kind} ({report.made} made now), poses "
+        f"{report.output}: {report.clips} clips of {report.kind} ({report.made} new), poses "
         f"by {report.pose}, {len(report.skipped)} videos skipped; {REPORT_FILE} lists them"
     )
     if not report.clips:
-        raise UserError("not one clip could be made; the lines above say why")
+        raise UserError("no clip could be prepared; see the reasons above")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""All raw videos of a folder: planned, prepared in parallel or by Apache Beam, and reported.
+"""Prepares all raw videos of a folder, in parallel or with Apache Beam, and reports the result.
 
-A run that was stopped goes on where it was: a clip whose frames are there is done, and one
-that was left out says why in a file of its own. What the clips are made with stands in
-`prepare.json`; another recipe on the same folder is refused.
+An interrupted run resumes: a clip that has frames is done, and a skipped video has a file with the
+reason. `prepare.json` records the recipe; another recipe for the same folder is rejected.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ REPORT_FILE = "prepare_report.json"
 
 @dataclass
 class Report:
-    """What became of the videos.
+    """The outcome of a run.
 
     Attributes:
-        input: where they were.
-        output: where the clips are.
-        kind: of data set.
-        pose: what told the head poses.
-        clips: complete, those of runs before among them.
-        made: in this run.
-        skipped: why each of the others was left out, by its path below the input.
+        input: folder of raw videos.
+        output: folder of clips.
+        kind: kind of the data set.
+        pose: method of head pose estimation.
+        clips: number of complete clips, including those of earlier runs.
+        made: number of clips prepared by this run.
+        skipped: path of each skipped video, relative to the input -> reason.
     """
 
     input: str
@@ -73,18 +72,18 @@ def run(
 
     Args:
         source: folder of raw videos.
-        root: where to; made if it is not there.
-        recipe: what clips are made with.
-        kind: `lrw`, `mead` or `voxceleb`; None goes by the names.
-        selection: which videos are wanted.
-        workers: processes.
-        retry: try again what was left out before.
-        beam_runner: has Apache Beam do it.
-        beam_options: of the runner.
+        root: output folder; created if needed.
+        recipe: how to prepare clips.
+        kind: `lrw`, `mead` or `voxceleb`; None guesses it from the file names.
+        selection: which videos to prepare.
+        workers: number of processes.
+        retry: retry videos that were skipped before.
+        beam_runner: name of an Apache Beam runner, to use instead of processes.
+        beam_options: options of the runner.
 
     Raises:
-        UserError: there is nothing to prepare, something is not installed, `root` holds clips
-            of another recipe, or cannot be written.
+        UserError: there is nothing to prepare, a package is not installed, `root` contains clips
+            of another recipe, or it is not writable.
     """
     videos = videos_in(source)
     kind = kind or guess_kind(source, videos)
@@ -99,7 +98,7 @@ def run(
         example, why = next(iter(report.skipped.items()))
         raise UserError(
             f"none of the {len(videos)} videos in {source} can be prepared as {kind}; "
-            f"{example}, for example: {why}"
+            f"for example, {example}: {why}"
         )
     _begin(root, {"kind": kind, **asdict(recipe)})
     if retry:
@@ -126,7 +125,7 @@ def run(
 
 
 def _begin(root: Path, recipe: dict[str, Any]) -> None:
-    """Makes the folder, or makes sure that an existing one is made of the same recipe."""
+    """Creates the folder, or checks that an existing one has the same recipe."""
     path = root / RECIPE_FILE
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -137,11 +136,11 @@ def _begin(root: Path, recipe: dict[str, Any]) -> None:
     except OSError as error:
         raise cannot_write(root, error) from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged: remove it, or write to another folder") from error
+        raise UserError(f"{path} is damaged; remove it, or write to another folder") from error
     if found != recipe:
         raise UserError(
-            f"{root} holds clips that were made with {_words(found)}, not with {_words(recipe)}: "
-            "give the same flags to go on, or another folder"
+            f"{root} contains clips prepared with {_words(found)}, not with {_words(recipe)}; "
+            "use the same settings to resume, or another folder"
         )
 
 
@@ -160,7 +159,7 @@ def _prepare_with_processes(missing: list[Task], tasks: list[Task], workers: int
 
 
 def _prepare_with_beam(missing: Sequence[Task], runner: str, options: Any) -> None:
-    """Has Apache Beam prepare clips; input and output are on storage that all machines see.
+    """Prepares clips with Apache Beam; input and output must be on shared storage.
 
     Raises:
         UserError: Beam is not installed or does not know the runner, or a clip could not be
@@ -176,7 +175,7 @@ def _prepare_with_beam(missing: Sequence[Task], runner: str, options: Any) -> No
 
 
 def _fault(task: Task) -> Path:
-    """Written on another machine when the output cannot be: why."""
+    """Written by a Beam worker that cannot write its output: the reason."""
     return task.skipped.with_suffix(".fault")
 
 
@@ -188,5 +187,5 @@ def _prepare_or_note(task: Task) -> None:
 
 
 def reasons(report: Report) -> list[tuple[str, int]]:
-    """Why videos were left out, and how many each, the most frequent first."""
+    """Reasons for skipping and their counts, the most frequent first."""
     return Counter(report.skipped.values()).most_common()

@@ -1,11 +1,11 @@
-"""How the raw data sets name their videos, and what their clips are called here.
+"""Names of raw videos, and the names of their clips.
 
     lrw       <WORD>/<split>/<WORD>_00001.mp4                      WORD/<WORD>_00001
     mead      <person>/video/<view>/<emotion>/level_<n>/<take>.mp4 person/<emotion>_level_<n>_<take>
               <person>_<emotion>_<n>_<take>.mp4                    the same
     voxceleb  <id>/<video>/<n>.mp4                                 id/<video>_<n>
 
-Folders above these (`lipread_mp4`, `mp4`, `dev`) do not matter.
+Parent folders (`lipread_mp4`, `mp4`, `dev`) do not matter.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from eamm_jax.input_pipeline.clips import ClipName
 ENDINGS = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm")
 
 LRW_SPLITS = ("train", "val", "test")
-"""Each numbers its clips from 1, so that no two of them go into one folder."""
+"""Every split numbers its clips from 1, so two splits must not share a folder."""
 
 MEAD_VIEWS = ("front", "down", "left_30", "left_60", "right_30", "right_60", "top")
 
@@ -31,12 +31,12 @@ _SOUNDS = (".m4a", ".wav", ".mp3", ".aac")
 
 @dataclass(frozen=True)
 class RawClip:
-    """A video to be prepared.
+    """A video to prepare.
 
     Attributes:
-        name: of its clip.
+        name: name of its clip.
         video: the file.
-        sound: the file that has its sound, where it is another one.
+        sound: a separate audio file, or None.
     """
 
     name: ClipName
@@ -46,11 +46,11 @@ class RawClip:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the videos are wanted.
+    """Which videos to prepare.
 
     Attributes:
-        split: of LRW.
-        view: of MEAD.
+        split: split of LRW.
+        view: camera of MEAD.
     """
 
     split: str = "train"
@@ -58,7 +58,7 @@ class Selection:
 
 
 Namer = Callable[[tuple[str, ...], Selection], ClipName | str]
-"""From the parts of a path without ending to the name of the clip, or why it is none."""
+"""Maps the parts of a path without suffix to the name of the clip, or to a reason to skip it."""
 
 _EMOTION = "|".join(EMOTIONS)
 
@@ -68,8 +68,8 @@ def _lrw(parts: tuple[str, ...], selection: Selection) -> ClipName | str:
         return "its name is not <WORD>/<split>/<WORD>_<number>"
     word, split, clip = parts[-3:]
     if split not in LRW_SPLITS:
-        return f"{split!r} is no split of LRW"
-    return ClipName(word, clip) if split == selection.split else f"it is of the split {split!r}"
+        return f"{split!r} is not a split of LRW"
+    return ClipName(word, clip) if split == selection.split else f"it is in the split {split!r}"
 
 
 def _mead(parts: tuple[str, ...], selection: Selection) -> ClipName | str:
@@ -87,7 +87,7 @@ def _mead(parts: tuple[str, ...], selection: Selection) -> ClipName | str:
             )
         person, view, emotion, level, take = path.groups()
         if view != selection.view:
-            return f"it is of the view {view!r}"
+            return f"its view is {view!r}"
     return ClipName(person, f"{emotion}_level_{level}_{take}")
 
 
@@ -101,28 +101,28 @@ def _voxceleb(parts: tuple[str, ...], _: Selection) -> ClipName | str:
 NAMERS: dict[str, Namer] = {"lrw": _lrw, "mead": _mead, "voxceleb": _voxceleb}
 
 _GUESSED = 200
-"""Videos whose names tell what a data set is."""
+"""Number of videos from whose names the data set is guessed."""
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """All video files in a folder and below, sorted.
+    """All video files below a folder, sorted.
 
     Raises:
-        UserError: there is no such folder, or no video in it.
+        UserError: the folder does not exist or contains no video.
     """
     if not folder.is_dir():
-        raise UserError(f"--input {folder} is not a folder")
+        raise UserError(f"{folder} is not a folder; give the folder of raw videos")
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
     if not found:
-        raise UserError(f"there is no video in {folder} ({', '.join(ENDINGS)})")
+        raise UserError(f"no videos in {folder} ({', '.join(ENDINGS)})")
     return found
 
 
 def guess_kind(folder: Path, videos: list[Path]) -> str:
-    """The data set that most of the names are usual in.
+    """Guesses the data set from the file names.
 
     Raises:
-        UserError: none of the names is usual in any.
+        UserError: no name matches any data set.
     """
     some = videos[:: max(1, len(videos) // _GUESSED)]
     fitting = dict.fromkeys(NAMERS, 0)
@@ -133,26 +133,26 @@ def guess_kind(folder: Path, videos: list[Path]) -> str:
     kind = max(fitting, key=fitting.__getitem__)
     if not fitting[kind]:
         raise UserError(
-            f"the names in {folder} are those of no data set that is known ({some[0]}, for "
-            f"example); give --kind {', '.join(NAMERS)} and see its naming in docs/data.md"
+            f"the names in {folder} match no known data set (for example {some[0]}); see the "
+            f"naming of {', '.join(NAMERS)} in docs/data.md"
         )
     return kind
 
 
 def _parts(path: Path) -> tuple[str, ...]:
-    # From the root on: the input may itself be the folder of a person, a word or a view.
+    # Absolute, because the input itself may be the folder of a person, a word or a view.
     return path.absolute().with_suffix("").parts
 
 
 def name_clips(
     videos: list[Path], kind: str, selection: Selection
 ) -> Iterator[tuple[Path, RawClip | str]]:
-    """What each video is called, or why it is left out.
+    """The clip of each video, or the reason to skip it.
 
     Args:
         videos: from `videos_in`.
-        kind: of data set.
-        selection: what is wanted of it.
+        kind: kind of the data set.
+        selection: which videos to prepare.
     """
     taken: dict[ClipName, Path] = {}
     for path in videos:
@@ -160,14 +160,14 @@ def name_clips(
         if isinstance(name, str):
             yield path, name
         elif name in taken:
-            yield path, f"its clip has the same name as that of {taken[name]}"
+            yield path, f"its clip would have the same name as that of {taken[name]}"
         else:
             taken[name] = path
             yield path, RawClip(name, path, _separate_sound(path, kind))
 
 
 def _separate_sound(video: Path, kind: str) -> Path | None:
-    """MEAD's sound: `<person>/audio/<emotion>/level_<n>/<take>.m4a`, if it is there."""
+    """MEAD's audio: `<person>/audio/<emotion>/level_<n>/<take>.m4a`, if it exists."""
     parts = video.parts
     if kind != "mead" or len(parts) < 6 or parts[-5] != "video":
         return None

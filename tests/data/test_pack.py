@@ -187,7 +187,7 @@ def test_packing_that_stopped_at_a_bad_clip_may_go_on_without_it(damaged, tmp_pa
 
 def test_nothing_but_bad_clips(tmp_path):
     root = write_lrw(tmp_path / "root", clips=2, frames=5, size=SIZE)
-    with pytest.raises(UserError, match=r"every clip .* is bad"):
+    with pytest.raises(UserError, match=r"all clips of .* are bad"):
         pack(Lrw, root, tmp_path / "packed", on_bad_clip="skip")
 
 
@@ -226,7 +226,7 @@ def test_finished_shards_are_not_packed_again(lrw, tmp_path, monkeypatch):
 def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_path):
     with pytest.raises(UserError, match="not a readable PNG"):
         pack(Lrw, damaged, tmp_path)
-    with pytest.raises(UserError, match=r"unfinished packing of other clips.*--restart"):
+    with pytest.raises(UserError, match=r"unfinished run with other clips.*--restart"):
         pack(Lrw, lrw, tmp_path)
     packed = pack(Lrw, lrw, tmp_path, restart=True)
     assert len(packed.info.metadata["clips"]) == 7
@@ -272,7 +272,7 @@ def test_the_command_packs_once(lrw, tmp_path, capsys):
     assert run_main(*flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert "is packed already" in error
+    assert "is already packed" in error
 
 
 def test_the_command_says_what_is_wrong(tmp_path, capsys):

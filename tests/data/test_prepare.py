@@ -108,10 +108,10 @@ def run(source: Path, root: Path, **options) -> job.Report:
 
 NAMES = {
     "lipread_mp4/ABOUT/train/ABOUT_00001.mp4": ("lrw", "ABOUT/ABOUT_00001"),
-    "lipread_mp4/ABOUT/val/ABOUT_00001.mp4": ("lrw", "it is of the split 'val'"),
+    "lipread_mp4/ABOUT/val/ABOUT_00001.mp4": ("lrw", "it is in the split 'val'"),
     "lipread_mp4/ABOUT/train/OTHER_00001.mp4": ("lrw", "its name is not <WORD>"),
     "M003/video/front/happy/level_2/014.mp4": ("mead", "M003/happy_level_2_014"),
-    "M003/video/left_30/happy/level_2/014.mp4": ("mead", "it is of the view 'left_30'"),
+    "M003/video/left_30/happy/level_2/014.mp4": ("mead", "its view is 'left_30'"),
     "x/M030_sad_3_001.mp4": ("mead", "M030/sad_level_3_001"),
     "x/M030_gloomy_3_001.mp4": ("mead", "its name is neither"),
     "mp4/id10270/5r0dWxy17C8/00001.mp4": ("voxceleb", "id10270/5r0dWxy17C8_00001"),
@@ -153,9 +153,9 @@ def test_strange_names_are_refused(tmp_path):
     with pytest.raises(UserError, match="no video"):
         videos_in(tmp_path)
     (tmp_path / "holiday.mp4").write_bytes(b"x")
-    with pytest.raises(UserError, match="--kind"):
+    with pytest.raises(UserError, match="match no known data set"):
         run(tmp_path, tmp_path / "out")
-    with pytest.raises(UserError, match=r"holiday\.mp4, for example"):
+    with pytest.raises(UserError, match=r"for example, holiday\.mp4: "):
         run(tmp_path, tmp_path / "out", kind="mead")
 
 
@@ -291,7 +291,7 @@ def test_skipped_videos_are_tried_again_when_asked(mead, tmp_path):
 
 def test_clips_of_another_recipe_are_not_mixed(mead, tmp_path):
     run(mead, tmp_path / "out")
-    with pytest.raises(UserError, match="made with kind mead, size 96"):
+    with pytest.raises(UserError, match="prepared with kind mead, size 96"):
         run(mead, tmp_path / "out", recipe=Recipe(size=64))
 
 
@@ -302,7 +302,7 @@ def test_the_command_line_reports(mead, tmp_path, capsys):
         main([*flags, "--workers", "1"])
     out, err = capsys.readouterr()
     assert ended.value.code == 0
-    assert "3 clips of mead (3 made now), poses by the 68 landmarks, 1 videos skipped" in out
+    assert "3 clips of mead (3 new), poses by the 68 landmarks, 1 videos skipped" in out
     assert "skipped M030_happy_1_001.mp4:" in err
     for wrong, words in (
         (["--workers", "0"], "--workers is 0"),
