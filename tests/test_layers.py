@@ -15,7 +15,6 @@ PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
 NOT_YET_CLEAN = {
     "benchmarks/workload.py",
-    "tests/animate/test_job.py",
     "tests/app/test_form.py",
     "tests/app/test_studio.py",
     "tests/cli/test_batch.py",

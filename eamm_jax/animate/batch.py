@@ -1,7 +1,7 @@
-"""Many animations in one process: a model that is loaded and compiled once, on every device.
+"""Many animations in one process, with a model that is loaded once and compiled once per device.
 
-Jobs wait in a queue, and each device takes the next when it is done with one. A job that
-fails does not stop the others.
+Jobs wait in a queue, and each device takes the next when it has finished one. A job that fails
+does not stop the others.
 """
 
 from __future__ import annotations
@@ -10,58 +10,32 @@ import dataclasses
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from eamm_jax.animate.animator import Animator
-from eamm_jax.animate.job import Job, Summary, check, run
+from eamm_jax.animate.job import Job, Summary, run
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import InputFiles
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """How a job ended.
 
     Attributes:
-        job: it.
-        device: what it ran on.
-        summary: what it took, if it was done.
-        error: why not, in words, if it was not.
+        job: the job.
+        device: that it ran on.
+        summary: of a job that succeeded.
+        error: why it failed, in words.
     """
 
     job: Job
     device: str
     summary: Summary | None = None
     error: str | None = None
-
-
-def check_all(jobs: Mapping[str, Job]) -> None:
-    """Finds what can be found wrong without loading a model or decoding anything.
-
-    Args:
-        jobs: by what the user calls each.
-
-    Raises:
-        UserError: something is wrong with one of them, two would write the same file, or one
-            would replace an input of another.
-    """
-    writers: dict[Path, str] = {}
-    inputs = InputFiles(path for job in jobs.values() for path in job.inputs)
-    for name, job in jobs.items():
-        try:
-            check(job)
-            inputs.check_kept(job.outputs)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from None
-        for path in job.outputs:
-            other = writers.setdefault(path.resolve(), name)
-            if other != name:
-                raise UserError(f"{name}: {path} is written by {other} already; name another")
 
 
 def run_all(
@@ -73,20 +47,20 @@ def run_all(
     """Does jobs, one at a time on each device.
 
     Args:
-        animators: one a device.
-        jobs: what to do.
-        progress: called with (frames done, frames in all jobs) after each frame; jobs whose
-            length is not known yet are supposed to be as long as the others.
-        failed: called with a job's index and the words for what was wrong, when it fails.
+        animators: one per device.
+        jobs: what to do; `check` has passed.
+        progress: called with (frames done, frames of all jobs) after each frame; jobs that have
+            not started are assumed to be as long as the others.
+        failed: called with a job's index and the reason, when it fails.
 
     Returns:
-        What became of each, in the order of the jobs.
+        How each ended, in the order of the jobs.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(jobs)):
         waiting.put(index)
     outcomes: dict[int, Outcome] = {}
-    board = _Board(len(jobs), progress)
+    counts = _Counts(len(jobs), progress)
     stop = threading.Event()
 
     def serve(animator: Animator) -> None:
@@ -99,7 +73,7 @@ def run_all(
             def report(done: int, total: int, index: int = index) -> None:
                 if stop.is_set():
                     raise _StoppedError
-                board.report(index, done, total)
+                counts.report(index, done, total)
 
             try:
                 outcomes[index] = _attempt(animator, jobs[index], report)
@@ -107,12 +81,12 @@ def run_all(
                 return
             error = outcomes[index].error
             if error is not None:
-                board.drop(index)
+                counts.drop(index)
                 if failed is not None:
                     failed(index, error)
 
-    # The first device is served here, so that signals end what it does at once; the others
-    # see at their next frame that they should.
+    # This thread serves the first device, so that a signal ends its job at once; the others see
+    # at their next frame that they should stop.
     threads = [threading.Thread(target=serve, args=(animator,)) for animator in animators[1:]]
     for thread in threads:
         thread.start()
@@ -135,17 +109,17 @@ def _attempt(animator: Animator, job: Job, report: Progress) -> Outcome:
         return Outcome(job, device, error=str(error))
     except _StoppedError:
         raise
-    except Exception as error:  # whatever it is, the other jobs are not to suffer from it
-        _LOG.debug("%s failed", job.output, exc_info=True)
+    except Exception as error:  # whatever it is, the other jobs go on
+        _log.debug("%s failed", job.output, exc_info=True)
         return Outcome(job, device, error=f"unexpected {type(error).__name__}: {error}")
 
 
 class _StoppedError(Exception):
-    """Raised on a thread inside a job that is to be given up."""
+    """Raised on a thread to abandon its job."""
 
 
-class _Board:
-    """Adds up the frames of all jobs; for any thread."""
+class _Counts:
+    """Adds up the frames of all jobs; from any thread."""
 
     def __init__(self, jobs: int, progress: Progress | None):
         self._jobs, self._progress = jobs, progress
@@ -155,7 +129,7 @@ class _Board:
     def report(self, index: int, done: int, total: int) -> None:
         with self._lock:
             self._counts[index] = done, total
-            if self._progress is not None and self._counts:
+            if self._progress is not None:
                 all_done = sum(done for done, _ in self._counts.values())
                 known = sum(total for _, total in self._counts.values())
                 self._progress(all_done, round(known * self._jobs / len(self._counts)))

@@ -1,4 +1,4 @@
-"""One animation from files to files: reads the inputs, animates, writes the video."""
+"""One animation, files in, files out: reads the inputs, animates, writes the video."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,13 @@ from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 LAYOUTS = ("single", "side_by_side")
 
 SHEET_FRAMES = 24
-"""Of a contact sheet."""
+"""Frames in a contact sheet."""
 
 _SHEET_HEIGHT = 256
-"""Of pictures in it, if they are larger."""
+"""Largest height of the pictures in a contact sheet."""
 
 _PLAYED_SIDE = 4096
-"""Pixels. Larger videos are not played everywhere."""
+"""Pixels. Not every player shows larger videos."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,32 +50,33 @@ class Job:
     """The files of one animation.
 
     Attributes:
-        portrait: photo of a face, or a portrait framed as in training.
-        speech: any file with a sound track.
-        pose: `.npy` of head poses for the portrait, or None to estimate its pose.
+        source_image: photo of a face, or a picture cropped as in training.
+        speech: any file with an audio track.
+        pose: `.npy` of head poses for the source image, or None to estimate its pose.
         output: mp4 to be written.
         emotion_video: of an emotional face, or None for a neutral one.
         emotions: of the model's emotion bank, where there is no video.
-        level: how strongly the bank's faces felt them, 1 to 3; None is most.
-        emotion: what the emotion is called; for the video's metadata.
+        level: intensity of the bank's emotions, 1 to 3; None is the strongest.
+        emotion: name of the emotion; for the video's metadata.
         pose_motion: `.npy` track whose motion is added to the still pose, or None.
-        pose_video: of a person whose head's motion is added to the still pose, or None.
-        pose_network: folder of a converted head pose network, or None to go by landmarks.
-        idle_motion: strength of a gentle motion that is made up; 0 is none.
+        pose_video: of a person whose head motion is added to the still pose, or None.
+        pose_network: folder of a converted head pose network, or None to use landmarks.
+        idle_motion: strength of a gentle, made-up motion of the head; 0 is none.
         still: whether the head is held fixed.
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
         contact_sheet: PNG of some of the frames, or None.
-        layout: `single`, or `side_by_side`: portrait, emotion video if there is one, neutral,
-            emotion.
-        crop: whether faces are looked for in the portrait and the emotion video, and cut out.
+        layout: `single`, or `side_by_side`: source image, emotion video if there is one,
+            neutral, emotion.
+        crop: whether faces in the source image and the emotion video are found and cropped.
         template: `.npy` of where their landmarks belong, or None for the mean face.
-        face: of several in the portrait, 1 for the largest; None is that one, with a notice.
-        paste_back: whether the animated face is put back into the portrait's picture.
+        face: number of the face in the source image, 1 for the largest; None is that one, with
+            a notice where there are several.
+        paste_back: whether the animated face is put back into the whole source image.
         settings: of the animation.
     """
 
-    portrait: Path
+    source_image: Path
     speech: Path
     pose: Path | None
     output: Path
@@ -100,7 +101,7 @@ class Job:
 
     @property
     def head(self) -> HeadPose:
-        """What is asked of the head."""
+        """The head pose that is asked for."""
         return HeadPose(
             file=self.pose,
             motion=self.pose_motion,
@@ -111,18 +112,18 @@ class Job:
         )
 
     @property
-    def inputs(self) -> list[Path]:
-        """All files that are read."""
-        paths = (
-            self.portrait,
-            self.speech,
-            self.pose,
-            self.emotion_video,
-            self.pose_motion,
-            self.pose_video,
-            self.template,
-        )
-        return [path for path in paths if path is not None]
+    def inputs(self) -> list[tuple[str, Path]]:
+        """All files that are read, and what each is."""
+        files = {
+            "portrait": self.source_image,
+            "speech": self.speech,
+            "head pose": self.pose,
+            "pose track": self.pose_motion,
+            "head video": self.pose_video,
+            "emotion video": self.emotion_video,
+            "template": self.template,
+        }
+        return [(what, path) for what, path in files.items() if path is not None]
 
     @property
     def outputs(self) -> list[Path]:
@@ -138,13 +139,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What an animation took, in seconds.
+    """Where the time of an animation went, in seconds.
 
     Attributes:
-        frames: written.
+        frames: number of frames.
         reading: inputs.
         first_frame: from the inputs to the first frame, compilation included.
-        drawing: waiting for all other frames.
+        rendering: waiting for all other frames.
         writing: handing frames to the encoder, and closing the files.
         output: the file.
     """
@@ -152,14 +153,14 @@ class Summary:
     frames: int
     reading: float
     first_frame: float
-    drawing: float
+    rendering: float
     writing: float
     output: Path
 
     @property
     def total(self) -> float:
         """Everything but loading the model."""
-        return self.reading + self.first_frame + self.drawing + self.writing
+        return self.reading + self.first_frame + self.rendering + self.writing
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -168,49 +169,60 @@ class Summary:
             f"{self.output}: {self.frames} frames in {self.total:.1f} s "
             f"({self.frames / self.total:.2f} frames/s, {real_time:.1f} x real time; "
             f"reading {self.reading:.1f} s, first frame {self.first_frame:.1f} s, "
-            f"drawing {self.drawing:.1f} s, writing {self.writing:.1f} s)"
+            f"rendering {self.rendering:.1f} s, writing {self.writing:.1f} s)"
         )
 
 
-def check(job: Job) -> None:
-    """Finds what can be found wrong without loading a model or decoding anything.
+def check(jobs: Mapping[str, Job]) -> None:
+    """Finds what is wrong with jobs before a model is loaded or anything is decoded.
+
+    Args:
+        jobs: by what the user calls each; the name of a single job may be empty.
 
     Raises:
-        UserError: an input is not there, an output cannot be written, would replace an input
-            or another output, or what is asked of the head contradicts itself.
+        UserError: an input does not exist, an output cannot be written, would replace an input
+            or another output of any of the jobs, or a job contradicts itself.
     """
-    for path, what in (
-        (job.portrait, "picture"),
-        (job.speech, "speech"),
-        (job.pose, "head pose"),
-        (job.pose_motion, "head pose"),
-        (job.pose_video, "video"),
-        (job.emotion_video, "video"),
-    ):
-        if path is not None:
-            check_readable(path, what)
+    inputs = InputFiles(path for job in jobs.values() for _, path in job.inputs)
+    writers: dict[Path, str] = {}
+    for name, job in jobs.items():
+        with _named(name):
+            _check_one(job)
+            inputs.check_kept(job.outputs)
+            for path in job.outputs:
+                if path.resolve() in writers:
+                    writer = writers[path.resolve()]
+                    by = "given for two outputs" if writer == name else f"written by {writer} too"
+                    raise UserError(f"{path} is {by}; name another")
+                writers[path.resolve()] = name
+
+
+@contextmanager
+def _named(job: str) -> Iterator[None]:
+    """Says which job an error is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{job}: {error}" if job else str(error)) from None
+
+
+def _check_one(job: Job) -> None:
+    for what, path in job.inputs:
+        check_readable(path, what)
     job.head.check()
     if job.pose_network is not None:
         converted.require(job.pose_network)
-    outputs = [path for path in (job.output, job.neutral_output) if path is not None]
-    for path in outputs:
-        if path.suffix.lower() != ".mp4":
-            raise UserError(f"{path}: videos are written as mp4; give a name that ends in .mp4")
+    for path in job.outputs:
         check_writable(path)
-    if job.contact_sheet is not None:
-        if job.contact_sheet.suffix.lower() != ".png":
-            raise UserError(f"{job.contact_sheet}: contact sheets are PNG; give a name in .png")
-        check_writable(job.contact_sheet)
-    if job.frames is not None:
-        check_writable(job.frames)
-    InputFiles(job.inputs).check_kept(job.outputs)
-    for place, path in enumerate(job.outputs):
-        if path.resolve() in {other.resolve() for other in job.outputs[:place]}:
-            raise UserError(f"{path} is given for two outputs; name another")
+    for output in (job.output, job.neutral_output):
+        if output is not None and output.suffix.lower() != ".mp4":
+            raise UserError(f"{output}: videos are written as mp4; give a name that ends in .mp4")
+    if job.contact_sheet is not None and job.contact_sheet.suffix.lower() != ".png":
+        raise UserError(f"{job.contact_sheet}: contact sheets are PNG; give a name in .png")
     if job.layout not in LAYOUTS:
         raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
     if not job.crop and (job.template is not None or job.face is not None):
-        raise UserError("--no_crop looks for no face; --face and --template need one")
+        raise UserError("a template or the number of a face needs cropping, which is turned off")
 
 
 def run(
@@ -220,50 +232,48 @@ def run(
 
     Args:
         animator: the model.
-        job: what to do.
-        progress: called with (frames done, frames in all) after each frame.
+        job: what to do; `check` has passed.
+        progress: called with (frames done, total frames) after each frame.
 
     Raises:
         UserError: an input is bad or an output cannot be written; nothing is left of the
             outputs then.
     """
-    check(job)
     clock = _Clock()
     size = animator.image_size
     speech = read_speech(job.speech)
-    portrait = read_source(
-        job.portrait, size, align=job.crop, template=job.template, number=job.face
+    source = read_source(
+        job.source_image, size, align=job.crop, template=job.template, number=job.face
     )
     length = features.num_frames(features.mfcc_rows(len(speech)))
     estimator = None
     if job.pose_network is not None:
         estimator = NetworkEstimator(*converted.load(job.pose_network))
-    pose = job.head.track(to_uint8(portrait.crop), length, estimator)
+    pose = job.head.track(to_uint8(source.crop), length, estimator)
     video = None
     if job.emotion_video is not None:
-        # No more frames than there is sound for are looked at.
+        # Frames after the end of the speech are not read.
         wanted = math.ceil(len(speech) / SAMPLE_RATE * FRAME_RATE) + 1
         video = EmotionVideo(
             job.emotion_video, size, align=job.crop, template=job.template, frames=wanted
         )
-    stage = _Stage(job, portrait, video)
-    wants_neutral = job.neutral_output is not None or (
-        job.layout == "side_by_side" and job.emotional
+    view = _View(job, source, video)
+    settings = dataclasses.replace(
+        job.settings, neutral=view.shows_neutral or job.neutral_output is not None
     )
-    settings = dataclasses.replace(job.settings, neutral=wants_neutral)
     animation = animator.animate(
-        portrait.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
+        source.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
     )
     clock.lap("reading")
+    sheet: list[Frame] = []
+    wanted_in_sheet = np.linspace(0, len(animation) - 1, min(len(animation), SHEET_FRAMES)).round()
     with ExitStack() as outputs:
-        write = _open_outputs(job, stage, outputs)
-        shown = set(_sheet_frames(len(animation))) if job.contact_sheet else set()
-        sheet = []
+        write = _open_outputs(job, view, outputs)
         for index, frame in enumerate(animation):
-            clock.lap("drawing" if index else "first_frame")
-            picture, neutral = stage.show(frame)
+            clock.lap("rendering" if index else "first_frame")
+            picture, neutral = view.show(frame)
             write(picture, neutral)
-            if index in shown:
+            if job.contact_sheet is not None and index in wanted_in_sheet:
                 sheet.append(fit_height(picture, min(len(picture), _SHEET_HEIGHT)))
             clock.lap("writing")
             if progress is not None:
@@ -274,88 +284,86 @@ def run(
     return Summary(len(animation), **clock.seconds, output=job.output)
 
 
-class _Stage:
-    """What is seen of each frame: alone or beside others, cropped or in the whole picture.
+class _View:
+    """What a frame of the video shows: the face, or the whole photo; alone or beside others.
 
     Attributes:
-        width: of a picture with all that stands side by side.
-        single_width: of one.
-        height: of both.
+        width: of a frame with all its panels.
+        panel_width: of the panel with the animated face.
+        height: of all panels.
+        shows_neutral: whether the animation without emotion is one of the panels.
     """
 
-    def __init__(self, job: Job, portrait: FramedSource, video: EmotionVideo | None):
-        still = to_uint8(portrait.crop)
+    def __init__(self, job: Job, source: FramedSource, video: EmotionVideo | None):
+        still = to_uint8(source.crop)
         self._place: Callable[[Frame], Frame] = lambda frame: frame
         if job.paste_back:
-            _check_size(job.portrait, portrait.picture)
-            self._place = Patch(portrait.picture, still, portrait.to_picture).paste
-            still = portrait.picture
-        self.height, self.single_width = still.shape[:2]
-        self.width = self.single_width
+            check_size(job.source_image, source.picture)
+            self._place = Patch(source.picture, still, source.to_picture).paste
+            still = source.picture
+        self.height, self.panel_width = still.shape[:2]
+        self.width = self.panel_width
+        self.shows_neutral = job.layout == "side_by_side" and job.emotional
         self._beside: list[Iterator[Frame]] = []
-        self._shows_neutral = False
         if job.layout == "side_by_side":
             self._beside = [itertools.repeat(still)]
-            self.width += self.single_width
+            self.width *= 2 + self.shows_neutral
             if video is not None:
-                self._beside.append(fit_height(f, self.height) for f in _endless(video))
+                repeated = itertools.chain.from_iterable(itertools.repeat(video))
+                self._beside.append(fit_height(frame, self.height) for frame in repeated)
                 self.width += self.height
-            self._shows_neutral = job.emotional
-            self.width += self.single_width * self._shows_neutral
 
     def show(self, frame: AnimatedFrame) -> tuple[Frame, Frame | None]:
-        """The picture of a frame, and that of its face without emotion, if there is one."""
-        image = self._place(frame.image)
+        """The frame with all its panels, and the face without emotion, if there is one."""
         neutral = None if frame.neutral is None else self._place(frame.neutral)
         panels = [next(pictures) for pictures in self._beside]
-        if self._shows_neutral:
+        if self.shows_neutral:
             assert neutral is not None
             panels.append(neutral)
-        return np.concatenate([*panels, image], axis=1), neutral
+        return np.concatenate([*panels, self._place(frame.image)], axis=1), neutral
 
 
-def _check_size(path: Path, picture: Frame) -> None:
+def check_size(path: Path, picture: Frame) -> None:
+    """Makes sure that a video can have the size of a picture.
+
+    Raises:
+        UserError: it is too large.
+    """
     side = max(picture.shape)
     if side > LARGEST_SIDE:
         raise UserError(
-            f"{path} has a side of {side} pixels, and videos are at most {LARGEST_SIDE}; make it "
-            "smaller, or leave out --paste_back"
+            f"{path} has a side of {side} pixels, and videos have at most {LARGEST_SIDE}; make it "
+            "smaller, or do not paste the face back"
         )
     if side > _PLAYED_SIDE:
         _log.info("the video has a side of %d pixels: not every player shows that", side)
 
 
-def _sheet_frames(length: int) -> list[int]:
-    """The frames of a contact sheet, evenly spread."""
-    return np.linspace(0, length - 1, min(length, SHEET_FRAMES)).round().astype(int).tolist()
-
-
-def _endless(video: EmotionVideo) -> Iterator[Frame]:
-    while True:
-        yield from video
-
-
 def _open_outputs(
-    job: Job, stage: _Stage, outputs: ExitStack
+    job: Job, view: _View, outputs: ExitStack
 ) -> Callable[[Frame, Frame | None], None]:
-    """Opens all that is to be written; what is returned writes one frame to each."""
+    """Opens all outputs; returns what writes one frame to each."""
+    name = job.source_image.name
+    origin = (
+        f"Synthetic video: a still portrait ({name}) animated from speech ({job.speech.name}) by "
+        f"eamm_jax {__version__}. This is not a recording."
+    )
 
-    def video(path: Path, width: int, title: str) -> VideoWriter:
-        metadata = {"title": title, "comment": _origin(job)}
+    def video(path: Path, width: int, emotion: str) -> VideoWriter:
+        metadata = {"title": f"{job.source_image.stem}, {emotion}", "comment": origin}
         return outputs.enter_context(
-            VideoWriter(path, width, stage.height, FRAME_RATE, sound=job.speech, metadata=metadata)
+            VideoWriter(path, width, view.height, FRAME_RATE, sound=job.speech, metadata=metadata)
         )
 
-    emotional = video(job.output, stage.width, f"{job.portrait.stem}, {job.emotion or 'neutral'}")
-    neutral = None
+    main = video(job.output, view.width, job.emotion or "neutral")
+    neutral = pictures = None
     if job.neutral_output is not None:
-        neutral = video(job.neutral_output, stage.single_width, f"{job.portrait.stem}, neutral")
-    pictures = None
+        neutral = video(job.neutral_output, view.panel_width, "neutral")
     if job.frames is not None:
         pictures = outputs.enter_context(PngSequence(job.frames))
 
     def write(picture: Frame, neutral_picture: Frame | None) -> None:
-        emotional.write(picture)
+        main.write(picture)
         if pictures is not None:
             pictures.write(picture)
         if neutral is not None:
@@ -365,19 +373,11 @@ def _open_outputs(
     return write
 
 
-def _origin(job: Job) -> str:
-    """What every video says of itself."""
-    return (
-        f"Synthetic video: a still portrait ({job.portrait.name}) animated from speech "
-        f"({job.speech.name}) by eamm_jax {__version__}. This is not a recording."
-    )
-
-
 class _Clock:
     """Adds up where the time goes."""
 
     def __init__(self) -> None:
-        self.seconds = {"reading": 0.0, "first_frame": 0.0, "drawing": 0.0, "writing": 0.0}
+        self.seconds = {"reading": 0.0, "first_frame": 0.0, "rendering": 0.0, "writing": 0.0}
         self._last = time.perf_counter()
 
     def lap(self, part: str) -> None:

@@ -164,7 +164,7 @@ def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = No
         assert form.emotion_video is not None
         emotion = form.emotion_video.stem
     return Job(
-        portrait=form.portrait,
+        source_image=form.portrait,
         speech=sound,
         pose=form.head_file if form.head == HEAD_FILE else None,
         output=folder / joined_name([form.portrait.stem, sound.stem, emotion or NEUTRAL], ".mp4"),

@@ -11,7 +11,6 @@ import queue
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from eamm_jax import bundled
 from eamm_jax.animate import Animator
 from eamm_jax.animate import job as jobs
 from eamm_jax.animate.emotion_bank import Span
+from eamm_jax.animate.pace import Pace
 from eamm_jax.app.form import NEUTRAL, TEXT, Choices, Form, check, choices_of, command, job_of
 from eamm_jax.app.limits import Limits, check_speech
 from eamm_jax.constants import SAMPLE_RATE
@@ -287,7 +287,8 @@ class Studio:
             check_speech(sound, self.limits)
         assert sound is not None
         job = job_of(form, sound, folder, self._pose_network)
-        pace = _Pace(self._animator.chunk)
+        jobs.check({"": job})
+        pace = Pace(self._animator.chunk)
 
         def report(done: int, total: int) -> None:
             ticket.check()
@@ -370,24 +371,3 @@ def _how_found(portrait: FramedSource, cut: bool, missed: bool) -> str:
         return "One face was found and cut out."
     number = 1 + [face is portrait.face for face in portrait.faces].index(True)
     return f"{count} faces were found; this is number {number}."
-
-
-class _Pace:
-    """Tells how long the rest takes. Frames come in chunks, so only their beginnings count."""
-
-    def __init__(self, chunk: int):
-        self._chunk = chunk
-        self._first = 0.0
-        self._rate = 0.0
-
-    def seconds_left(self, done: int, total: int) -> float | None:
-        before, position = done - 1, (done - 1) % self._chunk
-        if before == 0:
-            self._first = time.monotonic()
-        elif position == 0:
-            self._rate = before / max(time.monotonic() - self._first, 1e-6)
-            self._since = time.monotonic()
-        if not self._rate:
-            return None
-        passed = time.monotonic() - self._since
-        return max((total - (before - position)) / self._rate - passed, 0.0)

@@ -280,7 +280,7 @@ def _job(flags: argparse.Namespace) -> Job:
         names = [flags.source_image.stem, flags.in_file.stem, emotion or "neutral"]
         output = make_folder(flags.result_path) / joined_name(names, ".mp4")
     return Job(
-        portrait=flags.source_image,
+        source_image=flags.source_image,
         speech=flags.in_file,
         pose=flags.pose_file,
         output=output,
@@ -315,49 +315,45 @@ def _job(flags: argparse.Namespace) -> Job:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with frames a second and time left on a terminal, plain lines elsewhere."""
+def _progress(quiet: bool, chunk: int) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with frames per second and time left on a terminal, plain lines elsewhere."""
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+        return
+    from eamm_jax.animate.pace import Pace
+
+    pace = Pace(chunk)
+
+    def words(done: int, total: int) -> str:
+        left = pace.seconds_left(done, total)
+        return "" if left is None else f"{pace.rate:.2f} frames/s, {left:.0f} s left"
+
+    if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         bar = Progress(
-            TextColumn("drawing"),
+            TextColumn("rendering"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.speed:.2f} frames/s"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=Console(stderr=True),
             transient=True,
         )
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=None, pace="")
         with bar:
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, pace=words(done, total)
+            )
     else:
         shown = time.monotonic()
-        first: tuple[int, float] | None = None  # frames and time, once programs are compiled
 
         def report(done: int, total: int) -> None:
-            nonlocal shown, first
-            now = time.monotonic()
-            first = first or (done, now)
-            if now - shown >= PLAIN_PROGRESS_SECONDS and done > first[0]:
-                shown = now
-                rate = (done - first[0]) / (now - first[1])
-                left = (total - done) / rate
-                print(
-                    f"{done}/{total} frames, {rate:.2f} frames/s, {left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            nonlocal shown
+            rest = words(done, total)
+            if rest and time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
+                shown = time.monotonic()
+                print(f"{done}/{total} frames, {rest}", file=sys.stderr, flush=True)
 
         yield report
 
@@ -380,7 +376,7 @@ def _animate_one(flags: argparse.Namespace) -> int:
     demo = _fill_in(flags)
     with _spoken(flags):
         job = _job(flags)
-        check(job)
+        check({"": job})
         start_jax(cpu=flags.cpu)
         enable_compilation_cache()
         if not flags.quiet and not job.emotional:
@@ -390,7 +386,7 @@ def _animate_one(flags: argparse.Namespace) -> int:
         animator = Animator.from_checkpoint(
             flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
         )
-        with _progress(flags.quiet) as progress:
+        with _progress(flags.quiet, flags.chunk) as progress:
             summary = run_job(animator, job, progress)
     if not flags.quiet:
         print(summary)
@@ -406,7 +402,8 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
     import jax
 
     from eamm_jax.animate.animator import Animator
-    from eamm_jax.animate.batch import check_all, run_all
+    from eamm_jax.animate.batch import run_all
+    from eamm_jax.animate.job import check
     from eamm_jax.cli.table import print_outcomes, read_table
     from eamm_jax.io.cache import enable_compilation_cache
 
@@ -420,7 +417,7 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
                 jobs[row] = _job(row_flags)
             except UserError as error:
                 raise UserError(f"{row}: {error}") from None
-        check_all(jobs)
+        check(jobs)
         start_jax(cpu=flags.cpu)
         enable_compilation_cache()
         neutral = sum(not job.emotional for job in jobs.values())
@@ -438,7 +435,7 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
             dtype=flags.dtype,
         )
         rows = list(jobs)
-        with _progress(flags.quiet) as progress:
+        with _progress(flags.quiet, flags.chunk) as progress:
             outcomes = run_all(
                 animators,
                 list(jobs.values()),

@@ -1,4 +1,4 @@
-"""What is said of photos before anything is drawn; whole jobs are tested through infer.py."""
+"""Sizes of photos and panels; whole jobs are tested through the command."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from eamm_jax.io.image import fit_height
 
 def test_a_photo_that_no_video_holds():
     with pytest.raises(UserError, match=r"wide\.png has a side of 20000 .* at most 16384"):
-        job._check_size(Path("wide.png"), np.zeros((2, 20_000, 3), np.uint8))
+        job.check_size(Path("wide.png"), np.zeros((2, 20_000, 3), np.uint8))
 
 
 def test_a_photo_that_few_players_show(caplog):
     caplog.set_level(logging.INFO, logger="eamm_jax")
-    job._check_size(Path("photo.png"), np.zeros((2, 4096, 3), np.uint8))
+    job.check_size(Path("photo.png"), np.zeros((2, 4096, 3), np.uint8))
     assert not caplog.text
-    job._check_size(Path("photo.png"), np.zeros((2, 6000, 3), np.uint8))
+    job.check_size(Path("photo.png"), np.zeros((2, 6000, 3), np.uint8))
     assert "6000 pixels: not every player" in caplog.text
 
 

@@ -241,16 +241,3 @@ def test_a_preview_shows_all_faces_and_the_one_that_is_chosen(
     job = Form(portrait=tmp_path / "two.png", face=2)
     read = module.read_source(job.portrait, 64, number=2)
     np.testing.assert_array_equal(second.crop, module.to_uint8(read.crop))
-
-
-def test_the_rest_is_told_from_the_beginnings_of_chunks(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    pace = module._Pace(4)
-    assert [pace.seconds_left(done, 20) for done in (1, 2, 3, 4)] == [None] * 4
-    now[0] = 2.0  # four frames took two seconds
-    assert pace.seconds_left(5, 20) == pytest.approx(8)
-    now[0] = 3.0
-    assert pace.seconds_left(6, 20) == pytest.approx(7)
-    now[0] = 6.0
-    assert pace.seconds_left(9, 20) == pytest.approx(9)  # eight frames in six seconds

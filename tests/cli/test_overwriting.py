@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eamm_jax.animate.batch import check_all
 from eamm_jax.animate.job import Job, check
 from eamm_jax.cli import convert, evaluate, export
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles, joined_name, make_folder, temporary_folder
 
 INPUTS = {
-    "portrait": "face.png",
+    "source_image": "face.png",
     "speech": "voice.mp4",
     "pose": "pose.npy",
     "emotion_video": "happy.mp4",
@@ -85,10 +84,10 @@ def test_an_output_is_no_input_by_any_name(folder, kind, where, named):
     path.write_bytes(b"content")
     job = job_in(folder, **{kind: path, where: named(path)})
     with pytest.raises(UserError, match="it is the input"):
-        InputFiles(job.inputs).check_kept(job.outputs)
+        InputFiles(path for _, path in job.inputs).check_kept(job.outputs)
     # The same is refused before anything is read; nothing here could be decoded.
     with pytest.raises(UserError):
-        check(job)
+        check({"": job})
     assert path.read_bytes() == b"content"
 
 
@@ -98,7 +97,7 @@ def test_a_row_does_not_overwrite_the_input_of_another(folder, named):
     second = job_in(folder, "b", output=named(first.speech))
     for rows in ({"row 2": first, "row 3": second}, {"row 3": second, "row 2": first}):
         with pytest.raises(UserError, match=r"row 3: Cannot write .*: it is the input"):
-            check_all(rows)
+            check(rows)
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.combinations(OUTPUTS, 2)))
@@ -106,13 +105,13 @@ def test_two_outputs_of_a_job_are_two_files(folder, one, other):
     path = folder.parent / f"new{OUTPUTS[one] or OUTPUTS[other]}"
     job = job_in(folder, **{one: path, other: path})
     with pytest.raises(UserError, match=r"two outputs|give a name"):
-        check(job)
+        check({"": job})
 
 
 def test_what_is_not_an_input_may_be_written(folder):
     old = folder.parent / "old.mp4"
     old.write_bytes(b"an earlier result")
-    check(job_in(folder, output=old, contact_sheet=folder / "sheet.png"))
+    check({"": job_in(folder, output=old, contact_sheet=folder / "sheet.png")})
 
 
 @pytest.mark.parametrize("content", ["folder", "file in it"])
