@@ -43,13 +43,13 @@ train-demo: $(VENV)/.runs
 	$(BIN)/python -m data.synthetic --output $(DEMO)/album --identities 2400 --seed 0 --stills 24
 	$(BIN)/python -m data.synthetic --output $(DEMO)/neutral --identities 240 --seed 0 --emotions neutral
 	$(BIN)/python -m data.synthetic --output $(DEMO)/talk --identities 60 --seed 0
-	$(BIN)/python train.py --config=configs/stage0.py:demo_keypoints --workdir=$(DEMO)/keypoints \
+	$(BIN)/python train.py --config=configs/bundled_keypoints.py --workdir=$(DEMO)/keypoints \
 	  --config.data=synthetic=$(DEMO)/album
-	$(BIN)/python train.py --config=configs/stage0.py:demo --workdir=$(DEMO)/stage0 \
+	$(BIN)/python train.py --config=configs/bundled_generator.py --workdir=$(DEMO)/stage0 \
 	  --config.data=synthetic=$(DEMO)/album --init_from=$(DEMO)/keypoints
-	$(BIN)/python train.py --config=configs/stage1.py:demo --workdir=$(DEMO)/stage1 \
+	$(BIN)/python train.py --config=configs/bundled_stage1.py --workdir=$(DEMO)/stage1 \
 	  --config.data=synthetic=$(DEMO)/neutral,synthetic=$(DEMO)/talk --init_from=$(DEMO)/stage0
-	$(BIN)/python train.py --config=configs/stage2.py:demo --workdir=$(DEMO)/stage2 \
+	$(BIN)/python train.py --config=configs/bundled_stage2.py --workdir=$(DEMO)/stage2 \
 	  --config.data=synthetic=$(DEMO)/talk --init_from=$(DEMO)/stage1
 	$(BIN)/python -m data.synthetic.bundle --model $(DEMO)/stage2/model --clips $(DEMO)/talk
 

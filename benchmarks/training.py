@@ -52,6 +52,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.machines import A100, TPU_V5E, Machine  # noqa: E402 (the path is set before)
 
 STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")
+BUNDLED = ("bundled_keypoints", "bundled_generator", "bundled_stage1", "bundled_stage2")
 
 QUICK_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """For programs that are not run; the passes that divide work among devices are others."""
@@ -513,7 +514,7 @@ def parse_field(text: str) -> tuple[str, Any]:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--stages", nargs="+", choices=STAGES + BUNDLED, default=STAGES)
     parser.add_argument("--variant", default="", help="of the configurations, such as tiny")
     parser.add_argument("--batch_size", type=int, help="by default the configuration's")
     parser.add_argument("--model", help="by default the configuration's")

@@ -24,18 +24,28 @@ from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import model_config
 from eamm_jax.training.distributed import Placement, make_placement
 from eamm_jax.training.guidance import NUM_POINTS
-from eamm_jax.training.loop import _compile_step
+from eamm_jax.training.loop import compile_step
+from eamm_jax.training.objectives import OBJECTIVES
 from eamm_jax.training.stage import Batch, Stage, TrainState
-from eamm_jax.training.stages import _example_inputs, make_stage
+from eamm_jax.training.stages import example_inputs, make_stage
 from eamm_jax.types import Clips, FaceTruth, Pairs
 
 PyTree = Any
 
 IMAGES_AN_EXAMPLE = {"pairs": 2, "clips": 1 + CLIP_FRAMES}
-"""Pictures that are decoded for an example: two frames, or the portrait and its clip."""
+"""Pictures that are decoded for an example: two frames, or the source image and its clip."""
 
-KINDS = {"stage0": "voxceleb", "stage1": "lrw", "stage1_finetune": "lrw", "stage2": "mead"}
-"""The data set that each stage is published with."""
+KINDS = {
+    "stage0": "voxceleb",
+    "stage1": "lrw",
+    "stage1_finetune": "lrw",
+    "stage2": "mead",
+    "bundled_keypoints": "voxceleb",
+    "bundled_generator": "voxceleb",
+    "bundled_stage1": "mead",
+    "bundled_stage2": "mead",
+}
+"""The kind of data of each configuration."""
 
 
 def stage_config(stage: str, variant: str, fields: dict[str, Any]) -> ConfigDict:
@@ -50,7 +60,7 @@ def stage_config(stage: str, variant: str, fields: dict[str, Any]) -> ConfigDict
 
 def batch_of(stage: str) -> str:
     """What the examples of a stage are: `pairs` or `clips`."""
-    return "pairs" if stage == "stage0" else "clips"
+    return "pairs" if KINDS[stage] == "voxceleb" else "clips"
 
 
 @dataclasses.dataclass
@@ -65,7 +75,7 @@ class Workload:
 
     def compile(self) -> jax.stages.Compiled:
         """The step, as the training loop compiles it."""
-        return _compile_step(self.stage, self.placement, self.state, self.batch, self.rng)
+        return compile_step(self.stage, self.placement, self.state, self.batch, self.rng)
 
 
 def abstract(config: ConfigDict) -> Workload:
@@ -75,7 +85,7 @@ def abstract(config: ConfigDict) -> Workload:
     modules = build(networks)
     given = {
         name: jax.eval_shape(
-            getattr(modules, name).init, jax.random.key(0), *_example_inputs(networks, name)
+            getattr(modules, name).init, jax.random.key(0), *example_inputs(networks, name)
         )
         for name in stage.required
     }
@@ -108,7 +118,7 @@ def random_variables(config: ModelConfig, names: Iterable[str]) -> dict[str, PyT
     modules, draw = build(config), np.random.default_rng(0)
     shapes = {
         name: jax.eval_shape(
-            getattr(modules, name).init, jax.random.key(0), *_example_inputs(config, name)
+            getattr(modules, name).init, jax.random.key(0), *example_inputs(config, name)
         )
         for name in names
     }
@@ -138,9 +148,9 @@ def random_batch(config: ConfigDict) -> Batch:
     def normal(*shape: int) -> np.ndarray:
         return draw.standard_normal(shape, np.float32)
 
-    if batch_of(config.stage) == "clips":
+    if OBJECTIVES[config.stage].batch_of == "clips":
         return Clips(
-            portrait=images(b),
+            source=images(b),
             frames=images(b, CLIP_FRAMES),
             audio=normal(b, CLIP_FRAMES, *AUDIO_WINDOW),
             pose=normal(b, CLIP_FRAMES, POSE_NUMBERS),
@@ -148,7 +158,7 @@ def random_batch(config: ConfigDict) -> Batch:
         )
     truths = [
         FaceTruth(normal(b, NUM_POINTS, 2), normal(b, POSE_NUMBERS))
-        if config.landmark_weight
+        if OBJECTIVES[config.stage].with_truth
         else None
         for _ in range(2)
     ]

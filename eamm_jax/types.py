@@ -30,12 +30,12 @@ Array = jax.Array
 
 
 class Clips(NamedTuple):
-    """A batch of training clips with their portraits (stages 1, 1 fine-tune and 2).
+    """A batch of training clips with their source images (stages 1, 1 fine-tune and 2).
 
     Images are uint8 as they leave the input pipeline; the step converts them on the device.
     """
 
-    portrait: Array | np.ndarray  # (b, h, w, 3)
+    source: Array | np.ndarray  # (b, h, w, 3)
     frames: Array | np.ndarray  # (b, t, h, w, 3), or every s-th of them: (b, t/s, h, w, 3)
     audio: Array | np.ndarray  # (b, t, 28, 12) MFCC windows
     pose: Array | np.ndarray  # (b, t, 6)

@@ -20,7 +20,7 @@ from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
 
 UPPER_LIP, LOWER_LIP = 18, 19
-"""Keypoints inside the lips (`configs/stage0.py`)."""
+"""Keypoints inside the lips (`configs/bundled_keypoints.py`)."""
 
 
 def test_it_is_small_and_complete():

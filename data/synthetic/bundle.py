@@ -55,7 +55,7 @@ def _make(flags: argparse.Namespace) -> None:
 
     config, variables = load_checkpoint(flags.model, NETWORKS)
     target = flags.output / bundled.MODEL.name
-    report = {"from": "this project's own four stages, configs/*.py:demo; see MODEL_CARD.md"}
+    report = {"from": "this project's own four stages, configs/bundled_*.py; see MODEL_CARD.md"}
     save_checkpoint(target, config, variables, report=report, overwrite=True, dtype="float16")
     emotion_bank.make(flags.clips, target, clips_each=12)
 

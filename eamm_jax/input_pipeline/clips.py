@@ -19,7 +19,7 @@ from PIL import Image
 from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS, FaceTruth
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
-"""Consecutive frames an example needs: the portrait, then the clip."""
+"""Consecutive frames an example needs: the source image, then the clip."""
 
 STORED_POSE_NUMBERS = 7
 """Numbers a frame in a pose file: the six that are used, and tz."""
@@ -123,7 +123,7 @@ class Kind:
         split_by_clip: clips, not identities, are divided into training and validation
             (in LRW the folder above a clip is its word; who speaks is not known).
         starts_early: clips are short and start at frames 3 to 7.
-        emotional: names carry a label; the portrait comes from a neutral clip of the same
+        emotional: names carry a label; the source image comes from a neutral clip of the same
             person; poses are smoothed.
     """
 

@@ -136,10 +136,10 @@ class PairReader(ExampleReader):
 
 
 class ClipReader(ExampleReader):
-    """Sixteen consecutive frames with sound, pose and portrait (stages 1, 1 fine-tune and 2).
+    """Sixteen consecutive frames with audio, pose and source image (stages 1, 1 fine-tune and 2).
 
-    The portrait is frame r and the clip r + 1 .. r + 16; in an emotional data set the
-    portrait is a frame of a random neutral clip of the same person.
+    The source image is frame r and the clip r + 1 .. r + 16; in an emotional data set it
+    is a frame of a random neutral clip of the same person.
     """
 
     def __init__(
@@ -183,20 +183,20 @@ class ClipReader(ExampleReader):
             clip, range(start + stride, start + WINDOW_FRAMES, stride), self._size
         )
         if kind.emotional:
-            portrait = self._neutral_portrait(index, rng, skipped)
+            source = self._neutral_source(index, rng, skipped)
             pose = smooth_track(pose, TRAINING_POSE_FILTER)
         else:
-            portrait = decode_frames(clip, [start], self._size)[0]
+            source = decode_frames(clip, [start], self._size)[0]
         window = slice(start + 1, start + WINDOW_FRAMES)
         return Clips(
-            portrait=portrait,
+            source=source,
             frames=np.stack(frames),
             audio=windows[window, :, 1:],
             pose=pose[window, :POSE_NUMBERS],
             emotion=np.asarray(emotion, np.int32),
         )
 
-    def _neutral_portrait(
+    def _neutral_source(
         self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]
     ) -> np.ndarray:
         identity = self._folder.names[index].identity
@@ -207,7 +207,7 @@ class ClipReader(ExampleReader):
                 return decode_frames(clip, [frame], self._size)[0]
             except BadClip as fault:
                 self._skip(candidate, fault, skipped)
-        raise BadClip(f"{identity} has no usable neutral clip to take the portrait from")
+        raise BadClip(f"{identity} has no usable neutral clip to take the source image from")
 
 
 def _rotated(clips: Sequence[int], rng: np.random.Generator) -> Iterator[int]:

@@ -1,9 +1,7 @@
-"""Keypoints guided by what is known of a face, where pictures alone would take too long.
+"""Geometry of known faces, for the bundled model's objectives (`objectives/guided.py`).
 
-The published keypoints are found without any truth, which takes millions of pictures. A small
-model that is trained on drawn faces in hours does better when its keypoints are told where
-to be: each at the mean of some of dlib's 68 landmarks and the pupils, with the turn of the
-head for its Jacobian. All of this is off in the published configurations.
+A guided keypoint lies at the mean of some of dlib's 68 landmarks and the pupils; its Jacobian
+is the rotation of the head.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ USUAL_SCALE = 4.65e-4
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
-    """Where keypoints should be: each at the mean of a group of points.
+    """The target positions: each at the mean of a group of points.
 
     Args:
         truth: of the faces.
@@ -50,24 +48,24 @@ def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Ar
 def distances(
     keypoints: Keypoints, truth: FaceTruth, groups: Sequence[Sequence[int]]
 ) -> tuple[Array, Array]:
-    """L1 of positions from the points they follow, and of Jacobians from the head's turn."""
-    turn = jnp.broadcast_to(head_turn(truth)[:, None], keypoints.jacobian.shape)
-    return l1(keypoints.value, guided_values(truth, groups)), l1(keypoints.jacobian, turn)
+    """L1 of positions from the points they follow, and of Jacobians from the head's rotation."""
+    rotation = jnp.broadcast_to(head_rotation(truth)[:, None], keypoints.jacobian.shape)
+    return l1(keypoints.value, guided_values(truth, groups)), l1(keypoints.jacobian, rotation)
 
 
-def head_turn(truth: FaceTruth) -> Float[Array, "b 2 2"]:
-    """How the plane of a face is turned and scaled into the picture.
+def head_rotation(truth: FaceTruth) -> Float[Array, "b 2 2"]:
+    """How the plane of a face is rotated and scaled into the image.
 
     The upper left of the scaled rotation (3DDFA_V2: roll * yaw * pitch, y upwards), for
-    picture coordinates with y downwards.
+    image coordinates with y downwards.
     """
     pose = jnp.asarray(truth.pose)
     yaw, pitch, roll = jnp.moveaxis(jnp.radians(pose[:, :3]), -1, 0)
     cy, sy, cp, sp = jnp.cos(yaw), jnp.sin(yaw), jnp.cos(pitch), jnp.sin(pitch)
     cr, sr = jnp.cos(roll), jnp.sin(roll)
     rows = [[cr * cy, cr * sy * sp + sr * cp], [-sr * cy, cr * cp - sr * sy * sp]]
-    turn = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    return turn * (pose[:, 3] / USUAL_SCALE)[:, None, None]
+    rotation = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    return rotation * (pose[:, 3] / USUAL_SCALE)[:, None, None]
 
 
 def mouth_region(truth: FaceTruth, size: int) -> Float[Array, "b h w 1"]:

@@ -1,8 +1,8 @@
-"""The terms of every stage's loss, without their weights (ARCHITECTURE.md section 5).
+"""The terms of every stage's loss, without their weights (docs/architecture.md, section 8).
 
-Pure functions of what networks returned; which networks, and the terms' weights, stand in
-`objectives.py`. "L1" is the mean absolute difference over all axes unless said. All sums run
-in float32, whatever the networks compute in.
+Pure functions of the networks' outputs; networks and weights are chosen in `objectives/`. "L1"
+is the mean absolute difference over all axes unless said. Sums run in float32 at least,
+whatever the networks compute in.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ Scalar = Float[Array, ""]
 FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
 
 
+def _at_least_float32(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def l1(
     prediction: Float[Array, "*n"],
     target: Float[Array, "*n"],
@@ -31,7 +35,7 @@ def l1(
 
     0 where no weight is above 0.
     """
-    difference = jnp.abs(prediction.astype(jnp.float32) - target.astype(jnp.float32))
+    difference = jnp.abs(_at_least_float32(prediction) - _at_least_float32(target))
     if weight is None:
         return jnp.mean(difference)
     return jnp.mean(difference * weight) / jnp.maximum(jnp.mean(weight), 1e-12)
@@ -39,7 +43,7 @@ def l1(
 
 def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | float) -> Scalar:
     """Mean squared difference: mean (prediction - target)^2."""
-    return jnp.mean((prediction.astype(jnp.float32) - target) ** 2)
+    return jnp.mean((_at_least_float32(prediction) - target) ** 2)
 
 
 def peak_signal_to_noise(
@@ -52,12 +56,12 @@ def peak_signal_to_noise(
     """PSNR in decibels of signals in [0, 1]: -10 log10 mean (prediction - target)^2.
 
     Args:
-        prediction: what was drawn.
-        target: what was to be drawn.
-        weight: how much each place counts.
-        floor: least squared error that is told apart from none.
+        prediction: the rendered image.
+        target: the ground truth.
+        weight: how much each pixel counts.
+        floor: lower bound on the MSE, so that PSNR stays finite.
     """
-    squares = (prediction.astype(jnp.float32) - target) ** 2
+    squares = (_at_least_float32(prediction) - target) ** 2
     error = (
         jnp.mean(squares)
         if weight is None
@@ -72,13 +76,13 @@ def peak_signal_to_noise(
 def keypoint_distances(
     prediction: Keypoints, target: Keypoints, clip_weight: Float[Array, " b"] | None = None
 ) -> dict[str, Scalar]:
-    """How far keypoints are from those of the teacher (EAMM eq. 1, part 1 of training).
+    """Distances of audio keypoints from image keypoints (EAMM eq. 1, part 1 of training).
 
     L1 of value, heatmap and jacobian, each over all frames of all clips.
 
     Args:
-        prediction: keypoints heard, with heatmaps.
-        target: keypoints seen by the teacher, with heatmaps.
+        prediction: audio keypoints, with heatmaps.
+        target: image keypoints, with heatmaps.
         clip_weight: how much each clip counts; by default all the same.
 
     Returns:
@@ -104,13 +108,13 @@ def motion_distance(
     target: Float[Array, "b t k 2"],
     weight: Float[Array, " k"] | None = None,
 ) -> Scalar:
-    """How far keypoints are from moving as the teacher's do, wherever they are.
+    """Distance of the keypoints' motion from the target's, whatever their positions.
 
-    L1 of their distances from their own means over a clip.
+    L1 between offsets from their means over a clip.
 
     Args:
-        prediction: keypoints heard.
-        target: keypoints seen by the teacher.
+        prediction: audio keypoints.
+        target: image keypoints.
         weight: how much each keypoint counts.
     """
     moved = prediction - prediction.mean(axis=1, keepdims=True)
@@ -122,19 +126,19 @@ def motion_distance(
 
 def displacement_distances(
     displacement: Keypoints,
-    heard: Keypoints,
+    audio_keypoints: Keypoints,
     target: Keypoints,
     moved: Sequence[int],
 ) -> dict[str, Scalar]:
-    """How far audio keypoints and an emotion's displacement are from the teacher (EAMM eq. 3).
+    """Distance of displaced audio keypoints from image keypoints (EAMM eq. 3).
 
     For the heads that move a few keypoints, sum over k in `moved` of
-    L1(target_k - heard_k - displacement_k); for those that move all, the mean over k.
+    L1(target_k - audio_k - displacement_k); for those that move all, the mean over k.
 
     Args:
         displacement: of the moved keypoints, in the order of `moved`.
-        heard: all keypoints heard.
-        target: all keypoints seen by the teacher.
+        audio_keypoints: all of them.
+        target: all image keypoints.
         moved: indices of the moved keypoints.
 
     Returns:
@@ -143,8 +147,8 @@ def displacement_distances(
     where = jnp.asarray(moved)
     # Parity: the published four-keypoint heads add their keypoints up, the others average.
     terms = 1 if len(moved) == target.value.shape[-2] else len(moved)
-    value = target.value[..., where, :] - heard.value[..., where, :]
-    jacobian = target.jacobian[..., where, :, :] - heard.jacobian[..., where, :, :]
+    value = target.value[..., where, :] - audio_keypoints.value[..., where, :]
+    jacobian = target.jacobian[..., where, :, :] - audio_keypoints.jacobian[..., where, :, :]
     return {
         "value": terms * l1(displacement.value, value),
         "jacobian": terms * l1(displacement.jacobian, jacobian),
@@ -154,7 +158,7 @@ def displacement_distances(
 def emotion_cross_entropy(
     logits: Float[Array, "b t e"], emotion: Int[Array, " b"]
 ) -> tuple[Scalar, Scalar]:
-    """Cross-entropy of each frame's emotion, and the share of frames that were told right.
+    """Cross-entropy of each frame's emotion, and the accuracy.
 
     -mean log softmax(logits)[emotion] over the frames of labelled clips; 0 if there are none.
 
@@ -166,10 +170,10 @@ def emotion_cross_entropy(
     labelled = labels >= 0
     count = jnp.maximum(jnp.sum(labelled), 1)
     entropy = optax.softmax_cross_entropy_with_integer_labels(
-        logits.astype(jnp.float32), jnp.maximum(labels, 0)
+        _at_least_float32(logits), jnp.maximum(labels, 0)
     )
-    right = jnp.argmax(logits, axis=-1) == labels
-    return jnp.sum(entropy * labelled) / count, jnp.sum(right & labelled) / count
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return jnp.sum(entropy * labelled) / count, jnp.sum(correct & labelled) / count
 
 
 def equivariance_distances(driving: Keypoints, warped: Keypoints, warp: Warp) -> dict[str, Scalar]:
@@ -206,14 +210,14 @@ def weighted_feature_distance(
     (Siarohin et al. 2019, eq. 8; Wang et al. 2018, eq. 4.) No gradient flows into the target.
 
     Args:
-        prediction: features of the image drawn.
-        target: features of the image that was to be drawn.
+        prediction: features of the rendered image.
+        target: features of the ground truth.
         weights: one for each map; maps of weight 0 cost nothing.
     """
-    total = jnp.zeros((), jnp.float32)
-    for weight, drawn, real in zip(weights, prediction, target, strict=True):
+    total = jnp.zeros(())
+    for weight, ours, theirs in zip(weights, prediction, target, strict=True):
         if weight:
-            total += weight * l1(drawn, jax.lax.stop_gradient(real))
+            total += weight * l1(ours, jax.lax.stop_gradient(theirs))
     return total
 
 
@@ -224,48 +228,44 @@ def pyramid_distance(
     *,
     gradient_weight: float = 1.0,
 ) -> Scalar:
-    """L1 of images and of their gradients at every scale, where no VGG-19 is at hand.
+    """L1 of images and of their gradients at every scale, for training without VGG-19.
 
     sum over scales of L1(p, q) + gradient_weight (L1(dp/dx, dq/dx) + L1(dp/dy, dq/dy)), with
     differences of neighbouring pixels for derivatives (Mathieu et al. 2016, eq. 6 has the
     second part).
 
     Args:
-        prediction: the pyramid of the image drawn.
-        target: the pyramid of the image that was to be drawn.
-        weight: the pyramid of how much each place counts, one channel.
+        prediction: the pyramid of the rendered image.
+        target: the pyramid of the ground truth.
+        weight: the pyramid of how much each pixel counts, one channel.
         gradient_weight: of the second part.
     """
-    total = jnp.zeros((), jnp.float32)
+    total = jnp.zeros(())
     weights = [None] * len(prediction) if weight is None else weight
-    for drawn, real, places in zip(prediction, target, weights, strict=True):
-        total += l1(drawn, real, places)
+    for ours, theirs, pixels in zip(prediction, target, weights, strict=True):
+        total += l1(ours, theirs, pixels)
         for axis in (1, 2):
             # A difference counts as much as the second of its pixels.
-            after = None if places is None else _without_first(places, axis)
+            second = None if pixels is None else jax.lax.slice_in_dim(pixels, 1, None, axis=axis)
             total += gradient_weight * l1(
-                jnp.diff(drawn, axis=axis), jnp.diff(real, axis=axis), after
+                jnp.diff(ours, axis=axis), jnp.diff(theirs, axis=axis), second
             )
     return total
 
 
-def _without_first(x: Array, axis: int) -> Array:
-    return jax.lax.slice_in_dim(x, 1, None, axis=axis)
+# Least squares GAN (Mao et al. 2017, eq. 9, with labels 1 for real and 0 for rendered).
 
 
-# Least squares GAN (Mao et al. 2017, eq. 9, with labels 1 for real and 0 for drawn).
-
-
-def generator_gan(drawn: Sequence[Float[Array, "b _ _ 1"]]) -> Scalar:
-    """Sum over scales of mean (1 - D(drawn))^2."""
-    return sum((squared_error(score, 1.0) for score in drawn), start=jnp.zeros(()))
+def generator_gan(rendered: Sequence[Float[Array, "b _ _ 1"]]) -> Scalar:
+    """Sum over scales of mean (1 - D(rendered))^2."""
+    return sum((squared_error(score, 1.0) for score in rendered), start=jnp.zeros(()))
 
 
 def discriminator_gan(
-    real: Sequence[Float[Array, "b _ _ 1"]], drawn: Sequence[Float[Array, "b _ _ 1"]]
+    real: Sequence[Float[Array, "b _ _ 1"]], rendered: Sequence[Float[Array, "b _ _ 1"]]
 ) -> Scalar:
-    """Sum over scales of mean (1 - D(real))^2 + mean D(drawn)^2."""
-    scores = zip(real, drawn, strict=True)
+    """Sum over scales of mean (1 - D(real))^2 + mean D(rendered)^2."""
+    scores = zip(real, rendered, strict=True)
     return sum(
         (squared_error(a, 1.0) + squared_error(b, 0.0) for a, b in scores), start=jnp.zeros(())
     )

@@ -62,10 +62,6 @@ class Meter:
         self._paused_seconds = 0.0
         self._started = time.monotonic()
 
-    def start(self) -> None:
-        """Starts the clock anew."""
-        self._clear()
-
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Times the wait for input."""

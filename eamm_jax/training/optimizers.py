@@ -1,13 +1,26 @@
-"""The optimiser of all stages: Adam with steps in its learning rate (ARCHITECTURE.md 5)."""
+"""The optimizer of all stages: Adam and its learning rate (docs/architecture.md, section 8)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import optax
+from ml_collections import ConfigDict
 
 from eamm_jax.training.stage import PyTree
 from eamm_jax.types import Array
+
+
+def make_schedule(config: ConfigDict) -> optax.Schedule:
+    """The learning rate of a configuration, by the number of training steps taken."""
+    if config.schedule == "cosine":
+        return cosine_schedule(config.learning_rate, config.warmup_steps, config.num_steps)
+    return learning_rate_schedule(
+        config.learning_rate,
+        config.milestones,
+        config.learning_rate_factor,
+        config.steps_per_epoch,
+    )
 
 
 def learning_rate_schedule(
@@ -51,15 +64,15 @@ def make_optimizer(
     accumulate: int = 1,
     groups: Mapping[str, str] | None = None,
 ) -> optax.GradientTransformation:
-    """Adam without its learning rate: gradients to a descent direction of unit rate.
+    """Adam without its learning rate: from gradients to a descent direction.
 
-    The rate stays outside (`descend`), because it depends on the epoch, which goes on where
-    a step is skipped or only accumulates, while Adam's own count stands still.
+    The rate stays outside (`descend`): it depends on the step, which also counts steps that
+    are skipped or only accumulate, while Adam's own count does not.
 
     Args:
         beta1: decay of the mean of gradients (published: 0.5).
         beta2: decay of the mean of their squares (published: 0.999).
-        epsilon: gradients far below it are not scaled up to full steps.
+        epsilon: added to the root of the mean of squares (published: 1e-8).
         clip_norm: largest global norm of the gradient of a group; 0 does not clip.
         accumulate: training steps whose gradients are averaged for one update.
         groups: from top-level names of the parameters to the group whose gradients are
@@ -85,7 +98,7 @@ def descend(
     """One update of the parameters: params + rate * direction.
 
     Returns:
-        New parameters and optimiser state. While gradients accumulate, the parameters stay.
+        New parameters and optimizer state. While gradients accumulate, the parameters stay.
     """
     direction, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, optax.tree.scale(rate, direction)), state

@@ -1,14 +1,17 @@
-"""Pictures of what a network does, drawn with array operations so that they can be jitted."""
+"""Images for TensorBoard, drawn with array operations so that they can be jitted."""
 
 from __future__ import annotations
 
 import colorsys
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.ops.resizing import resize_bilinear
 from eamm_jax.types import Array
 
@@ -17,47 +20,47 @@ KEYPOINT_RADIUS = 0.02
 
 
 class Panel(NamedTuple):
-    """What is drawn of each example, from left to right; keypoints lie on the first frames.
+    """One row an example, from left to right; keypoints lie on the images before.
 
     Attributes:
-        portrait: what is moved.
-        driving: the frame to be drawn.
-        warped: the portrait moved by the dense motion alone.
-        prediction: what was drawn.
-        occlusion: 1 where the portrait shows what is needed; of any size.
+        source: the source image.
+        target: the frame to be rendered.
+        warped: the source image moved by the dense motion alone.
+        prediction: the rendered frame.
+        occlusion: 1 where the source image shows what is needed; of any size.
         masks: share of the background (first) and of each keypoint's motion; of any size.
-        portrait_keypoints: positions seen in the portrait.
-        driving_keypoints: positions seen in the driving frame.
-        prediction_keypoints: positions that the prediction was drawn from.
+        source_keypoints: positions in the source image.
+        target_keypoints: positions in the target.
+        driving_keypoints: positions that the prediction was rendered from.
     """
 
-    portrait: Float[Array, "b h w 3"]
-    driving: Float[Array, "b h w 3"]
+    source: Float[Array, "b h w 3"]
+    target: Float[Array, "b h w 3"]
     warped: Float[Array, "b h w 3"]
     prediction: Float[Array, "b h w 3"]
     occlusion: Float[Array, "b i j 1"]
     masks: Float[Array, "b i j m"]
-    portrait_keypoints: Float[Array, "b k 2"]
+    source_keypoints: Float[Array, "b k 2"]
+    target_keypoints: Float[Array, "b k 2"]
     driving_keypoints: Float[Array, "b k 2"]
-    prediction_keypoints: Float[Array, "b k 2"]
 
 
 def draw_panel(panel: Panel) -> Float[Array, "b h w6 3"]:
-    """One row an example: portrait | driving | warped | prediction | occlusion | masks.
+    """One row an example: source | target | warped | prediction | occlusion | masks.
 
     Dots of the same colour are the same keypoint, and the masks have its colour too; the
     background's motion is black.
     """
-    height, width = panel.portrait.shape[1:3]
-    colours = palette(panel.portrait_keypoints.shape[1])
+    height, width = panel.source.shape[1:3]
+    colours = palette(panel.source_keypoints.shape[1])
     occlusion = resize_bilinear(panel.occlusion, height, width)
     masks = resize_bilinear(panel.masks[..., 1:] @ colours, height, width)
     cells = [
-        draw_keypoints(panel.portrait, panel.portrait_keypoints, colours),
-        draw_keypoints(panel.driving, panel.driving_keypoints, colours),
+        draw_keypoints(panel.source, panel.source_keypoints, colours),
+        draw_keypoints(panel.target, panel.target_keypoints, colours),
         panel.warped,
-        draw_keypoints(panel.prediction, panel.prediction_keypoints, colours),
-        jnp.broadcast_to(occlusion, panel.portrait.shape),
+        draw_keypoints(panel.prediction, panel.driving_keypoints, colours),
+        jnp.broadcast_to(occlusion, panel.source.shape),
         masks,
     ]
     return jnp.clip(jnp.concatenate(cells, axis=2), 0.0, 1.0)
@@ -81,13 +84,20 @@ def draw_keypoints(
         keypoints: (x, y) in [-1, 1], which are the image's edges; not drawn where outside.
         colours: one for each keypoint.
     """
-    height, width = image.shape[1:3]
-    # Pixels' centres in the same units, half-pixel aligned.
-    x = (2 * np.arange(width) + 1) / width - 1
-    y = (2 * np.arange(height) + 1) / height - 1
+    pixels = coordinate_grid(*image.shape[1:3], half_pixel=True)
     for index, colour in enumerate(colours):
-        dx = x[None, None, :] - keypoints[:, index, 0, None, None]
-        dy = y[None, :, None] - keypoints[:, index, 1, None, None]
-        inside = dx**2 + dy**2 <= (2 * KEYPOINT_RADIUS) ** 2
-        image = jnp.where(inside[..., None], colour, image)
+        offset = pixels - keypoints[:, None, None, index]
+        inside = jnp.sum(offset**2, axis=-1, keepdims=True) <= (2 * KEYPOINT_RADIUS) ** 2
+        image = jnp.where(inside, colour, image)
     return image
+
+
+def jit_panel(
+    panel: Callable[[Any, Any], Array], sharding: jax.sharding.Sharding
+) -> Callable[[Any, Any], Array]:
+    """A stage's `panel`, compiled, as one uint8 image."""
+
+    def image(state: Any, batch: Any) -> Array:
+        return jnp.round(255 * jnp.concatenate(list(panel(state, batch)))).astype(jnp.uint8)
+
+    return jax.jit(image, out_shardings=sharding)

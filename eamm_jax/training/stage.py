@@ -1,7 +1,7 @@
-"""What the training loop knows of a stage: its state and its pure functions.
+"""The interface between the training loop and a stage: its state and its pure functions.
 
-The loop (`loop.py`) shards, jits, saves and reports; a stage (`stages.py`) says what is
-learned and from what. Neither knows more of the other than what stands here.
+The loop (`loop.py`) shards, jits, saves and reports; a stage (`stages.py`) defines networks,
+losses and updates.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Batch = Clips | Pairs
 
 
 class TrainState(NamedTuple):
-    """All that a step changes or needs, and all that a checkpoint must hold of it.
+    """Everything that a step changes or needs.
 
     Attributes:
-        step: optimiser steps taken (skipped ones included).
+        step: steps taken (skipped ones included).
         params: float32 parameters of the trained networks, by network name.
         stats: their other collections (`batch_stats`, `spectral_stats`), by network name.
-        opt_state: of the optimisers.
+        opt_state: of the optimizer.
         frozen: variables (`params`, `batch_stats`) of the frozen networks, by network name.
         bad_steps: steps skipped so far because a loss or gradient was not finite.
     """
@@ -37,21 +37,24 @@ class TrainState(NamedTuple):
     frozen: PyTree
     bad_steps: Array
 
+    def variables(self, params: PyTree) -> dict[str, PyTree]:
+        """The collections of every network, with these parameters for the trained ones."""
+        learned = {name: {"params": params[name], **self.stats[name]} for name in params}
+        return {**self.frozen, **learned}
+
 
 class Stage(NamedTuple):
     """One stage of training, as pure functions; none of them is jitted.
 
     Attributes:
-        name: `stage0`, `stage1`, `stage1_finetune` or `stage2`.
+        name: a key of `objectives.OBJECTIVES`.
         init: (rng, given) -> state, where `given` maps network names to variables that were
-            trained before (`--init_from`); networks absent from it are initialised.
-        train_step: (state, batch, rng) -> (state, metrics); `rng` is already folded with the
-            step. Metrics are scalars: each loss term by name, `loss`, `grad_norm`,
-            `learning_rate`, `finite` (0 where the step was skipped).
+            trained before; networks absent from it are initialized.
+        train_step: (state, batch, rng) -> (state, metrics), with the key of the run, which is
+            folded with the step. Metrics are scalars: each loss term by name, `loss`,
+            `grad_norm`, `learning_rate`, `finite` (0 where the step was skipped).
         eval_step: (state, batch) -> metrics, on stored statistics and without augmentation.
-        panel: (state, batch) -> (n, height, width, 3) images in [0, 1] to look at: one row an
-            example (portrait | driving | warped | prediction | occlusion | masks, keypoints
-            drawn).
+        panel: (state, batch) -> (n, height, width, 3) images in [0, 1], one row an example.
         required: networks that `given` must hold, because nothing trains them here.
     """
 

@@ -12,12 +12,14 @@ from ml_collections import config_flags
 
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import published
-from eamm_jax.models.presets import tiny
-from eamm_jax.training.config import model_config
-from eamm_jax.training.stages import OBJECTIVES, check_config, make_stage
+from eamm_jax.models.presets import demo, tiny
+from eamm_jax.training.config import check_config, model_config
+from eamm_jax.training.objectives import OBJECTIVES
+from eamm_jax.training.stages import make_stage
 from tests.conftest import ROOT
 
 STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")
+BUNDLED = ("bundled_keypoints", "bundled_generator", "bundled_stage1", "bundled_stage2")
 
 
 def get_config(stage, variant=""):
@@ -53,8 +55,19 @@ def test_each_stage_has_a_published_and_a_tiny_configuration(stage):
     assert set(small) == set(config)
 
 
-def test_all_stages_are_configured():
-    assert set(STAGES) == set(OBJECTIVES)
+@pytest.mark.parametrize("name", BUNDLED)
+def test_each_bundled_configuration_fits_the_bundled_networks(name):
+    config = get_config(name)
+    config.num_steps = 1000
+    networks = model_config(config)
+    make_stage(config, networks)
+    assert networks == demo()
+    assert set(get_config(name, "tiny")) == set(config)
+
+
+def test_all_objectives_are_configured():
+    variants = [(stage, "") for stage in (*STAGES, *BUNDLED)] + [("stage0", "gan")]
+    assert {get_config(*variant).stage for variant in variants} == set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -98,9 +111,9 @@ def test_unknown_variants_are_refused():
 
 def test_variants_are_joined_by_commas():
     config = get_config("stage0", "tiny,gan")
-    assert config.gan
+    assert config.stage == "stage0_gan"
     assert config.model == "tiny"
-    assert not get_config("stage0", "tiny").gan
+    assert get_config("stage0", "tiny").stage == "stage0"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +141,8 @@ def test_wrong_values_are_answered_with_what_is_allowed(field, value, words):
 def test_loading_a_configuration_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from configs import stage0, stage1, stage1_finetune, stage2\n"
-        "for module in (stage0, stage1, stage1_finetune, stage2): module.get_config('tiny')\n"
+        f"import importlib\nfor name in {STAGES + BUNDLED}:\n"
+        "    importlib.import_module(f'configs.{name}').get_config('tiny')\n"
         "print([name for name in ('jax', 'flax', 'orbax', 'optax') if name in sys.modules])"
     )
     found = subprocess.run(
@@ -138,8 +151,9 @@ def test_loading_a_configuration_imports_nothing_heavy():
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_docstring_holds_the_command(stage):
-    text = importlib.import_module(f"configs.{stage}").__doc__
-    assert f"train.py --config=configs/{stage}.py" in text
-    assert Path(ROOT, "configs", f"{stage}.py").is_file()
+@pytest.mark.parametrize("name", STAGES + BUNDLED)
+def test_the_docstring_has_command_hardware_cost_and_metric(name):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    for words in (f"train.py --config=configs/{name}.py", "Hardware: ", "Cost: ", "Metric: "):
+        assert words in text
+    assert Path(ROOT, "configs", f"{name}.py").is_file()

@@ -73,7 +73,7 @@ def test_clips_have_the_shapes_and_types_that_steps_expect(lrw):
     assert len(names) == 3
     assert all(name.startswith("lrw:") for name in names)
     shapes = {
-        "portrait": ((3, SIZE, SIZE, 3), np.uint8),
+        "source": ((3, SIZE, SIZE, 3), np.uint8),
         "frames": ((3, CLIP_FRAMES, SIZE, SIZE, 3), np.uint8),
         "audio": ((3, CLIP_FRAMES, *AUDIO_WINDOW), np.float32),
         "pose": ((3, CLIP_FRAMES, 6), np.float32),
@@ -87,9 +87,9 @@ def test_clips_have_the_shapes_and_types_that_steps_expect(lrw):
 def test_a_clip_is_a_window_with_its_own_sound_and_pose(lrw):
     starts = set()
     for clips, _ in take(dataset(("lrw", lrw)), 30):
-        portrait = frame_numbers(clips.portrait)
-        starts |= set(portrait.tolist())
-        expected = portrait[:, None] + 1 + np.arange(CLIP_FRAMES)
+        sources = frame_numbers(clips.source)
+        starts |= set(sources.tolist())
+        expected = sources[:, None] + 1 + np.arange(CLIP_FRAMES)
         np.testing.assert_array_equal(frame_numbers(clips.frames), expected)
         # Column 0 of the sound is dropped, so that column 1 has come first.
         np.testing.assert_array_equal(clips.audio[:, :, 0, 0], expected + 0.5)
@@ -103,7 +103,7 @@ def test_every_other_frame_keeps_all_sound_and_the_end_of_each_stride(lrw, mead)
     for (clips, names), (fewer, same_names) in zip(take(whole, 5), take(sparse, 5), strict=True):
         assert names == same_names
         np.testing.assert_array_equal(fewer.frames, clips.frames[:, 3::4])
-        np.testing.assert_array_equal(fewer.portrait, clips.portrait)
+        np.testing.assert_array_equal(fewer.source, clips.source)
         np.testing.assert_array_equal(fewer.audio, clips.audio)
     with pytest.raises(UserError, match="frame_stride is 3"):
         dataset(("mead", mead), frame_stride=3)
@@ -111,27 +111,27 @@ def test_every_other_frame_keeps_all_sound_and_the_end_of_each_stride(lrw, mead)
 
 def test_voxceleb_clips_start_anywhere_but_at_the_ends(voxceleb):
     batches = take(dataset(("voxceleb", voxceleb)), 60)
-    starts = {n for clips, _ in batches for n in frame_numbers(clips.portrait).tolist()}
+    starts = {n for clips, _ in batches for n in frame_numbers(clips.source).tolist()}
     assert starts == set(range(3, 30 - 20))
 
 
-def test_mead_portraits_are_neutral_and_labels_come_from_names(mead):
+def test_mead_source_images_are_neutral_and_labels_come_from_names(mead):
     folder = mead / "fomm_crop"
-    portraits_of = {}
+    sources_of = {}
     for clips, names in take(dataset(("mead", mead)), 30):
         for row, name in enumerate(names):
             person, clip = name.removeprefix("mead:").split("/")
             assert EMOTIONS[clips.emotion[row]] == clip.split("_")[0]
             # Backgrounds are of a clip's own colour; the last row and column shows it.
-            portraits_of.setdefault(person, set()).add(clips.portrait[row].tobytes())
-    for person, portraits in portraits_of.items():
+            sources_of.setdefault(person, set()).add(clips.source[row].tobytes())
+    for person, sources in sources_of.items():
         neutral = [
             from_file(path).tobytes()
             for take_ in ("001", "002")
             for path in (folder / person / f"neutral_level_1_{take_}").glob("*.png")
         ]
-        assert portraits <= set(neutral)
-        assert len(portraits) > 3
+        assert sources <= set(neutral)
+        assert len(sources) > 3
 
 
 def from_file(path: Path) -> np.ndarray:
@@ -188,7 +188,7 @@ def test_the_real_clip_trains(shared, tmp_path):
     mfcc = np.load(shared / "media" / "lrw_clip" / "mfcc.npy").astype(np.float32)
     (start,) = (n for n in range(8) if (clips.audio[0, 0] == mfcc[n, :, 1:]).all())
     stored = [from_file(root / f"fomm_crop/ABOUT/ABOUT_00001/{n}.png") for n in range(29)]
-    np.testing.assert_array_equal(clips.portrait[0], stored[start - 1])
+    np.testing.assert_array_equal(clips.source[0], stored[start - 1])
     np.testing.assert_array_equal(clips.frames[0], stored[start : start + CLIP_FRAMES])
 
 
@@ -486,7 +486,7 @@ def test_a_person_without_neutral_clips_is_skipped(mead, tmp_path):
     assert not any("M005" in name for name in names)
     assert batches.skipped == {
         f"mead:M005/{emotion}_level_2_001": (
-            "M005 has no usable neutral clip to take the portrait from"
+            "M005 has no usable neutral clip to take the source image from"
         )
         for emotion in ("angry", "happy")
     }

@@ -14,8 +14,10 @@ from eamm_jax.conversion import tables
 from eamm_jax.models import build
 from eamm_jax.ops.thin_plate import Warp, warp_image
 from eamm_jax.training.config import model_config
-from eamm_jax.training.objectives import EmotionInputs, Forward, PairInputs, to_float
-from eamm_jax.training.stages import OBJECTIVES
+from eamm_jax.training.objectives import OBJECTIVES, Forward
+from eamm_jax.training.objectives.base import to_float
+from eamm_jax.training.objectives.emotion import EmotionInputs
+from eamm_jax.training.objectives.first_order_motion import PairInputs
 from eamm_jax.types import CLIP_FRAMES, POSE_NUMBERS, Clips
 
 pytestmark = pytest.mark.slow
@@ -60,7 +62,7 @@ def training_clips(goldens, golden):
     audio, pose = np.load(folder / "mfcc.npy"), np.load(folder / "pose.npy")
     windows = [slice(r + 1, r + 1 + CLIP_FRAMES) for r in golden["start_frames"]]
     return Clips(
-        portrait=frames[golden["start_frames"]],
+        source=frames[golden["start_frames"]],
         frames=np.stack([frames[window] for window in windows]),
         audio=np.stack([audio[window, :, 1:] for window in windows]).astype(np.float32),
         pose=np.stack([pose[window, :POSE_NUMBERS] for window in windows]).astype(np.float32),
@@ -227,7 +229,7 @@ def test_part2_is_the_golden(goldens, published_variables):
     config = stage2.get_config()
     inputs = objective_of(config)[0].inputs(training_clips(goldens, golden))
     mirrored = inputs.clips.frames[:, :, :, ::-1]
-    inputs = EmotionInputs(inputs.clips, mirrored, inputs.emotion)
+    inputs = EmotionInputs(inputs.clips, mirrored)
     names = {"value": "loss_value", "jacobian": "loss_jacobian", "classification": "loss_classify"}
     assert_golden(config, golden, published_variables, inputs, names)
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs.stage0 import DEMO_KEYPOINTS
+from configs.bundled_keypoints import KEYPOINTS
 from data.synthetic import camera, landmarks
 from eamm_jax.training import guidance
 from eamm_jax.types import FaceTruth, Keypoints
@@ -22,9 +22,9 @@ def test_a_keypoint_is_at_the_mean_of_its_points(rng):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_the_turn_is_that_of_the_camera_that_draws(rng):
+def test_the_rotation_is_that_of_the_rendering_camera(rng):
     poses = [camera.held(*rng.uniform(-30, 30, 3), zoom=rng.uniform(0.8, 1.2)) for _ in range(20)]
-    found = guidance.head_turn(truth_of(np.zeros((20, 70, 2)), np.array(poses)))
+    found = guidance.head_rotation(truth_of(np.zeros((20, 70, 2)), np.array(poses)))
     for pose, turn in zip(poses, found, strict=True):
         seen = camera.Camera(pose)
         origin = np.array(seen.project(0.0, 0.0, 0.0))
@@ -35,11 +35,11 @@ def test_the_turn_is_that_of_the_camera_that_draws(rng):
 
 def test_keypoints_that_are_where_they_should_be_are_at_no_distance(rng):
     truth = truth_of(rng.uniform(-1, 1, (2, 70, 2)), rng.uniform(5e-4, 1, (2, 6)))
-    turn = np.repeat(np.asarray(guidance.head_turn(truth))[:, None], len(DEMO_KEYPOINTS), axis=1)
-    exact = Keypoints(guidance.guided_values(truth, DEMO_KEYPOINTS), turn)
-    assert [float(d) for d in guidance.distances(exact, truth, DEMO_KEYPOINTS)] == [0.0, 0.0]
+    turn = np.repeat(np.asarray(guidance.head_rotation(truth))[:, None], len(KEYPOINTS), axis=1)
+    exact = Keypoints(guidance.guided_values(truth, KEYPOINTS), turn)
+    assert [float(d) for d in guidance.distances(exact, truth, KEYPOINTS)] == [0.0, 0.0]
     moved = exact._replace(value=exact.value + np.array([0.5, 0.0]))
-    value, turned = guidance.distances(moved, truth, DEMO_KEYPOINTS)
+    value, turned = guidance.distances(moved, truth, KEYPOINTS)
     assert value == pytest.approx(0.25)
     assert turned == 0
 
@@ -65,9 +65,9 @@ def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
     assert 0.01 < np.mean(eyes > 0.5) < 0.1
 
 
-def test_demo_keypoints_name_points_that_there_are():
-    named = [point for group in DEMO_KEYPOINTS for point in group]
-    assert len(DEMO_KEYPOINTS) == 20
+def test_bundled_keypoints_name_existing_points():
+    named = [point for group in KEYPOINTS for point in group]
+    assert len(KEYPOINTS) == 20
     assert len(set(named)) == len(named)
     assert set(named) <= set(range(guidance.NUM_POINTS))
 
@@ -76,7 +76,7 @@ def test_distances_have_finite_gradients(rng):
     truth = truth_of(rng.uniform(-1, 1, (1, 70, 2)), rng.uniform(5e-4, 1, (1, 6)))
     value = rng.normal(size=(1, 20, 2)).astype(np.float32)
     turn = rng.normal(size=(1, 20, 2, 2)).astype(np.float32)
-    gradient = jax.grad(lambda k: sum(guidance.distances(k, truth, DEMO_KEYPOINTS)))(
+    gradient = jax.grad(lambda k: sum(guidance.distances(k, truth, KEYPOINTS)))(
         Keypoints(value, turn)
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

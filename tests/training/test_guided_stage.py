@@ -1,4 +1,4 @@
-"""Stage 0 with known landmarks: the detector alone, then the generator alone."""
+"""The bundled model's stages: the detector alone, the generator alone, part 1 with motion."""
 
 import jax
 import numpy as np
@@ -6,20 +6,21 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.training.stages import make_stage
-from eamm_jax.types import FaceTruth
+from eamm_jax.types import EMOTIONS, FaceTruth
 from tests.tiny import tiny_variables
-from tests.training.batches import MICRO, make_clips, make_pairs, micro_stage, stage_config
+from tests.training.batches import (
+    MICRO,
+    make_clips,
+    make_pairs,
+    micro_stage,
+    stage_config,
+    start,
+)
 
 pytestmark = pytest.mark.slow
 
 POINTS = tuple((point, point + 30) for point in range(10))
-GUIDED = {
-    "augment": False,
-    "landmark_weight": 10.0,
-    "turn_weight": 1.0,
-    "keypoint_points": POINTS,
-    "learning_rate": 2e-3,
-}
+FIELDS = {"learning_rate": 2e-3, "schedule": "steps", "augment": False}
 
 
 def pairs_with_truth():
@@ -35,67 +36,81 @@ def pairs_with_truth():
 
 def run(stage, given, steps=20):
     batch, step = pairs_with_truth(), jax.jit(stage.train_step)
-    states, metrics = [jax.jit(stage.init)(jax.random.key(0), given)], []
+    states, metrics = [start(stage, MICRO)], []
+    assert set(given) == set(states[0].frozen)
     for _ in range(steps):
-        state, figures = step(states[-1], batch, jax.random.key(1))
+        state, found = step(states[-1], batch, jax.random.key(1))
         states.append(state)
-        metrics.append({name: float(value) for name, value in figures.items()})
+        metrics.append({name: float(value) for name, value in found.items()})
     return states, metrics
 
 
-def test_the_detector_alone_learns_where_keypoints_are():
-    stage = micro_stage("stage0", trained=("kp_detector",), **GUIDED)
+def test_the_detector_alone_learns_from_landmarks():
+    stage = micro_stage("bundled_keypoints", keypoint_points=POINTS, **FIELDS)
     assert stage.required == ()
     states, metrics = run(stage, {})
     assert set(states[0].params) == {"kp_detector"}
-    assert set(metrics[0]) >= {"landmarks", "turn", "loss"}
+    assert {"landmarks", "rotation"} <= set(metrics[0])
     assert "perceptual" not in metrics[0]
     assert metrics[-1]["landmarks"] < 0.8 * metrics[0]["landmarks"]
     panel = jax.eval_shape(stage.panel, states[0], pairs_with_truth())
     assert panel.shape == (2, 64, 6 * 64, 3)
 
 
-def test_the_generator_alone_learns_to_draw_from_given_keypoints():
-    fields = {**GUIDED, "warped_weight": 1.0, "mouth_weight": 4.0, "eyes_weight": 8.0}
-    stage = micro_stage("stage0", trained=("generator",), **fields)
+def test_the_generator_alone_learns_from_given_keypoints():
+    stage = micro_stage("bundled_generator", **FIELDS)
     assert stage.required == ("kp_detector",)
     detector = tiny_variables(config=MICRO)[1]["kp_detector"]
     states, metrics = run(stage, {"kp_detector": detector})
     assert set(states[0].params) == {"generator"}
     frozen = states[-1].frozen["kp_detector"]
     assert jax.tree.all(jax.tree.map(np.array_equal, frozen, detector))
-    assert set(metrics[0]) >= {"perceptual", "warped", "psnr", "psnr_mouth", "psnr_eyes"}
+    assert {"perceptual", "warped", "psnr", "psnr_mouth", "psnr_eyes"} <= set(metrics[0])
     assert "landmarks" not in metrics[0]
     assert metrics[-1]["perceptual"] < metrics[0]["perceptual"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("name", "fields", "words"),
     [
-        ({"trained": ("generator", "vgg19")}, "allowed are"),
-        ({"trained": ("kp_detector",)}, "only landmarks can teach"),
-        ({**GUIDED, "augment": True}, "landmarks do not follow augmentation"),
-        ({**GUIDED, "keypoint_points": POINTS[:3]}, "guides 3 keypoints; the networks have 10"),
-        ({**GUIDED, "keypoint_points": ((70,),) * 10}, "must name points 0 to 69"),
-        ({"schedule": "cosine"}, "has no milestones"),
-        ({"schedule": "cosine", "milestones": (), "warmup_steps": 9, "num_steps": 9}, "give fewer"),
+        ("bundled_keypoints", {"augment": True}, "landmarks do not follow augmentation"),
+        (
+            "bundled_keypoints",
+            {"keypoint_points": POINTS[:3]},
+            "has 3 groups; the networks have 10 keypoints",
+        ),
+        ("bundled_keypoints", {"keypoint_points": ((70,),) * 10}, "must name points 0 to 69"),
+        ("bundled_keypoints", {"milestones": (3,)}, "has no milestones"),
+        ("bundled_keypoints", {"warmup_steps": 9, "num_steps": 9}, "give fewer"),
+        ("bundled_stage1", {"motion_shares": (1.0, 2.0)}, "2 numbers; the networks have 10"),
+        (
+            "bundled_stage1",
+            {"motion_shares": (), "place_emotions": ("joy",)},
+            "place_emotions names 'joy'",
+        ),
     ],
 )
-def test_what_does_not_go_together_is_refused_in_words(fields, words):
-    config = stage_config("stage0", "tiny")
+def test_inconsistent_fields_are_refused(name, fields, words):
+    config = stage_config(name, "tiny", num_steps=100)
     with config.ignore_type():
-        for name, value in fields.items():
-            config[name] = value
+        for field, value in fields.items():
+            config[field] = value
     with pytest.raises(UserError, match=words) as caught:
         make_stage(config, MICRO)
     assert "\n" not in str(caught.value)
 
 
-def test_motion_is_a_term_of_stage_1_where_it_is_asked_for():
-    stage = micro_stage("stage1", motion_weight=3.0, motion_shares=(1.0,) * 9 + (5.0,))
-    given = {name: tiny_variables(config=MICRO)[1][name] for name in stage.required}
-    state = jax.eval_shape(stage.init, jax.random.key(0), given)
-    metrics = jax.eval_shape(stage.eval_step, state, make_clips())
-    assert "motion" in metrics
-    with pytest.raises(UserError, match="motion_shares are 2; the networks have 10 keypoints"):
-        micro_stage("stage1", motion_weight=3.0, motion_shares=(1.0, 2.0))
+def test_clips_of_other_emotions_teach_motion_only():
+    fields = {**FIELDS, "motion_shares": (1.0,) * 9 + (5.0,), "heatmap_weight": 1.0}
+    everywhere = micro_stage("bundled_stage1", place_emotions=(), **fields)
+    neutral = micro_stage("bundled_stage1", **fields)
+    state = start(everywhere, MICRO)
+    batch = make_clips()._replace(emotion=np.array([EMOTIONS.index("neutral"), 4], np.int32))
+    first = jax.tree.map(lambda x: x[:1], batch)
+    found = jax.jit(neutral.eval_step)(state, batch)
+    of_first = jax.jit(everywhere.eval_step)(state, first)
+    of_both = jax.jit(everywhere.eval_step)(state, batch)
+    for place in ("value", "heatmap", "jacobian"):
+        np.testing.assert_allclose(found[place], of_first[place], rtol=1e-5)
+        assert abs(found[place] - of_both[place]) > 1e-3 * of_both[place]
+    np.testing.assert_allclose(found["motion"], of_both["motion"], rtol=1e-5)

@@ -147,7 +147,7 @@ def test_sigterm_saves_and_returns(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Meter, "add", add_and_signal)
     loop.train(toy_config(data, num_steps=100), tmp_path)
     assert saved_steps(tmp_path) == [3]
-    assert "told to end after step 3" in capsys.readouterr().out
+    assert "Received SIGTERM at step 3" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGTERM) == handler
 
 

@@ -75,8 +75,8 @@ def test_one_is_told_to_end_and_all_save_and_end_well(start, whole_run, tmp_path
     first.wait_until(lambda: bool(saved_steps(tmp_path)))
     second.process.send_signal(signal.SIGTERM)
     assert (first.finish(60), second.finish(60)) == (0, 0)
-    assert "told to end" in first.log.read_text()
-    assert "told to end" not in second.log.read_text()  # one of them speaks for all
+    assert "Received SIGTERM" in first.log.read_text()
+    assert "Received SIGTERM" not in second.log.read_text()  # one of them speaks for all
 
 
 @pytest.mark.parametrize("victim", [0, 1])
@@ -97,7 +97,7 @@ def test_one_is_killed_and_the_others_end_soon_then_a_restart_goes_on(
             shutil.rmtree(tmp_path / "checkpoints" / str(step))
     (restarted,) = start(tmp_path, 40, processes=1)
     assert restarted.finish() == 0
-    assert "goes on after step 20" in restarted.log.read_text()
+    assert "resumes from step 20" in restarted.log.read_text()
     np.testing.assert_allclose(networks_of(tmp_path), whole_run, atol=1e-5)
 
 

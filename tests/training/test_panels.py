@@ -18,15 +18,15 @@ def panel_of(rng, batch=2, size=32, k=3):
     masks[:, :, :4, 0] = 1  # the left half is background,
     masks[:, :, 4:, 2] = 1  # the right follows the second keypoint
     return Panel(
-        portrait=image(),
-        driving=image(),
+        source=image(),
+        target=image(),
         warped=image(),
         prediction=image(),
         occlusion=np.full((batch, 8, 8, 1), 0.25, np.float32),
         masks=masks,
-        portrait_keypoints=points(),
+        source_keypoints=points(),
+        target_keypoints=points(),
         driving_keypoints=points(),
-        prediction_keypoints=points(),
     )
 
 
@@ -40,7 +40,7 @@ def test_cells_stand_side_by_side(rng):
     np.testing.assert_allclose(cells[5][:, :, :12], 0.0)
     expected = np.broadcast_to(palette(3)[1], (2, 32, 12, 3))
     np.testing.assert_allclose(cells[5][:, :, 20:], expected, atol=1e-6)
-    for cell, image in ((0, panel.portrait), (1, panel.driving), (3, panel.prediction)):
+    for cell, image in ((0, panel.source), (1, panel.target), (3, panel.prediction)):
         changed = (cells[cell] != image).any(axis=-1).mean()
         assert 0 < changed < 0.1  # a few dots, and the image between them
 

@@ -88,7 +88,7 @@ def test_killed_and_gone_on_with_is_bit_for_bit_the_straight_run(start, straight
 
     again = start(tmp_path)
     assert again.finish() == 0, again.log.read_text()
-    assert f"goes on after step {SAVE_EVERY}" in again.log.read_text()
+    assert f"resumes from step {SAVE_EVERY}" in again.log.read_text()
     expected, got = networks_of(straight), networks_of(tmp_path)
     assert expected.keys() == got.keys()
     for name, value in expected.items():
@@ -107,7 +107,7 @@ def test_sigterm_saves_and_ends_well(start, tmp_path):
     assert training.finish(60) == 0
     (step,) = saved_steps(tmp_path)
     assert step >= 2
-    assert f"told to end after step {step}: saved" in training.log.read_text()
+    assert f"Received SIGTERM at step {step}: checkpoint saved" in training.log.read_text()
     load_checkpoint(tmp_path / "model")
 
 
@@ -163,7 +163,7 @@ def same_on_any_devices(start, tmp_path, seed: int) -> None:
     for workdir in ("one", "eight"):
         training = start_stage1(workdir, steps=FEW_STEPS + 1)
         assert training.finish() == 0, training.log.read_text()
-        assert f"goes on after step {FEW_STEPS}" in training.log.read_text()
+        assert f"resumes from step {FEW_STEPS}" in training.log.read_text()
     assert_close(networks_of(tmp_path / "eight"), networks_of(tmp_path / "one"))
 
 

@@ -10,7 +10,6 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.training.stages import HOW_TO_GET_VGG, make_stage
-from eamm_jax.types import EMOTIONS
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_batch, make_clips, micro_stage, start, tiny_stage
 
@@ -133,24 +132,6 @@ def test_initialisation_has_the_shapes_of_what_was_given(run):
 
 
 # One stage stands for all.
-
-
-def test_clips_of_other_emotions_tell_motion_only():
-    fields = {"augment": False, "motion_weight": 1.0}
-    everywhere = micro_stage("stage1", **fields)
-    neutral = micro_stage("stage1", **fields, place_emotions=("neutral",))
-    state = start(everywhere, MICRO)
-    batch = make_clips()._replace(emotion=np.array([EMOTIONS.index("neutral"), 4], np.int32))
-    first = jax.tree.map(lambda x: x[:1], batch)
-    found = jax.jit(neutral.eval_step)(state, batch)
-    of_first = jax.jit(everywhere.eval_step)(state, first)
-    of_both = jax.jit(everywhere.eval_step)(state, batch)
-    for place in ("value", "heatmap", "jacobian"):
-        np.testing.assert_allclose(found[place], of_first[place], rtol=1e-5)
-        assert abs(found[place] - of_both[place]) > 1e-3 * of_both[place]
-    np.testing.assert_allclose(found["motion"], of_both["motion"], rtol=1e-5)
-    with pytest.raises(UserError, match="place_emotions names 'joy'"):
-        micro_stage("stage1", place_emotions=("joy",))
 
 
 def test_frames_that_were_not_read_are_heard_all_the_same():
@@ -278,7 +259,7 @@ def test_bfloat16_is_computed_with_and_float32_kept(name, variant):
 def test_missing_networks_are_named():
     stage = tiny_stage("stage2")
     given = {"kp_detector": tiny_variables()[1]["kp_detector"]}
-    with pytest.raises(UserError, match=r"audio_feature, kp_detector_a, generator.*--init_from"):
+    with pytest.raises(UserError, match=r"audio_feature, kp_detector_a, generator.*init_from"):
         stage.init(jax.random.key(0), given)
 
 
@@ -294,7 +275,7 @@ def test_missing_vgg_is_answered_with_how_to_get_it():
         stage.init(jax.random.key(0), {})
     assert str(caught.value) == HOW_TO_GET_VGG
     assert "--vgg" in HOW_TO_GET_VGG
-    assert "--config.perceptual=pyramid" in HOW_TO_GET_VGG
+    assert "config.perceptual=pyramid" in HOW_TO_GET_VGG
 
 
 @pytest.mark.parametrize("change", ["missing", "left over", "misshapen"])

@@ -63,7 +63,8 @@ def make_toy_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
         return sum(jnp.mean((leaf - target.mean()) ** 2) for leaf in jax.tree.leaves(params))
 
     def train_step(state: TrainState, batch: Batch, rng: Array) -> tuple[TrainState, Metrics]:
-        target = brightness(batch) + 0.1 * jax.random.normal(rng, ())
+        noise = jax.random.normal(jax.random.fold_in(rng, state.step), ())
+        target = brightness(batch) + 0.1 * noise
         value, gradients = jax.value_and_grad(loss)(state.params, target)
         updates, opt_state = optimizer.update(gradients, state.opt_state)
         finite = state.step < bad_after

@@ -1,0 +1,31 @@
+"""Bundled model, second: the generator on rendered faces, from a trained detector.
+
+    python train.py --config=configs/bundled_generator.py \
+        --config.data=synthetic=DATA --init_from=KEYPOINTS --workdir=DIR
+
+Variant: `tiny` for tests. Data: albums of `data.synthetic`, whose landmarks say where mouth and
+eyes are. KEYPOINTS is the work directory of `bundled_keypoints.py`.
+
+Hardware: two CPU cores. Cost: not measured alone; the four steps took about three hours.
+Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 34.1, 29.1 and 29.7 dB on people held out
+(eamm_jax/bundled/MODEL_CARD.md).
+"""
+
+from ml_collections import ConfigDict
+
+from eamm_jax.training.bundled_config import add_pair_fields, bundled_config
+from eamm_jax.training.config import parse_variants
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    config = bundled_config("guided_generator")
+    add_pair_fields(config)
+    config.num_epochs = 30
+
+    # Losses.
+    config.mouth_weight = 4.0  # added to the weight of the mouth's pixels
+    config.eyes_weight = 8.0
+    config.warped_weight = 10.0  # of the distance of the warped source image
+
+    parse_variants(config, variant, ("tiny",))
+    return config.lock()

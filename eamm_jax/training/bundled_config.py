@@ -1,0 +1,41 @@
+"""The fields that the bundled model's configurations share (`configs/bundled_*.py`)."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from eamm_jax.training.config import base_config
+
+SIZE = 128
+
+
+def bundled_config(stage: str) -> ConfigDict:
+    """`base_config` for a short training of the bundled networks on a few CPU cores."""
+    config = base_config(stage)
+    config.model = "demo"
+    config.size = SIZE
+    config.augment = False
+    config.schedule = "cosine"
+    config.milestones = ()
+    config.warmup_steps = 50
+    config.clip_norm = 5.0
+    config.workers = 0
+    config.threads = 1
+    config.save_every = 200
+    config.panel_every = 200
+    return config
+
+
+def add_pair_fields(config: ConfigDict) -> None:
+    """Adds the fields of stage 0 that the guided objectives use too."""
+    config.batch_size = 8
+    config.per_identity = True
+    config.learning_rate = 7e-4
+    config.eval_every = 1000
+    config.perceptual = "pyramid"
+    config.pyramid_weight = 20.0
+    config.scales = (1.0, 0.5, 0.25, 0.125)
+    config.pyramid_sigma = 0.0
+    config.warp_affine_noise = 0.0
+    config.warp_spline_noise = 0.0
+    config.warp_points = 5

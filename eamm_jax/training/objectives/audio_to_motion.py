@@ -1,0 +1,188 @@
+"""Part 1 and its fine-tune: keypoints from speech, head pose and a source image (EAMM 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, PRNGKeyArray
+from ml_collections import ConfigDict
+
+from eamm_jax.models.audio_to_motion import AudioToMotion
+from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.generator import Generator, Rendering
+from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
+from eamm_jax.training import losses
+from eamm_jax.training.objectives.base import (
+    Forward,
+    Losses,
+    Objective,
+    Terms,
+    detect_keypoints,
+    fold,
+    frame,
+    make_panel,
+    to_float,
+    unfold,
+)
+from eamm_jax.training.objectives.perceptual import PERCEPTUAL_LOSSES
+from eamm_jax.training.panels import Panel
+from eamm_jax.types import Array, Clips, Keypoints
+
+RENDERED_EVERY = 4
+"""The fine-tune renders frames 0, 4, 8, 12 of a clip (docs/architecture.md, section 8)."""
+
+
+class ClipInputs(NamedTuple):
+    """Clips as floats.
+
+    Attributes:
+        source: one image of each clip.
+        frames: all, or the last of every `frame_stride`.
+        audio: of all frames.
+        pose: of all frames.
+        emotion: index into `EMOTIONS`, -1 where unlabelled.
+    """
+
+    source: Float[Array, "b h w 3"]
+    frames: Float[Array, "b t h w 3"]
+    audio: Float[Array, "b t 28 12"]
+    pose: Float[Array, "b t 6"]
+    emotion: Array
+
+
+def clip_inputs(batch: Clips) -> ClipInputs:
+    """A batch as floats."""
+    images = to_float(batch.source), to_float(batch.frames)
+    return ClipInputs(*images, *map(jnp.asarray, (batch.audio, batch.pose, batch.emotion)))
+
+
+class AudioKeypoints(Objective[Clips, ClipInputs]):
+    """Part 1: audio keypoints are taught by image keypoints."""
+
+    trained: tuple[str, ...] = ("audio_feature", "kp_detector_a")
+    frozen: tuple[str, ...] = ("kp_detector", "generator")  # the generator for panels only
+    needed: tuple[str, ...] = ("kp_detector", "generator")
+
+    def inputs(self, batch: Clips, rng: PRNGKeyArray | None = None) -> ClipInputs:
+        """Source image and frames get the same colour jitter.
+
+        The published code jitters the frames alone. Then an image rendered from the source
+        cannot match them in the fine-tune's perceptual loss.
+        """
+        inputs = clip_inputs(batch)
+        if rng is not None and self.config.augment:
+            together = jnp.concatenate([inputs.source[:, None], inputs.frames], axis=1)
+            together = jitter_colours(rng, together, ColourJitter(*(self.config.jitter,) * 4))
+            inputs = inputs._replace(source=together[:, 0], frames=together[:, 1:])
+        return inputs
+
+    def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
+        """L1 between audio and image keypoints: value, heatmap, Jacobian."""
+        image_keypoints = detect_keypoints(forward, inputs.frames)
+        audio_keypoints = predict_keypoints(forward, inputs)
+        return Losses(self.keypoint_terms(audio_keypoints, image_keypoints), {})
+
+    def keypoint_terms(
+        self,
+        audio_keypoints: Keypoints,
+        image_keypoints: Keypoints,
+        clip_weight: Float[Array, " b"] | None = None,
+    ) -> Terms:
+        """The weighted distances of part 1; `clip_weight` says how much each clip counts."""
+        config = self.config
+        distances = losses.keypoint_distances(audio_keypoints, image_keypoints, clip_weight)
+        return {
+            "value": config.value_weight * distances["value"],
+            "heatmap": config.heatmap_weight * distances["heatmap"],
+            "jacobian": config.jacobian_weight * distances["jacobian"],
+        }
+
+    def panel(self, forward: Forward, batch: Clips) -> Panel:
+        """The middle frame of each clip, rendered from audio keypoints."""
+        inputs = self.inputs(batch)
+        return clip_panel(forward, inputs, predict_keypoints(forward, inputs))
+
+
+class AudioKeypointsFineTune(AudioKeypoints):
+    """Part 1 fine-tune: the generator learns to render from audio keypoints, too."""
+
+    trained = ("audio_feature", "kp_detector_a", "generator")
+
+    def __init__(self, config: ConfigDict, model_config: ModelConfig):
+        """See `Objective`."""
+        super().__init__(config, model_config)
+        self.perceptual = PERCEPTUAL_LOSSES[config.perceptual](config)
+        self.frozen = ("kp_detector", *self.perceptual.networks)
+        # Trained here, but starting from what the stages before have learned.
+        self.needed = (*self.trained, *self.frozen)
+
+    def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
+        """The terms of part 1, and the perceptual loss of every fourth frame."""
+        images = jnp.concatenate([inputs.source[:, None], inputs.frames], axis=1)
+        image_keypoints = detect_keypoints(forward, images)
+        audio_keypoints = predict_keypoints(forward, inputs)
+        of_frames = jax.tree.map(lambda x: x[:, 1:], image_keypoints)
+        driving = jax.tree.map(lambda x: fold(x[:, ::RENDERED_EVERY]), audio_keypoints)
+        prediction = forward(
+            "generator", inputs.source, frame(image_keypoints, 0), driving, method=render_clips
+        ).prediction
+        target = fold(inputs.frames[:, ::RENDERED_EVERY])
+        terms = {
+            **self.keypoint_terms(audio_keypoints, of_frames),
+            "perceptual": self.perceptual(forward, prediction, target),
+        }
+        return Losses(terms, {"psnr": losses.peak_signal_to_noise(prediction, target)})
+
+
+def predict_keypoints(forward: Forward, inputs: ClipInputs) -> Keypoints:
+    """Audio keypoints of every frame there is, (b, t, ...).
+
+    Where only some frames of a clip were read, the network still gets all of its audio.
+    """
+    stride = inputs.audio.shape[1] // inputs.frames.shape[1]
+
+    def feature_maps(
+        module: AudioToMotion, source: Array, audio: Array, pose: Array, *, train: bool = False
+    ) -> Array:
+        return module(source, audio, pose, frame_stride=stride, train=train)[0]
+
+    maps = forward("audio_feature", inputs.source, inputs.audio, inputs.pose, method=feature_maps)
+    return unfold(forward("kp_detector_a", fold(maps)), maps.shape[:2])
+
+
+def render_clips(
+    generator: Generator,
+    source: Float[Array, "b h w 3"],
+    source_keypoints: Keypoints,
+    driving: Keypoints,
+    *,
+    train: bool = False,
+) -> Rendering:
+    """A method of the generator that encodes each source image once for all frames of its clip.
+
+    Args:
+        generator: the bound module.
+        source: one for each of the b clips.
+        source_keypoints: of these.
+        driving: of b * n frames, clip by clip.
+        train: as in the networks.
+    """
+    frames = driving.value.shape[0] // source.shape[0]
+    features = generator.encode(source, train=train)
+    features, keypoints = jax.tree.map(
+        lambda x: jnp.repeat(x, frames, axis=0), (features, source_keypoints)
+    )
+    warped, motion = generator.warp(features, keypoints, driving, train=train)
+    return Rendering(generator.decode(warped, train=train), motion)
+
+
+def clip_panel(forward: Forward, inputs: ClipInputs, driving: Keypoints) -> Panel:
+    """The middle frame of each clip, rendered from the driving keypoints."""
+    middle = inputs.frames.shape[1] // 2
+    target, keypoints = inputs.frames[:, middle], frame(driving, middle)
+    detected = detect_keypoints(forward, jnp.stack([inputs.source, target], axis=1))
+    of_source, of_target = frame(detected, 0), frame(detected, 1)
+    rendering = forward("generator", inputs.source, of_source, keypoints)
+    return make_panel(inputs.source, target, of_source, of_target, keypoints, rendering)

@@ -1,0 +1,105 @@
+"""Part 2: the displacement that an emotion adds to audio keypoints (EAMM 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+from jaxtyping import Float, PRNGKeyArray
+
+from eamm_jax.models.emotion import Emotion
+from eamm_jax.ops.augmentation import (
+    ColourJitter,
+    EmotionAugmentation,
+    augment_emotion_frames,
+    mask_mouth,
+)
+from eamm_jax.ops.keypoints import add_displacement
+from eamm_jax.training import losses
+from eamm_jax.training.objectives.audio_to_motion import (
+    ClipInputs,
+    clip_inputs,
+    clip_panel,
+    predict_keypoints,
+)
+from eamm_jax.training.objectives.base import (
+    Forward,
+    Losses,
+    Objective,
+    detect_keypoints,
+    fold,
+    unfold,
+)
+from eamm_jax.training.panels import Panel
+from eamm_jax.types import Array, Clips, Keypoints
+
+
+class EmotionInputs(NamedTuple):
+    """Clips as floats, and the same frames as the emotion network sees them."""
+
+    clips: ClipInputs
+    emotion_frames: Float[Array, "b t h w 3"]
+
+
+class EmotionDisplacement(Objective[Clips, EmotionInputs]):
+    """The emotion network learns what audio keypoints lack of the image keypoints."""
+
+    trained = ("emo_detector",)
+    frozen = ("kp_detector", "audio_feature", "kp_detector_a", "generator")
+    needed = frozen
+
+    def inputs(self, batch: Clips, rng: PRNGKeyArray | None = None) -> EmotionInputs:
+        """Only the emotion network's frames are augmented; their mouths are always masked."""
+        config = self.config
+        clips = clip_inputs(batch)
+        frames = clips.frames
+        if rng is not None and config.augment:
+            augmentation = EmotionAugmentation(
+                mask_mouth=config.mask_mouth,
+                flip=config.flip,
+                rotation=config.rotation,
+                perspective=config.perspective,
+                enlargement=config.enlargement,
+                jitter=ColourJitter(*(config.jitter,) * 4) if config.jitter else None,
+            )
+            frames = augment_emotion_frames(rng, frames, augmentation)
+        elif config.mask_mouth:
+            frames = mask_mouth(frames)
+        return EmotionInputs(clips, frames)
+
+    def losses(self, forward: Forward, inputs: EmotionInputs) -> Losses:
+        """Distances of displaced audio keypoints from image keypoints; cross-entropy."""
+        config = self.config
+        image_keypoints = detect_keypoints(forward, inputs.clips.frames)
+        audio_keypoints = predict_keypoints(forward, inputs.clips)
+        emotion = read_emotion(forward, inputs.emotion_frames, audio_keypoints)
+        distances = losses.displacement_distances(
+            emotion.displacement,
+            audio_keypoints,
+            image_keypoints,
+            self.model_config.moved_keypoints,
+        )
+        entropy, accuracy = losses.emotion_cross_entropy(emotion.logits, inputs.clips.emotion)
+        terms = {
+            "value": config.value_weight * distances["value"],
+            "jacobian": config.jacobian_weight * distances["jacobian"],
+            "classification": config.classification_weight * entropy,
+        }
+        return Losses(terms, {"accuracy": accuracy})
+
+    def panel(self, forward: Forward, batch: Clips) -> Panel:
+        """The middle frame of each clip, rendered from displaced audio keypoints."""
+        inputs = self.inputs(batch)
+        audio_keypoints = predict_keypoints(forward, inputs.clips)
+        emotion = read_emotion(forward, inputs.emotion_frames, audio_keypoints)
+        moved = self.model_config.moved_keypoints
+        driving = add_displacement(audio_keypoints, emotion.displacement, moved, [1.0] * len(moved))
+        return clip_panel(forward, inputs.clips, driving)
+
+
+def read_emotion(
+    forward: Forward, frames: Float[Array, "b t h w 3"], audio_keypoints: Keypoints
+) -> Emotion:
+    """Displacement, logits and features of every frame, (b, t, ...)."""
+    keypoints = jax.tree.map(fold, Keypoints(audio_keypoints.value, audio_keypoints.jacobian))
+    return unfold(forward("emo_detector", fold(frames), keypoints), frames.shape[:2])
