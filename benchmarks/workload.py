@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS
 from eamm_jax.input_pipeline.clips import STORED_POSE_NUMBERS, STORED_WINDOW
 from eamm_jax.io.image import write_png
-from eamm_jax.models import build
+from eamm_jax.models import build, example_inputs
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import model_config
 from eamm_jax.training.distributed import Placement, make_placement
@@ -27,7 +27,7 @@ from eamm_jax.training.guidance import NUM_POINTS
 from eamm_jax.training.loop import compile_step
 from eamm_jax.training.objectives import OBJECTIVES
 from eamm_jax.training.stage import Batch, Stage, TrainState
-from eamm_jax.training.stages import example_inputs, make_stage
+from eamm_jax.training.stages import make_stage
 from eamm_jax.types import Clips, FaceTruth, Pairs
 
 PyTree = Any

@@ -191,11 +191,13 @@ def _with_config_file(argv: Sequence[str]) -> list[str]:
 
 
 def _train(given: Flags) -> None:
-    keep_freed_memory()
+    import jax
 
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
 
     start_jax()
 

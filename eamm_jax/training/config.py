@@ -159,6 +159,13 @@ def model_config(config: ConfigDict) -> ModelConfig:
     return presets[config.model]().replace(changes)
 
 
+def check_stage(config: ConfigDict) -> None:
+    """Refuses a `stage` that there is not."""
+    from eamm_jax.training.objectives import OBJECTIVES
+
+    _check_choice(config, "stage", tuple(OBJECTIVES))
+
+
 def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
     """Refuses values that would fail later, or quietly do something else.
 
@@ -170,10 +177,9 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         UserError: the first such field, what was given and what is allowed.
     """
     from eamm_jax.models import Networks
-    from eamm_jax.training.objectives import OBJECTIVES
     from eamm_jax.training.objectives.perceptual import PERCEPTUAL_LOSSES
 
-    _check_choice(config, "stage", tuple(OBJECTIVES))
+    check_stage(config)
     _check_choice(config, "dtype", DTYPES)
     _check_choice(config, "schedule", ("steps", "cosine"))
     for name in config.remat:

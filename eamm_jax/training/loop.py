@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,21 @@ import jax
 from ml_collections import ConfigDict
 
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline import Batches, make_dataset, parse_sources
-from eamm_jax.input_pipeline.dataset import Split, describe_skipped
 from eamm_jax.io.files import atomic_output
 from eamm_jax.training import networks, summary
 from eamm_jax.training.checkpoint import Checkpoints, Saved
 from eamm_jax.training.config import as_json, changes
 from eamm_jax.training.config import model_config as configured_networks
+from eamm_jax.training.data import open_data, report_skipped
 from eamm_jax.training.distributed import (
     Placement,
     check_batch_size,
     is_main_process,
     make_placement,
-    sum_over_processes,
     to_host,
 )
 from eamm_jax.training.meter import Meter
 from eamm_jax.training.metric_writer import FileMetricWriter, MetricWriter, NoMetricWriter
-from eamm_jax.training.objectives import OBJECTIVES
 from eamm_jax.training.panels import jit_panel
 from eamm_jax.training.preemption import Preemption
 from eamm_jax.training.progress import Display, validation_table
@@ -49,6 +46,12 @@ from eamm_jax.training.stages import make_stage
 from eamm_jax.training.validation import Validation
 
 CONFIG_NAME = "config.json"
+
+CPU_RUN_ONCE = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""Compiler options of XLA's CPU backend, which no other knows."""
 
 KEEP_BEST = 1
 """Checkpoints that are kept for their validation loss, besides the newest."""
@@ -90,9 +93,9 @@ def train(
             init_from = workdir if networks.is_in(workdir) else init_from
 
         # Data.
-        batches = _open_data(config, "train")
+        batches = open_data(config, "train")
         stack.callback(batches.close)
-        held_out = _open_data(config, "validation") if config.validation_fraction else None
+        held_out = open_data(config, "validation") if config.validation_fraction else None
         if not config.steps_per_epoch:
             examples = config.num_repeats * batches.num_examples
             config.steps_per_epoch = max(1, examples // config.batch_size)
@@ -105,7 +108,7 @@ def train(
         variables = given.load(model_config, placement.replicated)
         rng = jax.jit(lambda: jax.random.key(config.seed), out_shardings=placement.replicated)()
         if resumed is None:
-            state = jax.jit(stage.init, out_shardings=placement.replicated)(rng, variables)
+            state = jit_once(stage.init, placement)(rng, variables)
         else:
             abstract = placement.abstract(jax.eval_shape(stage.init, rng, variables))
             state, rng, position = checkpoints.restore(resumed, abstract, placement.abstract(rng))
@@ -165,7 +168,7 @@ def train(
                 with meter.pause():
                     writer.image(step, "train/panel", to_host(panel(state, batch)))
             if epoch_ends:
-                _report_skipped(batches, epoch, display)
+                report_skipped(batches, epoch, display.line)
             scores = None
             if validation and (_due(step, config.eval_every) if config.eval_every else epoch_ends):
                 with meter.pause():
@@ -195,6 +198,12 @@ def compile_step(
     return jitted.lower(state, batch, rng).compile()
 
 
+def jit_once(function: Callable[..., Any], placement: Placement) -> Callable[..., Any]:
+    """Compiles a program that runs once: on a CPU without optimizations, which take longer."""
+    options = CPU_RUN_ONCE if jax.default_backend() == "cpu" else None
+    return jax.jit(function, out_shardings=placement.replicated, compiler_options=options)
+
+
 def _make_workdir(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -207,37 +216,6 @@ def _make_workdir(workdir: Path) -> None:
 def _write_json(path: Path, values: Any) -> None:
     with atomic_output(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _open_data(config: ConfigDict, split: Split) -> Batches:
-    objective = OBJECTIVES.get(config.stage)
-    return make_dataset(
-        parse_sources(config.data),
-        batch_size=config.batch_size,
-        size=config.size,
-        batch_of=objective.batch_of if objective else "clips",
-        split=split,
-        validation_fraction=config.validation_fraction,
-        seed=config.seed,
-        single_pass=split == "validation",
-        per_identity=config.get("per_identity", False),
-        emotions=config.emotions,
-        frame_stride=config.get("frame_stride", 1),
-        with_truth=objective.with_truth if objective else False,
-        on_bad_clip=config.on_bad_clip,
-        threads=config.threads,
-        workers=config.workers if split == "train" else 0,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-
-
-def _report_skipped(batches: Batches, epoch: int, display: Display) -> None:
-    """Counts the bad clips of all processes; names the first few of this one."""
-    skipped = batches.end_epoch()
-    count = sum_over_processes(len(skipped))
-    if count:
-        display.line(f"epoch {epoch}: {count} bad clips; here: {describe_skipped(skipped)}")
 
 
 def _metric_writer(workdir: Path, first_step: int) -> MetricWriter:

@@ -16,6 +16,7 @@ from eamm_jax.input_pipeline import make_dataset, parse_sources
 from eamm_jax.models.presets import tiny
 from eamm_jax.training import loop
 from eamm_jax.training.checkpoint import Checkpoints
+from eamm_jax.training.distributed import make_placement
 from eamm_jax.training.meter import DivergedError, Meter
 from eamm_jax.training.metric_writer import read_metrics
 from tests.published_layout import write_voxceleb
@@ -242,3 +243,12 @@ def test_what_a_killed_run_left_is_removed(data, tmp_path):
     (tmp_path / ".model.0123abcd").mkdir()
     loop.train(toy_config(data, num_steps=2), tmp_path)
     assert not list(tmp_path.glob(".model.*"))
+
+
+@pytest.mark.parametrize(("backend", "options"), [("cpu", True), ("gpu", False), ("tpu", False)])
+def test_options_of_the_cpu_compiler_are_given_to_no_other(monkeypatch, backend, options):
+    given = {}
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "jit", lambda function, **how: given.update(how))
+    loop.jit_once(lambda: None, make_placement())
+    assert bool(given["compiler_options"]) == options
