@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class Perceptual(Protocol):
 class VggLoss:
     """L1 between VGG-19 features at every scale (Siarohin et al. 2019, eq. 8)."""
 
-    networks = ("vgg19",)
+    networks: tuple[str, ...] = ("vgg19",)
 
     def __init__(self, config: ConfigDict):
         """Takes a stage's configuration."""
@@ -52,7 +53,7 @@ class VggLoss:
 class PyramidLoss:
     """L1 of images and of their gradients at every scale, for training without VGG-19."""
 
-    networks = ()
+    networks: tuple[str, ...] = ()
 
     def __init__(self, config: ConfigDict):
         """Takes a stage's configuration."""
@@ -74,7 +75,10 @@ class PyramidLoss:
         )
 
 
-PERCEPTUAL_LOSSES = {"vgg": VggLoss, "pyramid": PyramidLoss}
+PERCEPTUAL_LOSSES: dict[str, Callable[[ConfigDict], Perceptual]] = {
+    "vgg": VggLoss,
+    "pyramid": PyramidLoss,
+}
 
 
 def image_pyramid(image: Float[Array, "b h w c"], config: ConfigDict) -> tuple[Array, ...]:
