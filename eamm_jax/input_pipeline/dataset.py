@@ -285,13 +285,15 @@ def make_dataset(
         wanted = [i for i, name in enumerate(names) if not felt or name.clip.startswith(felt)]
         if not wanted:
             raise UserError(f"{source.path} holds no clip whose emotion is {', '.join(emotions)}")
-        groups = [
-            group
-            for group in _grouped(names, wanted, per_identity=per_identity)
-            if split == "all"
-            or (kind.validation_share(names[group[0]]) < validation_fraction)
-            == (split == "validation")
-        ]
+        if split != "all":
+            # Clip by clip, before they are grouped: a clip is in the same split in every stage.
+            wanted = [
+                i
+                for i in wanted
+                if (kind.validation_share(names[i]) < validation_fraction)
+                == (split == "validation")
+            ]
+        groups = _grouped(names, wanted, per_identity=per_identity)
         if not groups:
             raise UserError(
                 f"no clip of {source.path} falls into the {split} split: of its "

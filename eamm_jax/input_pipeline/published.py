@@ -137,9 +137,11 @@ def _found_instead(folder: Path) -> str:
 def _count_frames(folder: Path) -> int:
     """The number of frames, which must be numbered from 0 without a gap."""
     try:
-        stems = [Path(entry).stem for entry in os.listdir(folder) if entry.endswith(".png")]
+        # Hidden files are not frames: a Mac leaves ._0.png beside 0.png.
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise BadClip(f"its frames are unreadable ({folder}: {error.strerror})") from error
+    stems = [Path(name).stem for name in names if name.endswith(".png")]
     strange = [stem for stem in stems if str(stem) != str(_number(stem))]
     if strange:
         raise BadClip(f"frame {strange[0]}.png is not numbered as 0.png, 1.png, ...")
@@ -149,7 +151,8 @@ def _count_frames(folder: Path) -> int:
         more = f" and {len(gaps) - 1} more are" if len(gaps) > 1 else " is"
         raise BadClip(f"frame {min(gaps)}{more} missing ({max(numbers)}.png is the last)")
     if not numbers:
-        raise BadClip("it has no frames")
+        others = f", but found {names[0]}" if names else ""
+        raise BadClip(f"it has no frames 0.png, 1.png, ...{others}")
     return len(numbers)
 
 

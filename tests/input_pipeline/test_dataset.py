@@ -308,6 +308,24 @@ def test_splits_share_nothing_and_leave_nothing_out(kind, lrw, voxceleb):
         assert words[0] & words[1]
 
 
+@pytest.mark.parametrize("kind", ["lrw", "voxceleb"])
+def test_a_clip_is_in_the_same_split_in_every_stage(kind, lrw, voxceleb):
+    source = (kind, {"lrw": lrw, "voxceleb": voxceleb}[kind])
+    options = {"batch_size": 1, "validation_fraction": 0.5}
+
+    def clips(split):
+        passed = dataset(source, split=split, single_pass=True, **options)
+        return set(names_of(list(passed)))
+
+    train, validation = clips("train"), clips("validation")
+    assert train
+    assert validation
+    # Stage 0 draws a random clip of each identity; all of them within some epochs.
+    for split, allowed in (("train", train), ("validation", validation)):
+        pairs = dataset(source, split=split, batch_of="pairs", per_identity=True, **options)
+        assert set(names_of(take(pairs, 20 * pairs.num_examples))) == allowed
+
+
 def test_an_empty_split_is_explained(lrw):
     with pytest.raises(UserError, match=r"no clip of .* falls into the validation split"):
         dataset(("lrw", lrw), split="validation", validation_fraction=0.0)

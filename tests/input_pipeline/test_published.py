@@ -82,6 +82,19 @@ def test_files_that_are_no_frames_are_left_alone(root):
 # A root that is not one.
 
 
+def test_files_that_a_mac_leaves_are_left_alone(root):
+    expected = [PublishedFolder(root, with_motion=True).open(index) for index in range(3)]
+    for path in [path for path in root.rglob("*") if path.parent != root]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    (root / "fomm_crop" / ".DS_Store").touch()
+    folder = PublishedFolder(root, with_motion=True)
+    assert len(folder.names) == 3
+    for index, clip in enumerate(expected):
+        found = folder.open(index)
+        assert found.num_frames == clip.num_frames
+        np.testing.assert_array_equal(found.windows, clip.windows)
+
+
 def test_a_root_that_is_missing(tmp_path):
     with pytest.raises(UserError, match=r"looked for .*nope/fomm_crop.*there is no such folder"):
         PublishedFolder(tmp_path / "nope", with_motion=True)
@@ -162,5 +175,14 @@ def test_many_missing_frames_are_counted(root):
 def test_a_clip_without_frames(root):
     write_clip(root, "WORLD", "WORLD_00009", frames=1)
     (root / "fomm_crop" / "WORLD" / "WORLD_00009" / "0.png").unlink()
-    with pytest.raises(BadClip, match="it has no frames"):
+    with pytest.raises(BadClip, match=r"it has no frames 0.png, 1.png, ...$"):
+        PublishedFolder(root, with_motion=True).open(3)
+
+
+@pytest.mark.parametrize("name", ["0.jpg", "0.PNG"])
+def test_frames_of_another_name_are_named(root, name):
+    write_clip(root, "WORLD", "WORLD_00009", frames=1)
+    frame = root / "fomm_crop" / "WORLD" / "WORLD_00009" / "0.png"
+    frame.rename(frame.with_name(name))
+    with pytest.raises(BadClip, match=f"it has no frames 0.png, 1.png, ..., but found {name}"):
         PublishedFolder(root, with_motion=True).open(3)
