@@ -1,4 +1,4 @@
-"""`python -m eamm_jax.evaluation`: measures a model, or videos, against the truth."""
+"""`python -m eamm_jax.evaluation`: measures a model, or videos, against ground truth."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from eamm_jax.evaluation.job import Job, Result
 
 DESCRIPTION = """\
-Measures talking faces against the true ones and against baselines: pictures (PSNR, SSIM),
-landmarks (M-LMD, F-LMD), the timing of the mouth, sharpness, steadiness, identity and emotion.
-Prints a table; writes JSON and pages of pictures. docs/evaluation.md defines every number."""
+Measures talking faces against ground truth and against baselines: images (PSNR, SSIM), landmarks
+(M-LMD, F-LMD), mouth timing, sharpness, jitter, flicker, identity and emotion. Prints a table;
+writes JSON and sheets of frames. docs/evaluation.md defines every metric."""
 
 EXAMPLE = """\
 examples:
@@ -29,8 +29,8 @@ examples:
   python -m eamm_jax.evaluation --data mead=DATA --checkpoint weights --faces real --output report
   python -m eamm_jax.evaluation --pairs FOLDER --faces real --output report
 
-FOLDER holds a folder `truth` of videos, and beside it a folder of videos of the same names for
-every method that is compared.
+FOLDER contains a folder `truth` of ground-truth videos, and beside it one folder per method with
+videos of the same names.
 """
 
 
@@ -43,23 +43,25 @@ def flag_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    what = parser.add_argument_group("what is measured")
-    what.add_argument("--pairs", type=Path, metavar="DIR", help="videos beside the true ones")
+    what = parser.add_argument_group("what to measure")
     what.add_argument(
-        "--data", metavar="KIND=DIR", help="data set whose clips the model of --checkpoint imitates"
+        "--pairs", type=Path, metavar="DIR", help="folder of rendered and ground-truth videos"
+    )
+    what.add_argument(
+        "--data", metavar="KIND=DIR", help="data set of clips that the model is compared with"
     )
     what.add_argument(
         "--checkpoint",
         type=Path,
         metavar="DIR",
-        help="folder written by eamm-convert, or work directory of eamm-train (of a "
-        "stage 0 only what needs no sound is measured); default: the bundled model",
+        help="folder written by eamm-convert, or work directory of eamm-train (a stage 0 is "
+        "only measured without audio); default: the bundled model",
     )
     what.add_argument(
         "--split",
         choices=("validation", "train", "all"),
         default="validation",
-        help="of the data set; default: %(default)s",
+        help="split of the data set; default: %(default)s",
     )
     what.add_argument(
         "--validation_fraction",
@@ -67,23 +69,21 @@ def flag_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="as in training; default: 0.05",
     )
+    what.add_argument("--clips", type=int, metavar="N", help="number of clips; 0: all; default: 40")
     what.add_argument(
-        "--clips", type=int, metavar="N", help="how many are measured; 0: all; default: 40"
-    )
-    what.add_argument(
-        "--max_frames", type=int, default=0, metavar="N", help="of each clip; default: all"
+        "--max_frames", type=int, default=0, metavar="N", help="frames per clip; default: all"
     )
     what.add_argument(
         "--people",
         type=int,
         metavar="N",
-        help="who say a neutral clip of theirs in all emotions; 0: nobody; default: 8",
+        help="people for the test of emotion control; 0: none; default: 8",
     )
     what.add_argument(
         "--only",
         default="",
         metavar="NAMES",
-        help="contestants that are wanted, such as truth,keypoints; default: all",
+        help="methods to compare, such as truth,keypoints; default: all",
     )
 
     how = parser.add_argument_group("how")
@@ -91,21 +91,21 @@ def flag_parser() -> argparse.ArgumentParser:
         "--portrait",
         choices=("neutral", "first"),
         default="neutral",
-        help="first frame of a neutral clip of the same person, or of the clip itself "
-        "(self-reconstruction); default: %(default)s",
+        help="source image: first frame of a neutral clip of the same person, or of the clip "
+        "itself (self-reconstruction); default: %(default)s",
     )
     how.add_argument(
         "--faces",
         choices=("drawn", "real", "none"),
-        help="who sees landmarks: the bundled reader of drawn faces, dlib, or nobody; "
-        "default: drawn for synthetic data, else real",
+        help="reader of landmarks: the bundled network for synthetic (drawn) faces, dlib for "
+        "photographs, or none; default: drawn for synthetic data, else real",
     )
     how.add_argument(
         "--emotions",
         choices=("own", "bank"),
         default="own",
-        help="where the model's emotions come from: clips of the same person, or its emotion "
-        "bank; default: %(default)s",
+        help="source of the model's emotions: clips of the same person, or its emotion bank; "
+        "default: %(default)s",
     )
     how.add_argument("--audio_weight", type=float, help="as in eamm-infer")
     how.add_argument("--emotion_strength", type=float, help="as in eamm-infer")
@@ -113,7 +113,7 @@ def flag_parser() -> argparse.ArgumentParser:
 
     outputs = parser.add_argument_group("what to write")
     outputs.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder to be written"
+        "--output", type=Path, required=True, metavar="DIR", help="folder to write"
     )
     outputs.add_argument("--overwrite", action="store_true", help="replace what is in --output")
 
@@ -149,11 +149,11 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 
 def _check(flags: argparse.Namespace) -> None:
-    """Refuses what cannot be meant, before anything heavy is loaded."""
+    """Rejects conflicting flags before anything heavy is imported."""
     if (flags.pairs is None) == (flags.data is None):
         raise UserError("give either --pairs or --data")
     if flags.pairs is not None and flags.checkpoint is not None:
-        raise UserError("--checkpoint belongs to --data; --pairs are measured without a model")
+        raise UserError("--checkpoint needs --data; --pairs is measured without a model")
     fraction = flags.validation_fraction
     if fraction is not None and not 0 <= fraction <= 1:
         raise UserError(f"--validation_fraction is {fraction}; it must lie in 0..1")
@@ -168,7 +168,7 @@ def _job(flags: argparse.Namespace) -> Job:
     if flags.data is not None:
         sources = parse_sources(flags.data)
         if len(sources) != 1:
-            raise UserError(f"--data is {flags.data}; one data set is measured at a time")
+            raise UserError(f"--data is {flags.data}; give one data set")
         (source,) = sources
         checkpoint = flags.checkpoint or bundled.MODEL
     chosen = {
@@ -212,7 +212,7 @@ def _run_with_progress(job: Job) -> Result:
     tasks: dict[str, TaskID] = {}
 
     def advance(what: str, done: int, total: int) -> None:
-        if not tasks:  # until then there may be an error to be told, on a line of its own
+        if not tasks:  # not earlier: an error at the start should have a line of its own
             progress.start()
         if what not in tasks:
             tasks[what] = progress.add_task(what, total=total)

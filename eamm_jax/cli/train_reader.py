@@ -1,4 +1,4 @@
-"""`python -m eamm_jax.cli.train_reader`: trains the reader of drawn faces anew."""
+"""`python -m eamm_jax.cli.train_reader`: trains the reader of synthetic faces."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
 
 DESCRIPTION = """\
-Trains the small network that reads landmarks and emotion of drawn faces for the evaluation,
-measures it, and writes its weights and its card."""
+Trains the small network that detects landmarks and emotions of synthetic faces for evaluation,
+measures it, and writes its weights and card."""
 
 EXAMPLE = """\
 example:
@@ -38,25 +38,23 @@ def flag_parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="stills of many people (data.synthetic --stills): learnt from, and for the people "
-        "of the validation split measured on",
+        help="stills of many people (data.synthetic --stills), for training and, in the "
+        "validation split, for testing",
     )
     parser.add_argument(
         "--clips",
         type=Path,
         required=True,
         metavar="DIR",
-        help="clips of other people (data.synthetic with another seed): measured on",
+        help="clips of other people (data.synthetic with another seed), for testing",
     )
     parser.add_argument(
         "--steps",
         type=int,
-        help="batches of training; default: 1900; 0: only measure what is in --output",
+        help="training steps; default: 1900; 0: only measure the reader in --output",
     )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument(
-        "--output", type=Path, metavar="NPZ", help="default: the reader that is part of the package"
-    )
+    parser.add_argument("--output", type=Path, metavar="NPZ", help="default: the bundled reader")
     return parser
 
 
@@ -77,7 +75,7 @@ def _train(flags: argparse.Namespace) -> None:
     start_jax()
     output = check_writable(flags.output or bundled.FACE_READER)
     if output.suffix != ".npz":
-        raise UserError(f"{output}: weights are written as .npz; give a name that ends in it")
+        raise UserError(f"--output is {output}; it must end in .npz")
     with _bar("reading") as advance:
         held_out = train_reader.read_examples(flags.album, validation=True, advance=advance)
     trained = _fit(flags, steps, output) if steps else _of_before(output)
@@ -119,7 +117,7 @@ def _fit(flags: argparse.Namespace, steps: int, output: Path) -> dict[str, Any]:
 
 
 def _of_before(output: Path) -> dict[str, Any]:
-    """What the card says that was written when the weights were."""
+    """The training part of the existing card."""
     import json
 
     from eamm_jax.io.files import check_readable
@@ -131,7 +129,7 @@ def _of_before(output: Path) -> dict[str, Any]:
 
 @contextmanager
 def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error; what is yielded takes how much is done and how much there is."""
+    """A progress bar on standard error; yields a function of the done and total counts."""
     import sys
 
     from rich.console import Console

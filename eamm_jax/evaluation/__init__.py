@@ -1,12 +1,11 @@
-"""Measures talking faces against the truth, and against baselines in the same table.
+"""Measures talking faces against ground truth and against baselines.
 
-What is compared is a *case*: true frames, the portrait they are animated from, and, where the
-truth is known, landmarks and emotion (`cases`). Several *contestants* make frames for it: the
-model, and what it should be better or worse than (`contestants`). Metrics are pure functions of
-arrays (`pictures`, `landmarks`, `sharpness`, `likeness`); landmarks and emotion of frames are
-seen by a *reader* (`readers`): a small network trained on drawn faces (`face_reader`), or dlib
-for photographs. `measurement` puts the metrics together for a clip, `report` the clips to a
-table, JSON and pictures. docs/evaluation.md defines every number.
+A *case* holds the ground-truth frames, the source image and, if known, landmarks and emotion
+(`cases`). *Contestants* render frames for it: the model and its baselines (`contestants`). Metrics
+are pure functions of arrays (`pictures`, `landmarks`, `sharpness`, `likeness`). A *reader* detects
+landmarks and emotion (`readers`): a small network trained on synthetic faces (`face_reader`), or
+dlib for photographs. `measurement` computes all metrics of a clip; `report` turns them into a
+table, JSON and images. docs/evaluation.md defines every metric.
 
-Frames are uint8 RGB, (t, h, w, 3), as they are seen; metrics compute in double precision.
+Frames are uint8 RGB, (t, h, w, 3); metrics are computed in float64.
 """

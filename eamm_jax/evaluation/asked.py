@@ -1,8 +1,8 @@
-"""Does the model show the emotion it is asked for, and does the mouth still follow the sound?
+"""Emotion control: is the requested emotion recognized, and does the mouth still follow the audio?
 
-Each person says one neutral clip of theirs in every emotion, and once with none. There is no
-true video of that, so pictures cannot be compared; but the emotion can be named, and the mouth
-compared with that of the neutral clip, whose sound it is.
+The model renders a neutral clip of each person in every emotion and in none. There is no ground
+truth for these videos, so frames cannot be compared. But the emotion can be recognized, and the
+mouth opening compared with that of the neutral clip, which has the same audio.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
 
 NONE = "none"
-"""What is asked for where no emotion is."""
+"""The request for no emotion."""
 
 ASKED = (NONE, *EMOTIONS)
 
 
 class Asked(NamedTuple):
-    """What came of it.
+    """Results of the test.
 
     Attributes:
-        people: who were asked.
-        named: how often each emotion (columns) was named when one (rows, `ASKED`) was asked for.
-        mouth: mean correlation of the mouth's opening at lag 0, for each row.
+        people: the people tested.
+        named: confusion matrix: requested emotions (rows, `ASKED`) by recognized ones (columns).
+        mouth: mean mouth-opening correlation at lag 0, for each row.
         jitter: mean jitter of the landmarks, for each row.
     """
 
@@ -45,26 +45,26 @@ class Asked(NamedTuple):
 
     @property
     def share_right(self) -> float:
-        """Of the clips that were asked to show an emotion, those that it was named of."""
+        """Emotion accuracy: the fraction of clips whose requested emotion is recognized."""
         return float(np.trace(self.named[1:]) / self.named[1:].sum())
 
     @property
     def neutral_without(self) -> float:
-        """Of the clips that were asked to show none, those that neutral was named of."""
+        """The fraction of clips without an emotion that are recognized as neutral."""
         return float(self.named[0, EMOTIONS.index("neutral")] / self.named[0].sum())
 
     @property
     def mouth_lost(self) -> float:
-        """The most that the mouth's correlation is lower in an emotion than in none."""
+        """The largest loss of mouth-opening correlation due to an emotion."""
         return self.mouth[0] - min(self.mouth[1:])
 
 
 class Shown(NamedTuple):
-    """One frame of each answer, for the page of pictures.
+    """One frame of each rendered clip of a person.
 
     Attributes:
-        person: who.
-        frames: by `ASKED`.
+        person: the person.
+        frames: one for each of `ASKED`.
     """
 
     person: str
@@ -72,7 +72,11 @@ class Shown(NamedTuple):
 
 
 def cases_to_ask(data: DataSet, people: int) -> Iterator[Case]:
-    """A neutral clip of each of some people who have one (and another for the portrait)."""
+    """A neutral clip of each person who has another one for the source image.
+
+    Raises:
+        UserError: nobody has two neutral clips.
+    """
     identities = list(dict.fromkeys(name.identity for name in data.names))
     found = 0
     for identity in identities:
@@ -82,7 +86,7 @@ def cases_to_ask(data: DataSet, people: int) -> Iterator[Case]:
             yield data.case(neutral[-1])
     if not found:
         raise UserError(
-            "nobody in this split has two neutral clips, which asking for emotions needs"
+            "nobody in this split has two neutral clips, which the test of emotion control needs"
         )
 
 
@@ -94,18 +98,18 @@ def ask(
     reader: Reader,
     advance: Callable[[], None],
 ) -> tuple[Asked, list[Shown]]:
-    """Asks for all emotions.
+    """Renders every case in every emotion and measures the result.
 
     Args:
-        cases: neutral clips with sound.
+        cases: neutral clips with audio.
         animator: the model.
-        settings: of the animations.
-        emotions: where they are taken from.
-        reader: sees emotions.
-        advance: is told after each animation.
+        settings: settings of the animations.
+        emotions: the source of the emotions.
+        reader: a reader that recognizes emotions.
+        advance: called after each animation.
 
     Returns:
-        The figures, and a frame of each animation in the middle of the mouth's widest opening.
+        The results, and of each animation the frame where the mouth should be open widest.
     """
     named = np.zeros((len(ASKED), len(EMOTIONS)), int)
     mouth: list[list[float]] = [[] for _ in ASKED]
@@ -122,7 +126,7 @@ def ask(
             frames = contestant.frames(case)
             seen = reader.read(frames)
             if seen.emotion is None:
-                raise ValueError(f"{reader.name} sees no emotion")
+                raise ValueError(f"{reader.name} does not recognize emotions")
             named[row, named_emotion(seen.emotion)] += 1
             found = landmarks.mouth_opening(seen.landmarks)
             mouth[row].append(landmarks.correlation(found, opening))

@@ -1,13 +1,13 @@
-"""What is measured: clips of a data set, or videos that somebody made beside the true ones.
+"""Evaluation cases: clips of a data set, or pairs of rendered and ground-truth videos.
 
-A folder of pairs holds a folder `truth` and, beside it, a folder for every method that is to be
-compared, with the same names inside; names are videos or folders of pictures:
+A folder of pairs contains a folder `truth` and one folder per method, with the same names inside.
+Names are videos or folders of frames:
 
     <root>/truth/<name>.mp4          or  <root>/truth/<name>/0.png, 1.png, ...
     <root>/<method>/<name>.mp4       likewise
-    <root>/portrait/<name>.png       what they were made from; else the first true frame
+    <root>/portrait/<name>.png       the source image; by default the first ground-truth frame
 
-Where a name contains `<emotion>_level_<1..3>`, as MEAD's do, that is the emotion.
+A name that contains `<emotion>_level_<1..3>`, as MEAD's do, gives the emotion.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ PortraitFrom = Literal["neutral", "first"]
 
 
 class Sound(NamedTuple):
-    """What is heard, and how the head is held.
+    """The driving audio and head pose.
 
     Attributes:
-        mfcc: rows, 100 a second, as `features.speech_mfcc` makes them.
-        pose: one row a frame.
+        mfcc: 100 rows per second, from `features.speech_mfcc`.
+        pose: one row per frame.
     """
 
     mfcc: Float[np.ndarray, "n 13"]
@@ -59,18 +59,18 @@ class Sound(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """A clip to be imitated.
+    """A clip with its ground truth.
 
     Attributes:
         name: `<identity>/<clip>`, or the name of a pair.
-        identity: whose it is.
-        portrait: what is animated.
-        truth: the true frames.
-        emotion: index into `EMOTIONS`, or -1 where it is not known.
-        level: how strong it is, 1 to 3, or 0 where it is not known.
-        landmarks: of the true frames, where the data set knows them.
-        sound: to animate from, where there is a model to do it.
-        made: frames that are given, by method.
+        identity: the person.
+        portrait: the source image.
+        truth: ground-truth frames.
+        emotion: index into `EMOTIONS`, or -1 if unknown.
+        level: level of the emotion, 1 to 3, or 0 if unknown.
+        landmarks: ground-truth landmarks, if the data set has them.
+        sound: driving audio and pose, if a model is evaluated.
+        made: frames rendered beforehand, by method.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Case:
 
 
 def mfcc_rows(windows: Float[np.ndarray, "t 28 13"]) -> Float[np.ndarray, "n 13"]:
-    """The rows that overlapping windows were cut from."""
+    """Recovers the MFCC rows from overlapping windows."""
     step = features.ROWS_PER_FRAME
     return np.concatenate([windows[:-1, :step].reshape(-1, windows.shape[-1]), windows[-1]])
 
@@ -94,7 +94,7 @@ class DataSet:
     """The clips of one split of a data set, read one by one.
 
     Attributes:
-        names: of the clips of the split, sorted.
+        names: sorted names of the clips.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class DataSet:
         portrait_from: PortraitFrom = "neutral",
         max_frames: int = 0,
     ):
-        """Lists the clips; reads none.
+        """Lists the clips without reading them.
 
         Args:
-            source: of the clips; landmarks are used where the folder has them.
-            size: rows and columns of the frames.
+            source: the data set; its landmarks are used if it has them.
+            size: width and height of the frames.
             split: as in training.
-            validation_fraction: of the identities, about, as in training.
-            with_motion: sound and pose are wanted.
-            portrait_from: the first frame of a neutral clip of the same person, where labels
-                tell which those are, or the clip's own first frame.
-            max_frames: how much of a clip is used; 0: all of it.
+            validation_fraction: approximate fraction of the identities, as in training.
+            with_motion: also read audio features and pose.
+            portrait_from: the source image: the first frame of a neutral clip of the same person,
+                if clips are labelled, or the clip's own first frame.
+            max_frames: number of frames to use of each clip; 0: all.
 
         Raises:
             UserError: there are no clips.
@@ -140,25 +140,25 @@ class DataSet:
         self.names = list(self._index)
         if not self.names:
             raise UserError(
-                f"no clip of {source.path} falls into the {split} split with a validation "
-                f"fraction of {validation_fraction}; change --validation_fraction or --split"
+                f"{source.path} has no clip in the {split} split with a validation fraction of "
+                f"{validation_fraction}; use another split or fraction"
             )
 
     def emotion(self, name: ClipName) -> int:
-        """The emotion that a clip's name tells, as an index, or -1."""
+        """The emotion in a clip's name, as an index, or -1."""
         try:
             return self._kind.emotion(name)
         except BadClip as fault:
             raise UserError(f"{name}: {fault}") from fault
 
     def level(self, name: ClipName) -> int:
-        """How strong the emotion is that a clip's name tells, 1 to 3, or 0."""
+        """The level of the emotion in a clip's name, 1 to 3, or 0."""
         return int(name.clip.split("_")[2]) if self.emotion(name) >= 0 else 0
 
     def choose(self, count: int) -> list[ClipName]:
-        """About evenly many clips of each emotion, from all people; 0 takes all.
+        """Selects clips, about equally many of each emotion, from all people; 0 selects all.
 
-        The choice depends on nothing but the names.
+        The selection depends only on the names.
         """
         if not 0 < count < len(self.names):
             return self.names
@@ -174,7 +174,7 @@ class DataSet:
         """Reads a clip.
 
         Raises:
-            UserError: something of it is missing or damaged.
+            UserError: a file is missing or damaged.
         """
         try:
             return self._read(name)
@@ -211,12 +211,12 @@ class DataSet:
         if self._portrait_from == "neutral":
             neutral = [n for n in self.clips_of(name.identity, "neutral") if n != name]
             if not neutral:
-                raise BadClip(f"{name.identity} has no other neutral clip to take a portrait from")
+                raise BadClip(f"{name.identity} has no other neutral clip for the source image")
             clip = self._folder.open(self._index[neutral[0]])
         return decode_frames(clip, [0], self._size)[0]
 
     def clips_of(self, identity: str, emotion: str) -> list[ClipName]:
-        """Somebody's clips of an emotion, by level and take."""
+        """A person's clips of an emotion, by level and take."""
         return [
             name
             for name in self.names
@@ -234,30 +234,30 @@ _TRUTH, _PORTRAIT = "truth", "portrait"
 
 
 class Pairs:
-    """A folder of videos beside the true ones (see the module).
+    """A folder of rendered and ground-truth videos (see the module).
 
     Attributes:
-        methods: whose videos there are.
-        names: of the videos, sorted.
+        methods: names of the methods.
+        names: sorted names of the videos.
     """
 
     def __init__(self, root: Path, *, size: int = 0, max_frames: int = 0):
-        """Lists the videos; reads none.
+        """Lists the videos without reading them.
 
         Args:
             root: the folder.
-            size: rows and columns of the frames; 0: those of the first true video.
-            max_frames: how much of a video is used; 0: all of it.
+            size: width and height of the frames; 0: those of the first ground-truth video.
+            max_frames: number of frames to use of each video; 0: all.
 
         Raises:
-            UserError: it is not such a folder, or a video is missing.
+            UserError: the folder has another layout, or a video is missing.
         """
         if not root.is_dir():
             raise UserError(f"No such folder of pairs: {root}")
         if not (root / _TRUTH).is_dir():
             raise UserError(
-                f"{root} holds no folder {_TRUTH}: put the true videos there, and each "
-                "method's videos, of the same names, into a folder beside it"
+                f"{root} has no folder {_TRUTH}; put the ground-truth videos there, and each "
+                "method's videos of the same names into a folder beside it"
             )
         self.methods = sorted(
             entry.name
@@ -265,7 +265,7 @@ class Pairs:
             if entry.is_dir() and entry.name not in (_TRUTH, _PORTRAIT) and entry.name[0] != "."
         )
         if not self.methods:
-            raise UserError(f"{root} holds no folder of generated videos beside {_TRUTH}")
+            raise UserError(f"{root} has no folder of rendered videos beside {_TRUTH}")
         self._truth = _videos(root / _TRUTH)
         self._made = {method: _videos(root / method) for method in self.methods}
         self._portraits = _videos(root / _PORTRAIT) if (root / _PORTRAIT).is_dir() else {}
@@ -283,9 +283,9 @@ class Pairs:
         self._size = size or _square_side(self._truth[self.names[0]])
 
     def case(self, name: str) -> Case:
-        """Reads a video and all that were made to be like it.
+        """Reads a ground-truth video and the rendered videos of the same name.
 
-        Videos that differ in length by at most `LENGTH_TOLERANCE` frames are cut.
+        Lengths may differ by `LENGTH_TOLERANCE` frames; longer videos are cut.
 
         Raises:
             UserError: a video cannot be read, or the lengths differ by more.
@@ -296,8 +296,8 @@ class Pairs:
         for method, frames in made.items():
             if abs(len(frames) - len(truth)) > LENGTH_TOLERANCE:
                 raise UserError(
-                    f"{name}: {method} has {len(frames)} frames, the truth {len(truth)} (at 25 a "
-                    "second); what is compared must be equally long"
+                    f"{name}: {method} has {len(frames)} frames, the ground truth {len(truth)} "
+                    "(at 25 fps); both must have the same length"
                 )
         portrait = truth[0]
         if name in self._portraits:
@@ -327,15 +327,15 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 def _pictures(folder: Path) -> Sequence[Path]:
-    """Numbered pictures, in the order of their numbers."""
+    """Images in the order of their numbers."""
     pictures = {int(path.stem): path for path in folder.iterdir() if path.stem.isdecimal()}
     if not pictures:
-        raise UserError(f"{folder} holds no pictures named 0.png, 1.png, ...")
+        raise UserError(f"{folder} has no images named 0.png, 1.png, ...")
     return [pictures[number] for number in sorted(pictures)]
 
 
 def _square_side(path: Path) -> int:
-    """Side of the square in the middle of a video's first frame."""
+    """Side of the central square of a video's first frame."""
     if path.is_dir():
         return min(read_image(_pictures(path)[0], None).shape[:2])
     return min(next(iter(read_video(path, None))).shape[:2])

@@ -1,13 +1,13 @@
-"""Who makes frames for a case: the model, and what it is compared with.
+"""The model and its baselines; each renders frames for a case.
 
-`truth`: the true frames, what a perfect model would score.
-`still`: the portrait, again and again.
-`keypoints`: keypoints seen in the true frames move the portrait; the best that the generator can
-do if sound and emotion are understood perfectly (the upper bound that stage 0 sets).
-`silence`: the model, hearing only the quietest moment of the sound; head and emotion move, the
-mouth does not speak.
-`neutral`: the model, without an emotion.
-`model`: the model, from portrait, sound, pose and emotion.
+`truth`: the ground-truth frames, the score of a perfect model.
+`still`: the source image, repeated.
+`keypoints`: the source image driven by keypoints of the ground-truth frames; the upper bound that
+stage 0 sets.
+`silence`: silent-audio baseline, the model driven by the quietest moment of the audio; head and
+emotion move, the mouth does not speak.
+`neutral`: the model without an emotion.
+`model`: the model with source image, audio, pose and emotion.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ _CHUNK = 8  # frames computed at a time
 
 
 class Contestant(Protocol):
-    """Makes frames that should be like the true ones."""
+    """Renders frames to compare with the ground truth."""
 
     @property
     def name(self) -> str:
-        """In the table."""
+        """The name in the table."""
 
     def frames(self, case: Case) -> Frames:
         """As many frames as the case has."""
 
 
 class Truth:
-    """The true frames."""
+    """The ground-truth frames."""
 
     name = TRUTH
 
     def frames(self, case: Case) -> Frames:
-        """As they are."""
+        """Unchanged."""
         return case.truth
 
 
 class Still:
-    """The portrait, unmoved."""
+    """The source image, repeated."""
 
     name = STILL
 
@@ -70,25 +70,25 @@ class Still:
 
 
 class Made:
-    """Frames that somebody made before."""
+    """Frames rendered beforehand by another method."""
 
     def __init__(self, name: str):
         self.name = name
 
     def frames(self, case: Case) -> Frames:
-        """Those that belong to the case."""
+        """The method's frames for the case."""
         return case.made[self.name]
 
 
 class Driven:
-    """The portrait, moved by the keypoints of the true frames."""
+    """The source image, driven by the keypoints of the ground-truth frames."""
 
     name = KEYPOINTS
 
     def __init__(self, config: ModelConfig, variables: Variables):
         missing = [name for name in ("kp_detector", "generator") if name not in variables]
         if missing:
-            raise UserError(f"the checkpoint holds no {', '.join(missing)}")
+            raise UserError(f"the checkpoint has no {', '.join(missing)}")
         networks = build(config)
         self._variables = {name: variables[name] for name in ("kp_detector", "generator")}
 
@@ -113,7 +113,7 @@ class Driven:
         self._see, self._drive = see, drive
 
     def frames(self, case: Case) -> Frames:
-        """Frames drawn from absolute keypoints, not filtered."""
+        """Frames rendered from absolute keypoints, without smoothing."""
         portrait = case.portrait[None].astype(np.float32) / 255
         code, keypoints = self._see(self._variables, portrait)
         drawn = []
@@ -127,7 +127,7 @@ class Driven:
 
 
 class Feeling(NamedTuple):
-    """An emotion as `Animator.animate` takes it: frames of a face, or part of the model's bank."""
+    """An emotion for `Animator.animate`: frames of a face, or part of the model's bank."""
 
     emotion_frames: Iterable[UInt8[np.ndarray, "h w 3"]] | None = None
     emotions: Sequence[Span] = ()
@@ -135,23 +135,23 @@ class Feeling(NamedTuple):
 
 
 class EmotionSource(Protocol):
-    """Where emotions are taken from."""
+    """A source of emotions."""
 
     def feeling(self, case: Case, emotion: str) -> Feeling:
-        """An emotion for a case; raises `UserError` if it is not to be had."""
+        """An emotion for a case; raises `UserError` if it is not available."""
 
 
 class OwnClips:
-    """Emotions as the same person shows them: in the clip itself, else in another of theirs.
+    """Emotions shown by the same person: in the clip itself, or else in another clip.
 
-    The animator hides the mouth of these frames, as training does, so that it is not copied.
+    The animator masks the mouth in these frames, as in training, so it cannot be copied.
     """
 
     def __init__(self, data: DataSet):
         self._data = data
 
     def feeling(self, case: Case, emotion: str) -> Feeling:
-        """The clip's own frames, or those of the strongest clip of that emotion."""
+        """The clip's own frames, or the person's clip of that emotion with the highest level."""
         if case.emotion >= 0 and EMOTIONS[case.emotion] == emotion:
             return Feeling(case.truth)
         clips = self._data.clips_of(case.identity, emotion)
@@ -161,7 +161,7 @@ class OwnClips:
 
 
 class Bank:
-    """Emotions of the model's own bank; as strong as the case's, or most for another."""
+    """Emotions from the model's bank, at the level of the case, or the highest for another one."""
 
     def feeling(self, case: Case, emotion: str) -> Feeling:
         """A span over the whole clip."""
@@ -170,7 +170,7 @@ class Bank:
 
 
 class Animated:
-    """The portrait, animated from sound, pose and emotion."""
+    """The source image, animated from audio, pose and emotion."""
 
     def __init__(
         self,
@@ -182,15 +182,15 @@ class Animated:
         emotion: str | None = None,
         silent: bool = False,
     ):
-        """Sets it up.
+        """Initializes the contestant.
 
         Args:
-            name: in the table.
+            name: the name in the table.
             animator: the model.
-            settings: of the animation.
-            emotions: where emotions are taken from; None: a neutral face.
-            emotion: which; None: that of the case, if it is known.
-            silent: hear the quietest moment of the sound only.
+            settings: settings of the animation.
+            emotions: the source of the emotions; None: a neutral face.
+            emotion: the emotion; None: that of the case, if known.
+            silent: replace the audio by its quietest moment.
         """
         self.name = name
         self._animator = animator
@@ -200,9 +200,9 @@ class Animated:
         self._silent = silent
 
     def frames(self, case: Case) -> Frames:
-        """Frames for the case's sound and pose."""
+        """Frames for the audio and pose of the case."""
         if case.sound is None:
-            raise ValueError(f"{case.name} was read without its sound")
+            raise ValueError(f"{case.name} was read without audio")
         mfcc = quietest_moment(case.sound.mfcc) if self._silent else case.sound.mfcc
         emotion = self._emotion or (EMOTIONS[case.emotion] if case.emotion >= 0 else None)
         feeling = Feeling()
@@ -219,10 +219,10 @@ class Animated:
 
 
 def quietest_moment(mfcc: Float[np.ndarray, "n 13"]) -> Float[np.ndarray, "n 13"]:
-    """The sound replaced by its quietest window, forwards and backwards again and again.
+    """Replaces the audio by its quietest window, looped back and forth.
 
-    The window is as long as a frame hears; how loud it is, is told by the first column (the
-    log energy).
+    The window has the length of one frame's audio window. Loudness is the first column, the log
+    energy.
     """
     length = AUDIO_WINDOW[0]
     energy = np.convolve(mfcc[:, 0], np.ones(length), "valid")

@@ -1,10 +1,9 @@
-"""A small network that sees landmarks and emotion of drawn faces.
+"""A small network that detects landmarks and recognizes emotions of synthetic faces.
 
-One trunk looks at the face at 64x64 pixels. Landmarks are the expected places of 68 heatmaps,
-as those of the keypoint detector are; the emotion follows from the trunk's features and from
-the landmarks relative to each other. It is trained on the truth of synthetic faces
-(`train_reader`) and knows no other. Its weights (float16) come with the package, and a card
-beside them says what they were trained on and how well they do.
+One trunk reads the face at 64x64 pixels. Landmarks are the expected coordinates of 68 heatmaps, as
+in the keypoint detector; the emotion is classified from the trunk's features and the normalized
+landmarks. The network is trained on synthetic faces only (`train_reader`). Its float16 weights come
+with the package, with a card that describes training and accuracy.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.types import EMOTIONS, Array
 
 SIZE = 64
-"""Rows and columns that the network looks at."""
+"""Input size of the network."""
 
 _BATCH = 32
 
@@ -40,7 +39,7 @@ class Seen(NamedTuple):
 
     Attributes:
         landmarks: (x, y) in [-1, 1].
-        logits: of the emotions.
+        logits: logits of the emotions.
     """
 
     landmarks: Float[Array, "b 68 2"]
@@ -48,14 +47,14 @@ class Seen(NamedTuple):
 
 
 class FaceNetwork(nn.Module):
-    """Frames of 64x64 to landmarks and emotion; a small hourglass.
+    """A small hourglass from 64x64 frames to landmarks and emotion.
 
-    Heatmaps start from a prior of where landmarks usually are, since faces are framed alike.
+    Heatmaps have a prior at the mean landmarks, because all faces are framed alike.
 
     Attributes:
         widths: channels at 32, 16, 8 and 4 pixels.
-        squeezed: channels of the coarsest map that the emotion is told from.
-        hidden: units between those and the emotion.
+        squeezed: channels of the coarsest map that feed the emotion classifier.
+        hidden: hidden units of the classifier.
     """
 
     widths: tuple[int, int, int, int] = (16, 48, 96, 96)
@@ -79,7 +78,7 @@ class FaceNetwork(nn.Module):
             x = _block(skip + x.repeat(2, axis=1).repeat(2, axis=2), width)
         prior = self.param("prior", nn.initializers.zeros, (*x.shape[1:3], 68))
         landmarks = _expected_places(nn.Conv(68, (1, 1))(x) + prior)
-        # What the emotion head wants must not pull at the landmarks.
+        # The emotion loss must not change the landmarks.
         shape = _normalised(jax.lax.stop_gradient(landmarks)).reshape(len(images), -1)
         joined = jnp.concatenate([features, shape], axis=-1)
         logits = nn.Dense(len(EMOTIONS))(nn.relu(nn.Dense(self.hidden)(joined)))
@@ -92,20 +91,20 @@ def _block(x: Array, width: int, kernel: int = 3, stride: int = 1) -> Array:
 
 
 def _expected_places(heatmaps: Float[Array, "b i j 68"]) -> Float[Array, "b 68 2"]:
-    """The mean place under each heatmap's softmax, in coordinates of the image."""
+    """The soft-argmax of each heatmap, in image coordinates."""
     rows, columns = heatmaps.shape[1:3]
     weights = jax.nn.softmax(heatmaps, axis=(1, 2))
     return jnp.einsum("bijk,ijd->bkd", weights, coordinate_grid(rows, columns, half_pixel=True))
 
 
 def _normalised(landmarks: Float[Array, "b 68 2"]) -> Float[Array, "b 68 2"]:
-    """Landmarks without place and size of the face."""
+    """Landmarks, normalized by position and size of the face."""
     centred = landmarks - landmarks.mean(axis=1, keepdims=True)
     return centred / jnp.sqrt((centred**2).mean(axis=(1, 2), keepdims=True))
 
 
 def shrink(frames: Array) -> Float[Array, "b 64 64 3"]:
-    """Frames of any size, uint8, as the network looks at them."""
+    """Resizes uint8 frames to the input of the network."""
     shape = (len(frames), SIZE, SIZE, 3)
     return jax.image.resize(frames.astype(jnp.float32) / 255, shape, "linear")
 
@@ -116,9 +115,9 @@ def _read(params: Params, frames: Array) -> Seen:
 
 
 class FaceReader:
-    """Reads drawn faces with given weights."""
+    """Reads synthetic faces with given weights."""
 
-    name = "the bundled reader of drawn faces"
+    name = "the bundled reader of synthetic faces"
 
     def __init__(self, params: Params):
         self._params = params
@@ -126,7 +125,7 @@ class FaceReader:
     @classmethod
     @cache
     def bundled(cls) -> FaceReader:
-        """The one whose weights are part of this package."""
+        """The reader with the bundled weights."""
         return cls(load_weights(bundled.FACE_READER))
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
@@ -134,7 +133,7 @@ class FaceReader:
         landmarks, logits = [], []
         for start in range(0, len(frames), _BATCH):
             piece = frames[start : start + _BATCH]
-            # Always as many, so that nothing is compiled again.
+            # A constant batch size, so that nothing is recompiled.
             filled = np.concatenate(
                 [piece, np.zeros_like(frames[:1]).repeat(_BATCH - len(piece), 0)]
             )
@@ -145,7 +144,7 @@ class FaceReader:
 
 
 def load_weights(path: Path) -> Params:
-    """Reads weights that `save_weights` wrote."""
+    """Reads weights written by `save_weights`."""
     with np.load(path, allow_pickle=False) as arrays:
         flat = {tuple(name.split("/")): arrays[name].astype(np.float32) for name in arrays}
     return unflatten_dict(flat)
@@ -159,5 +158,5 @@ def save_weights(path: Path, params: Params) -> None:
 
 
 def card() -> dict[str, Any]:
-    """What the bundled reader was trained on, and how well it reads faces it has not seen."""
+    """The card of the bundled reader: its training and its accuracy on unseen faces."""
     return json.loads(bundled.FACE_READER.with_suffix(".json").read_text())

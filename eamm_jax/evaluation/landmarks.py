@@ -1,8 +1,7 @@
-"""Metrics of landmarks: distances, the opening of the mouth, its timing, jitter; and regions.
+"""Landmark metrics: distance, mouth opening, its timing, jitter; and landmark-based regions.
 
-Landmarks are the 68 of dlib, (x, y) in [-1, 1] of the frame. Distances are given in pixels of
-a frame of 256x256, whatever the size of the frames, since that is the size the published
-tables were measured at.
+Landmarks are dlib's 68, (x, y) in [-1, 1] of the frame. Distances are in pixels of a 256x256 frame,
+whatever the size of the frames, because published tables use that size.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ Track = Float[np.ndarray, "t 68 2"]
 """Landmarks of each frame."""
 
 PIXELS = 128.0
-"""Pixels of a frame of 256x256 to a unit of coordinates."""
+"""Pixels of a 256x256 frame per unit of coordinates."""
 
 JAW, BROWS, NOSE = slice(0, 17), slice(17, 27), slice(27, 36)
 EYES, MOUTH, FACE = slice(36, 48), slice(48, 68), slice(0, 68)
 LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
-"""Left and right in the picture."""
+"""Left and right in the image."""
 
 _OUTER_CORNERS = (36, 45)
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-"""Landmarks of upper and lower lip that face each other."""
+"""Pairs of opposite landmarks on the upper and lower lip."""
 
 _MOUTH_MARGIN = 0.25
 _EYE_MARGIN = 0.40
-"""How far a region goes beyond its landmarks, as a share of their width."""
+"""Margin of a region around its landmarks, as a fraction of their width."""
 
 
 def landmark_distance(
@@ -37,8 +36,8 @@ def landmark_distance(
 ) -> Float64[np.ndarray, " t"]:
     """Landmark distance of each frame: M-LMD for `MOUTH`, F-LMD for `FACE`.
 
-    Both sets are centred on their mean, so that a face (or a mouth) that is somewhere else
-    but has the right shape is right; then the mean distance of corresponding points.
+    The mean distance of corresponding points after centring both sets on their mean, so that
+    only the shape counts, not the position.
 
     Returns:
         Pixels of a 256x256 frame.
@@ -49,9 +48,9 @@ def landmark_distance(
 
 
 def mouth_opening(track: Track) -> Float64[np.ndarray, " t"]:
-    """Gap between the lips in each frame, in distances between the outer corners of the eyes.
+    """Mouth opening of each frame, in units of the distance between the outer eye corners.
 
-    The mean over the three pairs of landmarks that face each other inside the lips.
+    The mean gap between the three pairs of inner lip landmarks.
     """
     track = track.astype(np.float64)
     upper, lower = np.array(INNER_LIPS).T
@@ -61,13 +60,13 @@ def mouth_opening(track: Track) -> Float64[np.ndarray, " t"]:
 
 
 class Timing(NamedTuple):
-    """How the movement of a mouth follows the true one.
+    """How well the motion of a mouth follows the ground truth.
 
     Attributes:
-        correlation: Pearson's, frame by frame.
+        correlation: Pearson correlation at lag 0.
         near: the largest correlation at a lag of at most one frame.
         best: the largest correlation within the allowed lags.
-        lag: frames by which the movement must be put earlier to reach it; positive is late.
+        lag: the lag of the best correlation, in frames; positive is late.
     """
 
     correlation: float
@@ -77,47 +76,47 @@ class Timing(NamedTuple):
 
 
 def correlation(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"]) -> float:
-    """Pearson's correlation; 0 where one of the two does not change at all."""
+    """Pearson correlation; 0 if one of the two is constant."""
     a, b = (x.astype(np.float64) - x.mean(dtype=np.float64) for x in (found, truth))
     scale = np.sqrt((a @ a) * (b @ b))
-    # Below this it is rounding that varies.
+    # A smaller variance is rounding error.
     return float(a @ b / scale) if scale > 1e-12 * len(a) else 0.0
 
 
 def timing(found: Float[np.ndarray, " t"], truth: Float[np.ndarray, " t"], max_lag: int) -> Timing:
-    """Correlation of a track with the true one, at lag 0, near it, and at the best lag.
+    """Correlation of a track with ground truth: at lag 0, near it, and at the best lag.
 
     Args:
-        found: one number a frame, such as `mouth_opening`.
-        truth: the same of the true frames.
-        max_lag: frames; of clips shorter than three times this, a third of the clip.
+        found: one number per frame, such as `mouth_opening`.
+        truth: the same for the ground-truth frames.
+        max_lag: in frames; at most a third of the clip.
 
     Raises:
         ValueError: the tracks differ in length, or are shorter than three frames.
     """
     if found.shape != truth.shape or len(found) < 3:
-        raise ValueError(f"tracks of shapes {found.shape} and {truth.shape} have no correlation")
+        raise ValueError(f"tracks of shapes {found.shape} and {truth.shape} cannot be correlated")
     max_lag = min(max_lag, len(found) // 3)
     at_lag = {
         lag: correlation(found[max(lag, 0) : len(found) + min(lag, 0)], _shifted(truth, lag))
         for lag in range(-max_lag, max_lag + 1)
     }
-    # Of equals the one that is nearest to no lag at all.
+    # Ties go to the smallest lag.
     best = max(at_lag, key=lambda lag: (at_lag[lag], -abs(lag)))
     near = max(value for lag, value in at_lag.items() if abs(lag) <= 1)
     return Timing(at_lag[0], near, at_lag[best], best)
 
 
 def _shifted(truth: np.ndarray, lag: int) -> np.ndarray:
-    """What the frames from `lag` on should have shown, if they are late by `lag`."""
+    """The ground truth that overlaps a track which is late by `lag`."""
     return truth[max(-lag, 0) : len(truth) - max(lag, 0)]
 
 
 def jitter(track: Track) -> float:
-    """Mean length of the landmarks' second difference in time.
+    """Mean length of the second temporal difference of the landmarks.
 
-    A steady movement counts 0. Talking faces do not move steadily: compare with the value of
-    the true frames, seen by the same reader.
+    Uniform motion has jitter 0. Talking faces do not move uniformly, so compare with the value of
+    the ground-truth frames, read by the same reader.
 
     Returns:
         Pixels of a 256x256 frame; 0 for fewer than three frames.
@@ -129,12 +128,12 @@ def jitter(track: Track) -> float:
 
 
 def mouth_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h w"]:
-    """Pixels of the mouth and a quarter of its width around it."""
+    """Pixels of the mouth, with a margin of a quarter of its width."""
     return _box(track[:, MOUTH], _MOUTH_MARGIN, height, width)
 
 
 def eyes_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h w"]:
-    """Pixels of the two eyes with lids, each with two fifths of its width around it."""
+    """Pixels of the two eyes, each with a margin of two fifths of its width."""
     left, right = (_box(track[:, eye], _EYE_MARGIN, height, width) for eye in (LEFT_EYE, RIGHT_EYE))
     return left | right
 
@@ -142,7 +141,7 @@ def eyes_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h 
 def _box(
     points: Float[np.ndarray, "t n 2"], margin: float, height: int, width: int
 ) -> Bool[np.ndarray, "t h w"]:
-    """Pixels whose centres lie in the upright box around some points, enlarged."""
+    """Pixels whose centres lie in the enlarged bounding box of the points."""
     low, high = points.min(axis=1), points.max(axis=1)
     around = margin * (high - low)[:, :1]
     low, high = low - around, high + around

@@ -1,4 +1,4 @@
-"""All metrics of a clip, for whoever made it, and their means over clips."""
+"""All metrics of a rendered clip, and their means over clips."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
 
 Values = dict[str, float]
-"""Metrics by their keys; those that do not apply are absent."""
+"""Metrics by key; those that do not apply are absent."""
 
 MAX_LAG = 5
-"""Frames (0.2 s) within which the best lag of the mouth is looked for."""
+"""Largest lag of the mouth, in frames (0.2 s)."""
 
 SHARPNESS_EVERY = 5
-"""Sharpness, which changes slowly and takes long, is measured on every fifth frame."""
+"""Sharpness is measured on every fifth frame, because it is slow and changes slowly."""
 
 
 class Metric(NamedTuple):
     """A row of the table.
 
     Attributes:
-        label: what it is called.
-        unit: of the values.
-        better: 1 if more is better, -1 if less is, 0 if it is to be like the truth's.
-        digits: after the point.
+        label: its name.
+        unit: its unit.
+        better: 1 if higher is better, -1 if lower is, 0 if it should match the ground truth.
+        digits: number of decimals.
     """
 
     label: str
@@ -59,18 +59,18 @@ METRICS = {
     "emotion": Metric("emotion named", "", 1, 3),
     "neutral": Metric("named neutral", "", 0, 3),
 }
-"""In the order of the table; docs/evaluation.md defines them. Pixels are those of 256x256."""
+"""In the order of the table; docs/evaluation.md defines them. Pixels refer to 256x256 frames."""
 
 
 class Reference(NamedTuple):
-    """What is known of a case before anybody's frames are looked at.
+    """A case with what all contestants share.
 
     Attributes:
         case: the case.
-        landmarks: of the true frames: known, or read; None if there is no reader either.
-        portrait: landmarks read in the portrait, or None.
-        mouth: pixels of the mouth in the true frames, or None.
-        eyes: likewise.
+        landmarks: ground-truth landmarks, from the data set or the reader; None without both.
+        portrait: landmarks of the source image, or None.
+        mouth: mouth region of the ground-truth frames, or None.
+        eyes: eye region, likewise.
     """
 
     case: Case
@@ -81,7 +81,7 @@ class Reference(NamedTuple):
 
 
 def prepare(case: Case, reader: Reader | None) -> Reference:
-    """Does once for a case what all contestants need."""
+    """Computes what all contestants of a case share."""
     track, portrait = case.landmarks, None
     if reader is not None:
         portrait = reader.read(case.portrait[None]).landmarks[0]
@@ -96,19 +96,19 @@ def prepare(case: Case, reader: Reader | None) -> Reference:
 
 
 def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Values:
-    """Measures somebody's frames for a case.
+    """Computes all metrics of a contestant's frames.
 
     Args:
         reference: from `prepare`.
         frames: as many as the case has, of the same size.
-        reader: the one that `prepare` was given.
+        reader: the reader given to `prepare`.
 
     Raises:
-        ValueError: the frames have another shape than the true ones.
+        ValueError: the frames and the ground truth differ in shape.
     """
     truth = reference.case.truth
     if frames.shape != truth.shape:
-        raise ValueError(f"frames have shape {frames.shape}, the true ones {truth.shape}")
+        raise ValueError(f"frames have shape {frames.shape}, the ground truth {truth.shape}")
     error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
     values = {
         "psnr": _mean_psnr(error, None),
@@ -130,7 +130,7 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
 def _mean_psnr(
     error: Float[np.ndarray, "t h w"], region: Bool[np.ndarray, "t h w"] | None
 ) -> float:
-    # Frames that are identical count as if only rounded: infinity has no mean.
+    # Identical frames count as rounding error, so that the mean stays finite.
     return float(np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS).mean())
 
 
@@ -166,7 +166,7 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
 
 
 def mean_values(values: Sequence[Mapping[str, float]]) -> Values:
-    """The mean of each metric over the clips that have it."""
+    """Averages each metric over the clips that have it."""
     return {
         key: float(np.mean([clip[key] for clip in values if key in clip]))
         for key in METRICS

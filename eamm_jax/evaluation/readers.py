@@ -1,8 +1,7 @@
-"""Who looks at the frames: landmarks, and where it can be told the emotion.
+"""Face readers: landmarks of frames and, if possible, the emotion.
 
-Drawn faces are read by the network of `face_reader`, which was trained on them; photographs by
-dlib, if it is installed. Both the true frames and the generated ones are read by the same
-reader, so that what it cannot see is not held against a model.
+Synthetic faces are read by the network of `face_reader`, photographs by dlib, if installed. The
+same reader is used for ground-truth and rendered frames, so its errors affect both.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ from eamm_jax.errors import UserError
 from eamm_jax.faces.detection import DlibFinder
 
 KINDS = ("drawn", "real", "none")
-"""What the faces of a comparison may be."""
+"""Kinds of faces."""
 
 
 class Reading(NamedTuple):
-    """What is seen in frames.
+    """The output of a reader.
 
     Attributes:
-        landmarks: the 68 of dlib, (x, y) in [-1, 1].
-        emotion: score of each of `EMOTIONS` in each frame, the log of a probability; or None.
+        landmarks: dlib's 68, (x, y) in [-1, 1].
+        emotion: log probability of each of `EMOTIONS` in each frame, or None.
     """
 
     landmarks: Float32[np.ndarray, "t 68 2"]
@@ -32,7 +31,7 @@ class Reading(NamedTuple):
 
 
 def named_emotion(scores: Float32[np.ndarray, "t 8"]) -> int:
-    """The emotion of a clip, as an index: the one of the highest mean score."""
+    """The emotion of a clip: the index with the highest mean score."""
     return int(scores.mean(axis=0).argmax())
 
 
@@ -41,17 +40,17 @@ class Reader(Protocol):
 
     @property
     def name(self) -> str:
-        """For the report."""
+        """The name in the report."""
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
-        """Reads square RGB frames that show one face each; raises `UserError` if it cannot."""
+        """Reads square RGB frames with one face each; raises `UserError` on failure."""
 
 
 def make_reader(faces: str) -> Reader | None:
     """The reader for a kind of faces (`KINDS`); None for `none`.
 
     Raises:
-        UserError: there is no such kind, or what it needs is not installed.
+        UserError: the kind is unknown, or a package is not installed.
     """
     if faces == "drawn":
         from eamm_jax.evaluation.face_reader import FaceReader
@@ -65,11 +64,11 @@ def make_reader(faces: str) -> Reader | None:
 
 
 _USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
-"""Left, top, right, bottom of a face in the published crops, as dlib boxes it, of the side."""
+"""dlib's box of a face in the published crops: left, top, right, bottom; fractions of the side."""
 
 
 class DlibReader:
-    """dlib's detector and its 68 landmarks, for photographs. It tells no emotion."""
+    """dlib's detector and 68 landmarks, for photographs. It does not recognize emotions."""
 
     name = "dlib"
 
@@ -78,14 +77,14 @@ class DlibReader:
             self._finder = DlibFinder()
         except UserError as error:
             raise UserError(
-                f"{error}; or choose --faces none for the measures that need no landmarks"
+                f"{error}; or choose faces 'none' for the metrics that need no landmarks"
             ) from None
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
         """Landmarks of each frame.
 
-        Where the detector finds no face, as in some tight crops, the one of the frame before
-        is taken, and at first the usual place of a face in such crops.
+        If no face is detected, as in some tight crops, the box of the previous frame is used, and
+        in the first frame the usual box of a face in such crops.
         """
         height, width = frames.shape[1:3]
         left, top, right, bottom = _USUAL_FACE

@@ -1,4 +1,4 @@
-"""What an evaluation found: a table for the terminal, JSON, and pages of pictures."""
+"""The report of an evaluation: a table for the terminal, JSON, and sheets of frames."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from eamm_jax.types import EMOTIONS
 Picture = UInt8[np.ndarray, "h w 3"]
 
 SHEET_FRAMES = 8
-"""Frames of a clip that its sheet shows, evenly spaced."""
+"""Frames per clip on its sheet, evenly spaced."""
 
 CELL = 128
-"""Rows and columns of a frame on a sheet; larger frames are reduced."""
+"""Size of a frame on a sheet; larger frames are downsampled."""
 
 _LABEL_WIDTH, _LINE, _HEADING = 104, 18, 26
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
@@ -29,14 +29,14 @@ _ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
 
 class Row(NamedTuple):
-    """A line of pictures on a sheet."""
+    """A row of frames on a sheet."""
 
     label: str
     pictures: Sequence[Picture]
 
 
 def table(by_clip: Mapping[str, Mapping[str, Values]]) -> Table:
-    """Means over all clips: a row for each metric, a column for each contestant.
+    """Means over all clips: one row per metric, one column per contestant.
 
     Args:
         by_clip: metrics by clip and contestant.
@@ -68,7 +68,7 @@ def means_of(by_clip: Mapping[str, Mapping[str, Values]]) -> dict[str, Values]:
 
 
 def asked_table(asked: Asked) -> Table:
-    """What was named when an emotion was asked for, and what became of the mouth."""
+    """The confusion matrix of requested emotions, with mouth-opening correlation and jitter."""
     title = (
         f"Asked for an emotion: {asked.share_right:.0%} named right, {len(asked.people)} people; "
         f"without one {asked.neutral_without:.0%} named neutral"
@@ -86,7 +86,7 @@ def asked_table(asked: Asked) -> Table:
 
 
 def asked_json(asked: Asked) -> dict[str, Any]:
-    """The same for JSON."""
+    """The same as JSON."""
     return {
         "people": asked.people,
         "share_right": asked.share_right,
@@ -106,11 +106,11 @@ def spread(frames: Frames) -> list[Picture]:
 
 
 def sheet(title: str, rows: Sequence[Row]) -> Picture:
-    """Rows of pictures with their labels, under a title.
+    """A sheet of labelled rows of frames, with a title.
 
     Args:
         title: one line.
-        rows: of pictures of one size, as many in each.
+        rows: rows of equal length, of frames of equal size.
     """
     side = min(CELL, rows[0].pictures[0].shape[0])
     width = _LABEL_WIDTH + side * max(len(row.pictures) for row in rows)
@@ -130,7 +130,7 @@ def sheet(title: str, rows: Sequence[Row]) -> Picture:
 
 
 def one_line(contestant: str, values: Values) -> str:
-    """The main figures of a clip, for its sheet."""
+    """The main metrics of a clip, for its sheet."""
     keys = ("psnr", "psnr_mouth", "mouth_correlation", "f_lmd")
     figures = [
         f"{metric.label} {values[key]:.{metric.digits}f} {metric.unit}"
@@ -143,13 +143,13 @@ def one_line(contestant: str, values: Values) -> str:
 def best_median_worst(
     by_clip: Mapping[str, Mapping[str, Values]], contestant: str
 ) -> dict[str, str]:
-    """The clips with the highest, the middle and the lowest PSNR, by rank."""
+    """The clips with the highest, median and lowest PSNR."""
     ranked = sorted(by_clip, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
     return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
 
 
 def stacked(sheets: Mapping[str, Picture]) -> Picture:
-    """Sheets below each other, each under its heading."""
+    """Sheets stacked vertically, each with a heading."""
     width = max(picture.shape[1] for picture in sheets.values())
     height = sum(_HEADING + len(picture) for picture in sheets.values())
     page = Image.new("RGB", (width, height), _PAPER)
@@ -163,6 +163,6 @@ def stacked(sheets: Mapping[str, Picture]) -> Picture:
 
 
 def asked_sheet(shown: Sequence[Shown]) -> Picture:
-    """People, one below the other, in all emotions."""
+    """One row of emotions per person."""
     title = "asked for: " + ", ".join(ASKED)
     return sheet(title, [Row(answers.person, answers.frames) for answers in shown])

@@ -1,15 +1,15 @@
 """Sharpness without a reference: CPBD (Narvekar and Karam 2011).
 
 "A No-Reference Image Blur Metric Based on the Cumulative Probability of Blur Detection (CPBD)",
-IEEE Transactions on Image Processing 20(9). An edge of width w is seen as blurred with
-probability 1 - exp(-(w / w_JNB)^3.6), where w_JNB, the width that is just noticeable, is 5
-pixels in blocks of low contrast and 3 in others. CPBD is the share of the edges whose
-probability is at most that of the just noticeable blur, 63 %; the probability grows with the
-width, so that is the share of the edges that are no wider than w_JNB.
+IEEE Transactions on Image Processing 20(9). An edge of width w is perceived as blurred with
+probability 1 - exp(-(w / w_JNB)^3.6), where the just noticeable width w_JNB is 5 pixels in blocks
+of low contrast and 3 in others. CPBD is the fraction of edges whose probability is at most that of
+just noticeable blur, 63 %. Since the probability grows with the width, it is the fraction of edges
+that are no wider than w_JNB.
 
-Edges are upright ones (Sobel, thinned), measured along the row from one local extremum to the
-other (Marziliano et al. 2002), in blocks of 64x64 pixels where Canny's detector finds edges.
-Where the paper leaves something open, it is done as its authors' program does.
+Edges are vertical (Sobel, thinned), measured along the row between local extrema (Marziliano et al.
+2002), in 64x64 blocks where Canny's detector finds edges. Details that the paper leaves open follow
+the authors' program.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from scipy import ndimage
 Grey = Float64[np.ndarray, "h w"]
 
 BLOCK = 64
-"""Rows and columns of a block; smaller pictures are one block, what is left over is not used."""
+"""Size of a block; smaller images are one block, and incomplete blocks are not used."""
 
-_EDGE_SHARE = 0.002  # of a block's pixels that makes it a block with edges
+_EDGE_SHARE = 0.002  # minimum fraction of edge pixels in a block with edges
 _LOW_CONTRAST = 50
 _WIDTH_LOW_CONTRAST, _WIDTH = 5, 3  # just noticeable, in pixels
 
-_SOBEL_THRESHOLD = 2.0  # grey levels a pixel
+_SOBEL_THRESHOLD = 2.0  # grey levels per pixel
 
-# Canny's detector; the published program takes MATLAB's defaults.
+# Canny's detector; the published program uses MATLAB's defaults.
 _CANNY_SIGMA = 2**0.5
 _CANNY_HIGH_PERCENTILE = 70
 _CANNY_LOW_SHARE = 0.4
@@ -38,18 +38,18 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def grey_levels(frames: Shaped[np.ndarray, "t h w 3"]) -> Float64[np.ndarray, "t h w"]:
-    """Grey levels, 0..255 in whole numbers, of uint8 RGB frames."""
+    """Integer grey levels, 0 to 255, of uint8 RGB frames."""
     return np.round(frames.astype(np.float64) @ np.array(_LUMA))
 
 
 def cpbd(image: Grey) -> float:
-    """Share of the edges that are seen as sharp.
+    """The fraction of edges that are perceived as sharp.
 
     Args:
-        image: grey levels, 0..255.
+        image: grey levels, 0 to 255.
 
     Returns:
-        0 (blurred) to 1 (sharp); 0 where there are no edges.
+        0 (blurred) to 1 (sharp); 0 if there are no edges.
     """
     widths, canny = edge_widths(image), canny_edges(image)
     height, width = image.shape
@@ -67,10 +67,10 @@ def cpbd(image: Grey) -> float:
 
 
 def edge_widths(image: Grey) -> Int[np.ndarray, "h w"]:
-    """Widths of vertical edges where there are any, else 0.
+    """Widths of vertical edges; 0 at other pixels.
 
     A width counts the pixels from the edge to where the grey level stops falling on one side
-    and stops rising on the other, at least one on each.
+    and stops rising on the other, at least one on each side.
     """
     strength = np.abs(ndimage.sobel(image, axis=1)) / 8
     down, across = np.gradient(image)
@@ -82,7 +82,7 @@ def edge_widths(image: Grey) -> Int[np.ndarray, "h w"]:
 
 
 def _local_maxima(strength: Grey) -> Bool[np.ndarray, "h w"]:
-    """Inner pixels that no neighbour exceeds, in the row or, as published, in the column."""
+    """Local maxima of the inner pixels along the row or, as published, along the column."""
     inner = strength[1:-1, 1:-1]
     in_row = (inner >= strength[1:-1, :-2]) & (inner > strength[1:-1, 2:])
     in_column = (inner >= strength[:-2, 1:-1]) & (inner > strength[2:, 1:-1])
@@ -90,7 +90,7 @@ def _local_maxima(strength: Grey) -> Bool[np.ndarray, "h w"]:
 
 
 def _run_lengths(image: Grey) -> Int[np.ndarray, "h w"]:
-    """For each pixel, how far the row rises through it: steps to its left and to its right."""
+    """For each pixel, the number of rising steps to its left and right along the row."""
     rises = np.diff(image, axis=1) > 0
     height, width = image.shape
     left = np.zeros((height, width), int)
@@ -99,7 +99,7 @@ def _run_lengths(image: Grey) -> Int[np.ndarray, "h w"]:
         left[:, column] = (left[:, column - 1] + 1) * rises[:, column - 1]
     for column in range(width - 2, -1, -1):
         right[:, column] = (right[:, column + 1] + 1) * rises[:, column]
-    # The neighbours belong to the edge, whatever they are; beyond them it must go on.
+    # The direct neighbours always belong to the edge; beyond them it must keep rising.
     total = np.full((height, width), 2)
     total[:, 1:] += left[:, :-1]
     total[:, :-1] += right[:, 1:]
@@ -107,7 +107,7 @@ def _run_lengths(image: Grey) -> Int[np.ndarray, "h w"]:
 
 
 def canny_edges(image: Grey) -> Bool[np.ndarray, "h w"]:
-    """Canny's edges: thin ridges of the smoothed gradient that hang together with strong ones."""
+    """Canny edges: thinned ridges of the smoothed gradient, with hysteresis."""
     smooth = ndimage.gaussian_filter(image, _CANNY_SIGMA)
     across, down = ndimage.sobel(smooth, axis=1), ndimage.sobel(smooth, axis=0)
     strength = np.hypot(across, down)
@@ -121,7 +121,7 @@ def canny_edges(image: Grey) -> Bool[np.ndarray, "h w"]:
 
 
 def _thinned(strength: Grey, across: Grey, down: Grey) -> Bool[np.ndarray, "h w"]:
-    """Pixels that no neighbour along the gradient is stronger than."""
+    """Non-maximum suppression along the gradient."""
     height, width = strength.shape
     padded = np.pad(strength, 1)
     sector = np.round(np.arctan2(down, across) / (np.pi / 4)).astype(int) % 4

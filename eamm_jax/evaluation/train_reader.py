@@ -1,8 +1,8 @@
-"""Trains and measures the reader of drawn faces (`python -m eamm_jax.cli.train_reader`).
+"""Trains and measures the reader of synthetic faces (`python -m eamm_jax.cli.train_reader`).
 
-It learns from the training split of an album (many people, a few stills of each), and is
-measured on the people of the validation split and on whole clips of people who are in neither.
-What generated frames look like, soft, noisy and of other colours, is imitated by augmentation.
+It is trained on the training split of an album (many people, a few stills of each), and tested on
+the people of the validation split and on clips of people in neither. Augmentation imitates the
+blur, noise and colour shifts of generated frames.
 """
 
 from __future__ import annotations
@@ -40,35 +40,35 @@ WEIGHT_DECAY = 1e-4
 WARM_UP = 0.05  # of the steps
 
 PRIOR_WIDTH = 0.12
-"""Deviation of the first heatmaps, in coordinates."""
+"""Standard deviation of the initial heatmaps, in coordinates."""
 
-LANDMARK_WEIGHT = 10.0  # beside the cross-entropy of the emotion
-MOUTH_WEIGHT = 2.0  # of a landmark of the mouth beside others
-GAP_WEIGHT = 10.0  # of the gaps between facing landmarks of the inner lips
+LANDMARK_WEIGHT = 10.0  # relative to the cross-entropy of the emotion
+MOUTH_WEIGHT = 2.0  # of mouth landmarks, relative to the others
+GAP_WEIGHT = 10.0  # of the gaps between opposite inner lip landmarks
 
 NEUTRAL_SHARE = 0.2
-"""Share of the examples that are neutral; the other emotions share the rest equally."""
+"""Fraction of neutral examples; the other emotions share the rest equally."""
 
-# Augmentation: deviations of what is drawn for each example.
+# Augmentation: standard deviations per example.
 TURN, ZOOM, SHIFT = 0.05, 0.03, 0.03  # radians, share, units of coordinates
 GAIN, BIAS, NOISE = 0.05, 0.03, 0.02  # of colours in [0, 1]
 
 FACTS_FOLDER = "facts"
-"""Where a synthetic data set says what is felt, in `<identity>/<clip>.json`."""
+"""Folder of emotion labels in a synthetic data set, in `<identity>/<clip>.json`."""
 
 Advance = Callable[[int, int], None]
-"""Is told what is done, and how much there is."""
+"""Called with the done and total counts."""
 
 
 class Examples(NamedTuple):
-    """Frames with their truth.
+    """Frames with ground truth.
 
     Attributes:
-        frames: 64x64, or as large as they are in a clip.
-        landmarks: of dlib's order, in [-1, 1].
+        frames: 64x64, or the original size for clips.
+        landmarks: in dlib's order, in [-1, 1].
         emotion: index into `EMOTIONS`.
-        level: 1 to 3.
-        strength: of the emotion.
+        level: level of the emotion, 1 to 3.
+        strength: strength of the emotion.
     """
 
     frames: UInt8[np.ndarray, "n h w 3"]
@@ -82,9 +82,9 @@ def read_examples(root: Path, *, validation: bool, advance: Advance) -> Examples
     """Reads all frames of one split of an album.
 
     Args:
-        root: of the album.
-        validation: the people of the validation split, or of the training split.
-        advance: is told albums read and albums in all.
+        root: folder of the album.
+        validation: read the validation split instead of the training split.
+        advance: called with the number of albums read and in total.
 
     Raises:
         UserError: it is not a synthetic data set, is damaged, or has nobody in the split.
@@ -130,7 +130,7 @@ def read_clip(folder: PublishedFolder, index: int, size: int | None) -> Examples
 
 
 def _read_labels(path: Path, frames: int) -> list[np.ndarray]:
-    """Emotion, level and strength of each frame; a clip's facts hold for all of its frames."""
+    """Emotion, level and strength of each frame; scalar labels apply to all frames of the clip."""
     try:
         facts = json.loads(path.read_text())
         emotion, level, strength = (
@@ -145,12 +145,12 @@ def _read_labels(path: Path, frames: int) -> list[np.ndarray]:
         raise UserError(f"{path} cannot be read; it is part of a synthetic data set") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} does not say emotion, level and strength of {frames} frames"
+            f"{path} does not have emotion, level and strength of {frames} frames"
         ) from error
 
 
 def sampling(emotion: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """How often each example is drawn, so that emotions come as often as they should."""
+    """Sampling probability of each example, to balance the emotions."""
     counts = np.bincount(emotion, minlength=len(EMOTIONS))
     shares = np.full(len(EMOTIONS), (1 - NEUTRAL_SHARE) / (len(EMOTIONS) - 1))
     shares[EMOTIONS.index("neutral")] = NEUTRAL_SHARE
@@ -159,13 +159,13 @@ def sampling(emotion: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 class Change(NamedTuple):
-    """What happens to each picture of a batch in augmentation.
+    """Augmentation parameters of a batch.
 
     Attributes:
-        turn: radians.
-        zoom: factor on the size of the face.
-        shift: of the face, in coordinates.
-        softness: share of a picture of half the resolution.
+        turn: rotation in radians.
+        zoom: scale of the face.
+        shift: translation, in coordinates.
+        softness: weight of an image of half the resolution.
         gain: factor on each channel.
         bias: added to each channel.
         noise: added to each value.
@@ -181,10 +181,10 @@ class Change(NamedTuple):
 
 
 def draw_changes(rng: np.random.Generator, batch: int) -> Change:
-    """Draws changes for a batch (on the host: random numbers take XLA minutes to compile)."""
+    """Samples the augmentation of a batch (on the host, because XLA compiles sampling slowly)."""
 
-    def normal(deviation: float, *shape: int) -> np.ndarray:
-        return deviation * rng.standard_normal((batch, *shape), np.float32)
+    def normal(scale: float, *shape: int) -> np.ndarray:
+        return scale * rng.standard_normal((batch, *shape), np.float32)
 
     amount = rng.random((batch, 1, 1, 1), np.float32)
     return Change(
@@ -201,13 +201,13 @@ def draw_changes(rng: np.random.Generator, batch: int) -> Change:
 def augment(
     frames: Float[Array, "b h w 3"], points: Float[Array, "b 68 2"], change: Change
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b 68 2"]]:
-    """Turns, enlarges and shifts pictures with their points; softens and recolours them."""
+    """Rotates, scales and shifts images with their points; blurs and recolours the images."""
     batch, height, width, _ = frames.shape
     sine, cosine = jnp.sin(change.turn), jnp.cos(change.turn)
     turn = jnp.stack([cosine, -sine, sine, cosine], -1).reshape(batch, 2, 2)
     moved = jnp.einsum("bij,bkj->bki", turn, points) * change.zoom[:, None, None]
     moved += change.shift[:, None]
-    # A pixel of the result looks where the inverse takes it.
+    # Each output pixel samples at its inverse transform.
     pixels = coordinate_grid(height, width, half_pixel=True)
     seen = (pixels - change.shift[:, None, None]) / change.zoom[:, None, None, None]
     seen = jnp.einsum("bji,bhwj->bhwi", turn, seen)
@@ -220,7 +220,7 @@ def augment(
 
 
 def initial_params(rng: np.random.Generator, usual: Float[np.ndarray, "68 2"]) -> Params:
-    """Random kernels (He et al. 2015), and heatmaps around the usual places of landmarks."""
+    """Random kernels (He et al. 2015), and heatmaps around the mean landmarks."""
     image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
     shapes = jax.eval_shape(FaceNetwork().init, jax.random.key(0), image)
 
@@ -231,8 +231,8 @@ def initial_params(rng: np.random.Generator, usual: Float[np.ndarray, "68 2"]) -
             squares = ((grid[:, :, None] - usual) ** 2).sum(axis=-1)
             return (-squares / (2 * PRIOR_WIDTH**2)).astype(np.float32)
         if name == "kernel":
-            deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
-            return (deviation * rng.standard_normal(leaf.shape)).astype(np.float32)
+            scale = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            return (scale * rng.standard_normal(leaf.shape)).astype(np.float32)
         return np.full(leaf.shape, name == "scale", np.float32)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
@@ -242,10 +242,10 @@ def train(examples: Examples, *, seed: int, steps: int, advance: Advance) -> Par
     """Trains a network.
 
     Args:
-        examples: of the training split.
-        seed: of initialisation, order and augmentation.
-        steps: batches of `BATCH`.
-        advance: is told steps done and steps in all.
+        examples: the training split.
+        seed: seed of initialization, order and augmentation.
+        steps: number of steps, of `BATCH` examples each.
+        advance: called with the number of steps done and in total.
     """
     network = FaceNetwork()
     rng = np.random.default_rng(seed)
@@ -285,18 +285,17 @@ def train(examples: Examples, *, seed: int, steps: int, advance: Advance) -> Par
 
 
 def _lip_gaps(points: Float[Array, "b 68 2"]) -> Float[Array, "b 3 2"]:
-    """From the upper to the lower lip, at the three places where the inner lips face each other."""
+    """Vectors from the upper to the lower lip, between opposite inner lip landmarks."""
     upper, lower = np.array(landmarks.INNER_LIPS).T
     return points[:, lower] - points[:, upper]
 
 
 def measure_stills(reader: FaceReader, examples: Examples) -> dict[str, Any]:
-    """How well it reads unrelated frames.
+    """Measures the reader on unrelated frames.
 
     Returns:
-        Mean errors of landmarks in pixels of 256x256 (`landmark_error` where they are,
-        `f_lmd` and `m_lmd` centred), correlation of the mouth's opening over all frames, and
-        the share of frames whose emotion is named, by level.
+        Mean landmark errors in pixels of 256x256 (`landmark_error` absolute, `f_lmd` and `m_lmd`
+        centred), mouth-opening correlation over all frames, and emotion accuracy by level.
     """
     seen = reader.read(examples.frames)
     assert seen.emotion is not None
@@ -316,18 +315,17 @@ def measure_stills(reader: FaceReader, examples: Examples) -> dict[str, Any]:
 
 
 def measure_clips(reader: FaceReader, root: Path, *, advance: Advance) -> dict[str, Any]:
-    """How well it reads whole clips.
+    """Measures the reader on clips.
 
     Args:
-        reader: to be measured.
-        root: of a synthetic data set, all of whose clips are used.
-        advance: is told clips done and clips in all.
+        reader: the reader.
+        root: folder of a synthetic data set; all clips are used.
+        advance: called with the number of clips done and in total.
 
     Returns:
-        The mean correlation of the mouth's opening in a clip with the true one, that of the
-        clip at the lower twentieth, jitter that is seen in the frames and that there is in
-        the true landmarks, the share of clips whose emotion is named, by level, and how far
-        identity drift tells people apart.
+        The mean mouth-opening correlation with ground truth and its 5th percentile, the jitter of
+        the detected and of the ground-truth landmarks, emotion accuracy by level, and how well
+        identity drift separates people.
     """
     folder = PublishedFolder(root, with_motion=False, with_truth=True)
     correlations, jitters, true_jitters, found, emotions, levels = [], [], [], [], [], []
@@ -364,21 +362,21 @@ def measure_clips(reader: FaceReader, root: Path, *, advance: Advance) -> dict[s
 
 
 class Look(NamedTuple):
-    """A frame of somebody, and its landmarks."""
+    """A frame and its landmarks."""
 
     frame: UInt8[np.ndarray, "h w 3"]
     landmarks: Float32[np.ndarray, "68 2"]
 
 
 def tell_apart(people: Sequence[Sequence[Look]]) -> dict[str, float]:
-    """How far identity drift tells people apart.
+    """Measures how well identity drift separates people.
 
     Args:
-        people: several looks of each; the first is the portrait.
+        people: several looks of each person; the first is the source image.
 
     Returns:
-        Mean drift of others of the same person and of the next person from each portrait, and
-        how often a look of the same person is nearer than one of another.
+        Mean drift from each source image of the same person and of the next person, and how
+        often the same person is closer than another.
     """
     same: list[float] = []
     other: list[float] = []
@@ -395,7 +393,7 @@ def tell_apart(people: Sequence[Sequence[Look]]) -> dict[str, float]:
 
 
 def _shares(right: np.ndarray, emotion: np.ndarray, level: np.ndarray) -> dict[str, float]:
-    """Share of what is right: as the mean over emotions, by level, and for each emotion."""
+    """Accuracy: the mean over emotions, by level, and for each emotion."""
 
     def share(rows: np.ndarray) -> float:
         return float(right[rows].mean()) if rows.any() else float("nan")

@@ -84,7 +84,7 @@ def test_emotions_and_people_are_chosen_evenly(data):
 
 def test_splits_are_those_of_training(drawn):
     source = Source("synthetic", str(drawn))
-    with pytest.raises(UserError, match="validation_fraction"):
+    with pytest.raises(UserError, match="validation fraction"):
         DataSet(source, **{**OPTIONS, "split": "validation", "validation_fraction": 0.0})
     everybody = {**OPTIONS, "split": "validation", "validation_fraction": 1.0}
     assert len(DataSet(source, **everybody).names) == 8
@@ -154,12 +154,12 @@ def test_pairs_that_do_not_match_are_named(pairs):
         Pairs(root)
     save_frames(root / "ours" / "c", frames[:9])
     save_frames(root / "theirs" / "c", frames)
-    with pytest.raises(UserError, match="c: ours has 9 frames, the truth 12"):
+    with pytest.raises(UserError, match="c: ours has 9 frames, the ground truth 12"):
         Pairs(root).case("c")
     (root / "theirs" / "d").mkdir()
     (root / "ours" / "d").mkdir()
     (root / "truth" / "d").mkdir()
-    with pytest.raises(UserError, match="no pictures named 0"):
+    with pytest.raises(UserError, match="no images named 0"):
         Pairs(root).case("d")
 
 
@@ -167,7 +167,7 @@ def test_what_is_no_folder_of_pairs(tmp_path):
     with pytest.raises(UserError, match="no folder truth"):
         Pairs(tmp_path)
     (tmp_path / "truth").mkdir()
-    with pytest.raises(UserError, match="no folder of generated videos"):
+    with pytest.raises(UserError, match="no folder of rendered videos"):
         Pairs(tmp_path)
     (tmp_path / "ours").mkdir()
     with pytest.raises(UserError, match="is empty"):

@@ -166,5 +166,5 @@ def test_silence_is_the_quietest_moment_of_the_sound(case, animator):
 
 
 def test_a_case_without_sound_cannot_be_animated(case, animator):
-    with pytest.raises(ValueError, match="without its sound"):
+    with pytest.raises(ValueError, match="without audio"):
         Animated("model", animator, Settings(), None).frames(dataclasses.replace(case, sound=None))

@@ -286,8 +286,8 @@ def test_bad_albums_are_named(tmp_path):
         train_reader.read_examples(album, validation=True, advance=silent)
     facts = album / "facts" / "s00000" / "stills_001.json"
     for text, words in (
-        ('{"emotion": "bored", "level": 1, "strength": [1, 1, 1, 1, 1, 1]}', "does not say"),
-        ('{"emotion": "sad", "level": 1, "strength": [1]', "does not say"),
+        ('{"emotion": "bored", "level": 1, "strength": [1, 1, 1, 1, 1, 1]}', "does not have"),
+        ('{"emotion": "sad", "level": 1, "strength": [1]', "does not have"),
         ('{"emotion": ["sad", "sad"], "level": 1, "strength": 1}', "of 6 frames"),
     ):
         facts.write_text(text)
@@ -304,8 +304,8 @@ def test_bad_albums_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--steps", "-1"], "--steps is -1"),
-        (["--output", "weights.bin"], "give a name that ends"),
+        (["--steps", "-1"], "--steps: -1"),
+        (["--output", "weights.bin"], "must end in .npz"),
     ],
 )
 def test_wrong_flags_are_answered(flags, words, tmp_path, capsys, monkeypatch):

@@ -198,8 +198,8 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     [
         (["--output", "o"], "either --pairs or --data"),
         (["--output", "o", "--pairs", "p", "--data", "mead=x"], "either --pairs or --data"),
-        (["--output", "o", "--pairs", "p", "--checkpoint", "c"], "--checkpoint belongs to --data"),
-        (["--output", "o", "--pairs", "p", "--clips", "-1"], "--clips is -1"),
+        (["--output", "o", "--pairs", "p", "--checkpoint", "c"], "--checkpoint needs --data"),
+        (["--output", "o", "--pairs", "p", "--clips", "-1"], "--clips: -1"),
         (["--output", "o", "--pairs", "p", "--validation_fraction", "2"], "lie in 0..1"),
         (["--output", "o", "--data", "mead=x,lrw=y", "--checkpoint", "c"], "one data set"),
         (["--output", "o", "--data", "films=x", "--checkpoint", "c"], "kind of data set"),

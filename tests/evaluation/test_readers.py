@@ -26,7 +26,7 @@ def test_no_such_kind():
 
 def test_without_dlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
-    with pytest.raises(UserError, match=r"\.\[faces\].*--faces none"):
+    with pytest.raises(UserError, match=r"\[faces\].*faces 'none'"):
         make_reader("real")
 
 
