@@ -164,7 +164,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             raise UserError(f"{target} is not packed yet, and the builder has no `packing`")
         packing = self._packing
         spool = target.with_name(f"{target.name}.packing")
-        shards = self._plan(packing, spool)
+        shards = self.plan_shards(packing, spool)
         missing = [shard for shard in shards if not shard.receipt.is_file()]
         if download_config is not None and download_config.beam_runner:
             _pack_with_beam(missing, download_config.beam_runner, download_config.beam_options)
@@ -176,7 +176,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
         for leftover in [*target.glob(f"*.{FILE_FORMAT}-*.json"), target / PLAN_FILE]:
             leftover.unlink()
 
-    def _plan(self, packing: Packing, spool: Path) -> list[Shard]:
+    def plan_shards(self, packing: Packing, spool: Path) -> list[Shard]:
         """Splits the folder into shards, in the same way in every run."""
         folder = PublishedFolder(packing.root, with_motion=not packing.frames_only)
         size = packing.clips_per_shard or self.CLIPS_PER_SHARD

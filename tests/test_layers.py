@@ -14,15 +14,7 @@ CHECKED = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
 NOT_YET_CLEAN = {
-    "tests/app/test_form.py",
-    "tests/app/test_studio.py",
-    "tests/cli/test_batch.py",
-    "tests/cli/test_infer.py",
-    "tests/conversion/test_restricted_pickle.py",
-    "tests/data/test_pack.py",
-    "tests/data/test_prepare.py",
     "tests/evaluation/test_face_reader.py",
-    "tests/evaluation/test_job.py",
     "tests/evaluation/test_readers.py",
     "tests/io/test_speech.py",
     "tests/io/test_video.py",

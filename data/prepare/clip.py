@@ -82,19 +82,21 @@ class BadVideo(Exception):  # noqa: N818 - it names a video, and is always caugh
     """Why a video makes no clip."""
 
 
-class _Tools(NamedTuple):
+class Tools(NamedTuple):
+    """What every clip of a recipe is prepared with."""
+
     finder: FaceFinder
     estimator: PoseEstimator
     template: Float[np.ndarray, "68 2"]
 
 
 @cache
-def _tools(recipe: Recipe) -> _Tools:
-    """Once in each process."""
+def tools_for(recipe: Recipe) -> Tools:
+    """The tools of a recipe, made once in each process."""
     estimator: PoseEstimator = LandmarkEstimator()
     if recipe.pose_network is not None:
         estimator = NetworkEstimator(*head_pose.load(recipe.pose_network))
-    return _Tools(make_finder(), estimator, read_template(recipe.template))
+    return Tools(make_finder(), estimator, read_template(recipe.template))
 
 
 def check_tools(recipe: Recipe) -> str:
@@ -106,7 +108,7 @@ def check_tools(recipe: Recipe) -> str:
     Raises:
         UserError: the extra `faces` is missing, or the network or the template is bad.
     """
-    return _tools(recipe).estimator.name
+    return tools_for(recipe).estimator.name
 
 
 def prepare(task: Task) -> str | None:
@@ -131,7 +133,7 @@ def prepare(task: Task) -> str | None:
 
 def _make(task: Task) -> None:
     raw, root, name = task.raw, Path(task.root), task.raw.name
-    tools = _tools(task.recipe)
+    tools = tools_for(task.recipe)
     try:
         windows = features.mfcc_windows(features.speech_mfcc(read_speech(raw.sound or raw.video)))
         video = read_video(raw.video, None)

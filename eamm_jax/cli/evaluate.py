@@ -136,7 +136,7 @@ def _evaluate(flags: argparse.Namespace) -> None:
     from eamm_jax.evaluation import job as evaluation
     from eamm_jax.io.cache import enable_compilation_cache
 
-    job = _job(flags)
+    job = job_of(flags)
     inputs = [job.pairs, job.checkpoint, job.source and Path(job.source.path)]
     InputFiles(filter(None, inputs)).check_kept([job.output], replaces_folders=True)
     start_jax(cpu=flags.cpu)
@@ -159,7 +159,8 @@ def _check(flags: argparse.Namespace) -> None:
         raise UserError(f"--validation_fraction is {fraction}; it must lie in 0..1")
 
 
-def _job(flags: argparse.Namespace) -> Job:
+def job_of(flags: argparse.Namespace) -> Job:
+    """The evaluation that the flags ask for."""
     from eamm_jax.animate.animator import Settings
     from eamm_jax.evaluation.job import Job
     from eamm_jax.input_pipeline.sources import parse_sources

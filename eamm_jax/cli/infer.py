@@ -263,7 +263,8 @@ def flag_parser() -> OneLineParser:
     return parser
 
 
-def _job(flags: argparse.Namespace) -> Job:
+def job_of(flags: argparse.Namespace) -> Job:
+    """The job that the flags of one video ask for."""
     from eamm_jax.animate.animator import Settings
     from eamm_jax.animate.emotion_bank import parse_schedule
     from eamm_jax.animate.job import Job
@@ -373,9 +374,9 @@ def _animate_one(flags: argparse.Namespace) -> int:
     from eamm_jax.animate.job import run as run_job
     from eamm_jax.io.cache import enable_compilation_cache
 
-    demo = _fill_in(flags)
+    demo = fill_in(flags)
     with _spoken(flags):
-        job = _job(flags)
+        job = job_of(flags)
         check({"": job})
         start_jax(cpu=flags.cpu)
         enable_compilation_cache()
@@ -412,9 +413,9 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
         for row, row_flags in read_table(flags.batch, flag_parser(), words).items():
             row_flags.quiet = True  # not a note for every row
             try:
-                _fill_in(row_flags)
+                fill_in(row_flags)
                 spoken.enter_context(_spoken(row_flags))
-                jobs[row] = _job(row_flags)
+                jobs[row] = job_of(row_flags)
             except UserError as error:
                 raise UserError(f"{row}: {error}") from None
         check(jobs)
@@ -447,7 +448,7 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
     return EXIT_SOME_FAILED if any(outcome.error for outcome in outcomes) else 0
 
 
-def _fill_in(flags: argparse.Namespace) -> bool:
+def fill_in(flags: argparse.Namespace) -> bool:
     """Puts what comes with the package in the place of what is not given.
 
     Returns:

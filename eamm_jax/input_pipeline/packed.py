@@ -96,18 +96,23 @@ class PackedFolder:
             BadClip: the record is damaged.
         """
         first = self._first_record[index]
-        motion = self._read(first) if self._with_motion else {}
+        motion = self.read_record(first) if self._with_motion else {}
         pieces: dict[int, list[bytes]] = {}
 
         def encoded_frame(n: int) -> bytes:
             piece, place = divmod(n, FRAMES_A_RECORD)
             if piece not in pieces:
-                pieces[piece] = self._read(first + 1 + piece)["frames"]
+                pieces[piece] = self.read_record(first + 1 + piece)["frames"]
             return pieces[piece][place]
 
         return Clip(self._num_frames[index], encoded_frame, motion.get("pose"), motion.get("mfcc"))
 
-    def _read(self, record: int) -> dict[str, Any]:
+    def read_record(self, record: int) -> dict[str, Any]:
+        """The fields of a record.
+
+        Raises:
+            BadClip: it is damaged.
+        """
         try:
             return self._records[record]
         except Exception as error:  # the reader raises whatever its C++ part met

@@ -106,13 +106,13 @@ def test_the_command_does_the_same_job(case, files, tmp_path):
     words = shlex.split(shlex.join(command(form, Path("weights"), str)))
     assert words[0] == "eamm-infer"
     flags = infer.flag_parser().parse_args([*words[1:], "--result_path", str(tmp_path), "--quiet"])
-    infer._fill_in(flags)
+    infer.fill_in(flags)
     if form.voice == TEXT:
         assert (flags.text, flags.voice) == (form.text, form.accent)
         flags.in_file = spoken
     assert flags.checkpoint == Path("weights")
     job = job_of(form, spoken if form.voice == TEXT else form.sound, tmp_path)
-    assert infer._job(flags) == job
+    assert infer.job_of(flags) == job
 
 
 def test_the_bundled_model_and_the_names_of_files_are_enough(form):

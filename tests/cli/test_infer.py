@@ -403,12 +403,12 @@ def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
 
 def test_a_head_pose_network_in_the_checkpoint_is_used(tmp_path, files):
     from eamm_jax import bundled
-    from eamm_jax.cli.infer import _fill_in, flag_parser
+    from eamm_jax.cli.infer import fill_in, flag_parser
 
     (tmp_path / "head_pose.npz").write_bytes(b"")
     flags = flag_parser().parse_args(["--checkpoint", str(tmp_path), "--text", "x"])
-    _fill_in(flags)
+    fill_in(flags)
     assert (flags.pose_network, flags.pose_file) == (tmp_path, bundled.POSE)
     flags = flag_parser().parse_args(["--source_image", str(files["face.png"]), "--idle_motion"])
-    _fill_in(flags)
+    fill_in(flags)
     assert (flags.pose_network, flags.pose_file, flags.idle_motion) == (None, None, 1.0)

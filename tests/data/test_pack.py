@@ -107,7 +107,9 @@ def test_a_pair_of_a_long_clip_reads_two_records(tmp_path, monkeypatch):
     packed = pack(Voxceleb, root, tmp_path / "packed")
     folder = PackedFolder(Path(packed.data_dir), "voxceleb", with_motion=False)
     read = []
-    monkeypatch.setattr(folder, "_read", lambda n: read.append(n) or PackedFolder._read(folder, n))
+    monkeypatch.setattr(
+        folder, "read_record", lambda n: read.append(n) or PackedFolder.read_record(folder, n)
+    )
     clip = folder.open(0)
     expected = PublishedFolder(root, with_motion=False).open(0)
     for n in (3, 149):
@@ -356,7 +358,7 @@ def test_beam_that_is_not_installed_is_explained(lrw, tmp_path, capsys, monkeypa
 
 def test_shards_can_be_sent_to_other_processes(lrw, tmp_path):
     packing = Packing(root=str(lrw), clips_per_shard=3)
-    shards = Lrw(data_dir=str(tmp_path), packing=packing)._plan(packing, tmp_path / "spool")
+    shards = Lrw(data_dir=str(tmp_path), packing=packing).plan_shards(packing, tmp_path / "spool")
     sent = multiprocessing.reduction.ForkingPickler.dumps(shards)
     assert multiprocessing.reduction.ForkingPickler.loads(sent) == shards
     assert sum(len(shard.names) for shard in shards) == 7

@@ -14,7 +14,7 @@ from data.check import audit
 from data.prepare import clip as clip_module
 from data.prepare import job
 from data.prepare.__main__ import main
-from data.prepare.clip import Recipe, Task, _Tools, prepare
+from data.prepare.clip import Recipe, Task, Tools, prepare
 from data.prepare.names import RawClip, Selection, guess_kind, name_clips, videos_in
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face
@@ -57,8 +57,8 @@ class SpotFinder:
 @pytest.fixture(autouse=True)
 def tools(monkeypatch) -> None:
     """A finder of spots, and the landmarks of one in the middle as the template."""
-    found = _Tools(SpotFinder(), LandmarkEstimator(), drawn_face(128, 128, 230).astype(float))
-    monkeypatch.setattr(clip_module, "_tools", lambda recipe: found)
+    found = Tools(SpotFinder(), LandmarkEstimator(), drawn_face(128, 128, 230).astype(float))
+    monkeypatch.setattr(clip_module, "tools_for", lambda recipe: found)
 
 
 def picture(x: float, y: float = 60, seen: bool = True) -> np.ndarray:
@@ -333,7 +333,7 @@ def test_beam_makes_the_same_clips(mead, tmp_path):
 @pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 def test_a_real_video(shared, tmp_path, monkeypatch):
     monkeypatch.undo()
-    clip_module._tools.cache_clear()
+    clip_module.tools_for.cache_clear()
     source = shared / "media" / "raw_video" / "M030_sad_3_001.mp4"
     template = str(shared / "media" / "alignment_landmarks.npy")
     name = ClipName("M030", "sad_level_3_001")

@@ -223,13 +223,14 @@ def test_flags_reach_the_job(tmp_path):
          "--audio_weight", "1.2", "--smoothing", "off", "--faces", "real", "--people", "0",
          "--only", "truth, model", "--emotions", "bank", "--validation_fraction", "0.1"]
     )  # fmt: skip
-    job = command._job(flags)
+    job = command.job_of(flags)
     assert job.source == Source("mead", "DATA")
     assert (job.clips, job.people, job.faces, job.emotions) == (7, 0, "real", "bank")
     assert job.only == ("truth", "model")
     assert (job.settings.audio_weight, job.settings.smoothing) == (1.2, False)
     assert job.validation_fraction == 0.1
-    plain = command._job(command.flag_parser().parse_args(["--data", "mead=DATA", "--output", "o"]))
+    words = ["--data", "mead=DATA", "--output", "o"]
+    plain = command.job_of(command.flag_parser().parse_args(words))
     assert plain.checkpoint == bundled.MODEL
     assert plain.settings == Settings()
 
