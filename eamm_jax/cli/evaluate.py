@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,11 @@ def main(argv: list[str] | None = None) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> None:
     _check(flags)
+    if find_spec("skimage") is None:
+        raise UserError(
+            "the evaluation needs the optional package scikit-image: "
+            "install the extra, pip install 'eamm_jax[evaluation]'"
+        )
     from rich.console import Console
 
     from eamm_jax.evaluation import job as evaluation

@@ -2,8 +2,8 @@
 
 One trunk reads the face at 64x64 pixels. Landmarks are the expected coordinates of 68 heatmaps, as
 in the keypoint detector; the emotion is classified from the trunk's features and the normalized
-landmarks. The network is trained on synthetic faces only (`train_reader`). Its float16 weights come
-with the package, with a card that describes training and accuracy.
+landmarks. The network is trained on synthetic faces only (`data.synthetic.train_reader`). Its
+float16 weights come with the package, with a card that describes training and accuracy.
 """
 
 from __future__ import annotations

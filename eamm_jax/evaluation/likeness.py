@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Shaped
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from skimage.color import rgb2lab
 
 from eamm_jax.evaluation.landmarks import EYES, MOUTH, Track
 from eamm_jax.evaluation.pictures import as_floats
+from eamm_jax.faces.similarity import fit_similarity
 
 STEADY = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
 """Landmarks that follow the head: bridge and base of the nose, corners of the eyes."""
@@ -26,37 +28,6 @@ _OUTLINE = (0, 1, 2, 3, 4, 12, 13, 14, 15, 16, 26, 25, 24, 23, 22, 21, 20, 19, 1
 
 _BLUR = 1 / 64  # of the side of the frame, as the deviation of a gaussian
 _MOUTH_MARGIN, _EYE_MARGIN = 0.2, 0.15  # of the width of the box that is left out
-
-# sRGB to CIE XYZ relative to white D65 (IEC 61966-2-1), and CIELAB's constants.
-_TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-_WHITE = _TO_XYZ.sum(axis=1)
-_DELTA = 6 / 29
-
-
-def cielab(rgb: Float64[np.ndarray, "*shape 3"]) -> Float64[np.ndarray, "*shape 3"]:
-    """CIELAB (L*, a*, b*) of sRGB colours in [0, 1]."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _TO_XYZ.T / _WHITE
-    x, y, z = np.moveaxis(
-        np.where(xyz > _DELTA**3, np.cbrt(xyz), xyz / (3 * _DELTA**2) + 4 / 29), -1, 0
-    )
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
-def similarity(
-    source: Float[np.ndarray, "n 2"], target: Float[np.ndarray, "n 2"]
-) -> Float64[np.ndarray, "2 3"]:
-    """The rotation, scaling and shift that takes points nearest to others (least squares).
-
-    Returns:
-        The matrix that acts on (x, y, 1).
-    """
-    p, q = (points.astype(np.float64) @ np.array([1, 1j]) for points in (source, target))
-    centred = p - p.mean()
-    # In complex numbers it is q = a p + b.
-    a = np.vdot(centred, q) / np.vdot(centred, centred).real
-    b = q.mean() - a * p.mean()
-    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def compared_region(
@@ -102,19 +73,18 @@ def identity_drift(
     if not region.any():
         return np.zeros(len(frames))
     rows, columns = np.nonzero(region)
-    places = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1])
-    expected = cielab(_blurred(portrait)[region])
+    places = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)
+    expected = rgb2lab(_blurred(portrait)[region])
     steady = list(STEADY)
     drift = []
     for frame, points in zip(frames, landmarks, strict=True):
-        matrix = similarity(portrait_landmarks[steady], points[steady])
-        x, y = matrix[:, :2] @ places + matrix[:, 2:]
+        x, y = fit_similarity(portrait_landmarks[steady], points[steady])(places).T
         at = np.stack([((y + 1) * height - 1) / 2, ((x + 1) * width - 1) / 2])
         found = [
             ndimage.map_coordinates(channel, at, order=1, mode="nearest")
             for channel in np.moveaxis(_blurred(frame), -1, 0)
         ]
-        drift.append(np.linalg.norm(cielab(np.stack(found, -1)) - expected, axis=-1).mean())
+        drift.append(np.linalg.norm(rgb2lab(np.stack(found, -1)) - expected, axis=-1).mean())
     return np.array(drift)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
-from scipy import ndimage
+from skimage.metrics import structural_similarity
 
 Frames = Shaped[np.ndarray, "t h w 3"]
 Region = Bool[np.ndarray, "t h w"]
@@ -16,9 +16,7 @@ Region = Bool[np.ndarray, "t h w"]
 EIGHT_BITS = 10 * np.log10(12 * 255.0**2)
 """PSNR of rounding to 8 bits, 58.9 dB: what stands for infinity where values are averaged."""
 
-_WINDOW_SIGMA = 1.5
-_WINDOW_RADIUS = 5
-_K1, _K2 = 0.01, 0.03
+_WINDOW_RADIUS = 5  # of SSIM
 
 
 def as_floats(frames: Frames) -> Float64[np.ndarray, "t h w 3"]:
@@ -51,9 +49,21 @@ def psnr(
 def ssim_map(frames: Frames, truth: Frames) -> Float64[np.ndarray, "t h w"]:
     """Structural similarity around each pixel (Wang et al. 2004), mean of the three channels.
 
-    The window is a gaussian of deviation 1.5 in 11x11 pixels, mirrored at the border.
+    The window is a Gaussian of standard deviation 1.5 in 11x11 pixels, mirrored at the border;
+    variances are those of the population, as in the paper.
     """
-    return np.stack([_ssim_of(*pair) for pair in zip(frames, truth, strict=True)])
+    maps = []
+    for pair in zip(as_floats(frames), as_floats(truth), strict=True):
+        _, similarity = structural_similarity(
+            *pair,
+            data_range=1.0,
+            channel_axis=-1,
+            gaussian_weights=True,
+            use_sample_covariance=False,
+            full=True,
+        )
+        maps.append(similarity.mean(axis=-1))
+    return np.stack(maps)
 
 
 def ssim(
@@ -97,21 +107,3 @@ def _mean_within(
     counts = region.sum(axis=(1, 2))
     sums = np.where(region, values, 0).sum(axis=(1, 2))
     return np.where(counts, sums / np.maximum(counts, 1), empty)
-
-
-def _ssim_of(
-    frame: Shaped[np.ndarray, "h w 3"], true: Shaped[np.ndarray, "h w 3"]
-) -> Float64[np.ndarray, "h w"]:
-    x, y = as_floats(frame), as_floats(true)
-
-    def window(values: Float64[np.ndarray, "h w 3"]) -> Float64[np.ndarray, "h w 3"]:
-        return ndimage.gaussian_filter(
-            values, _WINDOW_SIGMA, radius=_WINDOW_RADIUS, axes=(0, 1), mode="reflect"
-        )
-
-    mean_x, mean_y = window(x), window(y)
-    # Population (co)variances under the window, as in the paper.
-    variance = window(x * x) + window(y * y) - mean_x**2 - mean_y**2
-    covariance = window(x * y) - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + _K1**2) / (mean_x**2 + mean_y**2 + _K1**2)
-    return (luminance * (2 * covariance + _K2**2) / (variance + _K2**2)).mean(axis=-1)

@@ -37,7 +37,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 @pytest.mark.parametrize(
     "tool",
-    ["infer", "train", "convert", "emotion_bank", "evaluate", "export", "studio", "train_reader"],
+    ["infer", "train", "convert", "emotion_bank", "evaluate", "export", "studio"],
 )
 @pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--no_such_flag", 2)])
 def test_flags_are_parsed_before_anything_heavy_is_imported(tool, flag, code):

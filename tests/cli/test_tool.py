@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from eamm_jax.cli import convert, evaluate, infer, studio, train_reader
+from data.synthetic import train_reader
+from eamm_jax.cli import convert, evaluate, infer, studio
 from eamm_jax.errors import UserError
 from tests.conftest import ROOT
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.synthetic import train_reader
+from data.synthetic.train_reader import Change, Examples, Look
 from eamm_jax import bundled
-from eamm_jax.cli import train_reader as command
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import face_reader, train_reader
+from eamm_jax.evaluation import face_reader
 from eamm_jax.evaluation.face_reader import SIZE, FaceReader
-from eamm_jax.evaluation.train_reader import Change, Examples, Look
 from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import template
 
@@ -247,7 +247,7 @@ def test_the_command_trains_measures_and_writes(tmp_path, capsys):
     output = tmp_path / "reader.npz"
     flags = ["--album", str(album), "--clips", str(clips), "--steps", "2", "--output", str(output)]
     with pytest.raises(SystemExit) as end:
-        command.main(flags)
+        train_reader.main(flags)
     assert end.value.code == 0
     assert "reader.npz" in capsys.readouterr().out
     card = json.loads(output.with_suffix(".json").read_text())
@@ -263,7 +263,7 @@ def test_the_command_trains_measures_and_writes(tmp_path, capsys):
     # Measured again without training, it says the same.
     flags[flags.index("2")] = "0"
     with pytest.raises(SystemExit) as end:
-        command.main(flags)
+        train_reader.main(flags)
     assert end.value.code == 0
     assert json.loads(output.with_suffix(".json").read_text()) == card
 
@@ -311,7 +311,7 @@ def test_bad_albums_are_named(tmp_path):
 def test_wrong_flags_are_answered(flags, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        command.main(["--album", "a", "--clips", "c", *flags])
+        train_reader.main(["--album", "a", "--clips", "c", *flags])
     assert end.value.code == 2
     assert words in capsys.readouterr().err
 

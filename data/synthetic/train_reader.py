@@ -1,4 +1,4 @@
-"""Trains and measures the reader of synthetic faces (`python -m eamm_jax.cli.train_reader`).
+"""Trains and measures the reader of synthetic faces (`python -m data.synthetic.train_reader`).
 
 It is trained on the training split of an album (many people, a few stills of each), and tested on
 the people of the validation split and on clips of people in neither. Augmentation imitates the
@@ -7,8 +7,12 @@ blur, noise and colour shifts of generated frames.
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Callable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Float, Float32, Int, UInt8
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eamm_jax import bundled
+from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import landmarks, likeness
+from eamm_jax.evaluation import face_reader, landmarks, likeness
 from eamm_jax.evaluation.face_reader import SIZE, FaceNetwork, FaceReader, Params, Seen
 from eamm_jax.evaluation.readers import named_emotion
 from eamm_jax.input_pipeline.clips import (
@@ -30,8 +38,17 @@ from eamm_jax.input_pipeline.clips import (
 )
 from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
 from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.io.files import atomic_output, check_readable, check_writable
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.types import EMOTIONS, Array
+
+EXAMPLE = """\
+example:
+  python -m data.synthetic --output album --identities 2400 --seed 0 --stills 24
+  python -m data.synthetic --output clips --identities 12 --seed 7
+  python -m data.synthetic.train_reader --album album --clips clips
+"""
+
 
 BATCH = 64
 STEPS = 1900
@@ -402,3 +419,106 @@ def _shares(right: np.ndarray, emotion: np.ndarray, level: np.ndarray) -> dict[s
     by_emotion = {word: share(emotion == n) for n, word in enumerate(EMOTIONS)}
     by_level = {f"level {n}": share((level == n) & ~neutral) for n in (1, 2, 3)}
     return {"mean": float(np.mean(list(by_emotion.values()))), **by_level, **by_emotion}
+
+
+def flag_parser() -> argparse.ArgumentParser:
+    """The flags of this command."""
+    parser = OneLineParser(
+        prog="python -m data.synthetic.train_reader",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--album",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="stills of many people (data.synthetic --stills), for training and, in the "
+        "validation split, for testing",
+    )
+    parser.add_argument(
+        "--clips",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="clips of other people (data.synthetic with another seed), for testing",
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="training steps; default: 1900; 0: only measure the reader in --output",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--output", type=Path, metavar="NPZ", help="default: the bundled reader")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Trains as the flags say; exits with the codes of `cli.tool`."""
+    flags = flag_parser().parse_args(argv)
+    run(lambda: _train(flags))
+
+
+def _train(flags: argparse.Namespace) -> None:
+    steps = STEPS if flags.steps is None else flags.steps
+    start_jax()
+    output = check_writable(flags.output or bundled.FACE_READER)
+    if output.suffix != ".npz":
+        raise UserError(f"--output is {output}; it must end in .npz")
+    with _bar("reading") as advance:
+        held_out = read_examples(flags.album, validation=True, advance=advance)
+    trained = _fit(flags, steps, output) if steps else _of_before(output)
+    reader = face_reader.FaceReader(face_reader.load_weights(output))  # as it will be used
+    with _bar("measuring") as advance:
+        measured = {
+            "stills of people it has not seen": measure_stills(reader, held_out),
+            "clips of people it has not seen": measure_clips(reader, flags.clips, advance=advance),
+        }
+    card = {**trained, "bytes": output.stat().st_size, "measured": measured}
+    text = json.dumps(card, indent=2)
+    with atomic_output(output.with_suffix(".json")) as temporary:
+        temporary.write_text(text + "\n")
+    print(text)
+    print(f"Wrote {output} and its card")
+
+
+def _fit(flags: argparse.Namespace, steps: int, output: Path) -> dict[str, Any]:
+    """Trains and writes the weights; returns that part of the card."""
+    with _bar("reading") as advance:
+        examples = read_examples(flags.album, validation=False, advance=advance)
+    start, processor = time.perf_counter(), time.process_time()
+    with _bar("training") as advance:
+        params = train(examples, seed=flags.seed, steps=steps, advance=advance)
+    face_reader.save_weights(output, params)
+    return {
+        "trained on": f"{len(examples.frames)} stills of the training split of an album",
+        "steps": steps,
+        "seed": flags.seed,
+        "seconds": {
+            "wall": round(time.perf_counter() - start),
+            "processor": round(time.process_time() - processor),
+        },
+    }
+
+
+def _of_before(output: Path) -> dict[str, Any]:
+    """The training part of the existing card."""
+    check_readable(output, "reader")
+    card = json.loads(check_readable(output.with_suffix(".json"), "card").read_text())
+    return {key: card[key] for key in ("trained on", "steps", "seed", "seconds")}
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; yields a function of the done and total counts."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+if __name__ == "__main__":
+    main()
