@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from data.synthetic.renderer import DRAWN, HEADS, RENDERERS
 from eamm_jax.cli.tool import run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
@@ -55,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "many people are worth more than much of each",
     )
     parser.add_argument(
+        "--renderer",
+        choices=RENDERERS,
+        default=DRAWN,
+        help="people drawn, or rendered from a head model (default drawn)",
+    )
+    parser.add_argument(
+        "--head_model",
+        metavar="FILE",
+        help="made by `python -m data.synthetic.head_model` (default: in the cache folder)",
+    )
+    parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once"
     )
     flags = parser.parse_args(argv)
@@ -85,13 +97,17 @@ def _draw(flags: argparse.Namespace) -> None:
     speech.check_available()
     # Here and not above: they take seconds to load, and flags may be wrong.
     from data.parallel import progress_bar, run_parallel
-    from data.synthetic import writer
+    from data.synthetic import head_model, writer
 
+    if flags.renderer == HEADS:
+        head_model.load(flags.head_model)
     root = Path(flags.output)
-    recipe = writer.Recipe(flags.seed, flags.size, flags.takes, emotions, flags.stills)
+    recipe = writer.Recipe(
+        flags.seed, flags.size, flags.takes, emotions, flags.stills, flags.renderer
+    )
     writer.begin(root, recipe)
     numbers = range(flags.first_identity, flags.first_identity + flags.identities)
-    jobs = writer.plan(root, recipe, numbers)
+    jobs = writer.plan(root, recipe, numbers, flags.head_model)
     missing = [job for job in jobs if not job.frames.is_dir()]
     frames = 0
     drawing = closing(run_parallel(writer.write, missing, flags.workers))

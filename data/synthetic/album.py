@@ -7,15 +7,14 @@ and poses serve as well as minutes of video and take a hundredth of the time to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.synthetic import landmarks
-from data.synthetic.camera import Camera
+from data.synthetic.camera import Pose
 from data.synthetic.clip import Clip, record_clip
-from data.synthetic.face import Face, build
+from data.synthetic.controls import Expression
+from data.synthetic.renderer import DRAWING, Renderer
 from data.synthetic.script import Take, takes_of
 
 CLIP_NAME = "stills_001"
@@ -43,15 +42,10 @@ class Still:
     pose: Float32[np.ndarray, " 7"]
     window: Float32[np.ndarray, "28 13"]
 
-    @cached_property
-    def face(self) -> Face:
-        """The geometry."""
-        return build(self.clip.person.identity, self.clip.acting.performance[self.frame])
-
-    @cached_property
-    def camera(self) -> Camera:
-        """The camera."""
-        return Camera(self.clip.acting.poses[self.frame])
+    @property
+    def row(self) -> Expression:
+        """The controls of the face."""
+        return self.clip.acting.performance[self.frame]
 
     @property
     def strength(self) -> float:
@@ -60,18 +54,26 @@ class Still:
 
     def landmarks(self) -> Float32[np.ndarray, "68 2"]:
         """The 68 landmarks, (x, y) in [-1, 1]."""
-        return landmarks.landmarks(self.face, self.camera)
+        return self.clip.actor.landmarks(self.row, self._held)
 
     def pupils(self) -> Float32[np.ndarray, "2 2"]:
         """The pupils, in the same units."""
-        return landmarks.pupils(self.face, self.camera)
+        return self.clip.actor.pupils(self.row, self._held)
+
+    def opening(self) -> float:
+        """Gap between the lips of the face seen frontally, in half frames."""
+        return self.clip.actor.opening(self.row)
 
     def draw(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """The picture, `size` rows and columns."""
-        return self.clip.draw(self.camera, self.face, size)
+        return self.clip.frame(self.frame, size)
+
+    @property
+    def _held(self) -> Pose:
+        return self.clip.acting.poses[self.frame]
 
 
-def stills(seed: int, number: int, count: int) -> list[Still]:
+def stills(seed: int, number: int, count: int, renderer: Renderer = DRAWING) -> list[Still]:
     """Takes the stills of a person's album, the same ones for the same numbers.
 
     The first half is neutral: the earlier of two random frames, which training takes for the
@@ -81,6 +83,7 @@ def stills(seed: int, number: int, count: int) -> list[Still]:
         seed: of the data set.
         number: of the person.
         count: how many stills.
+        renderer: how the person is shown.
 
     Raises:
         UserError: the extra `speech` is not installed.
@@ -92,19 +95,21 @@ def stills(seed: int, number: int, count: int) -> list[Still]:
     chosen = [others[i] for i in rng.choice(len(others), EMOTIONAL_TAKES, replace=False)]
     half = count // 2
     return [
-        *_from_takes(rng, seed, neutral, count - half),
-        *_from_takes(rng, seed, chosen, half),
+        *_from_takes(rng, seed, neutral, count - half, renderer),
+        *_from_takes(rng, seed, chosen, half, renderer),
     ]
 
 
-def _from_takes(rng: np.random.Generator, seed: int, takes: list[Take], count: int) -> list[Still]:
+def _from_takes(
+    rng: np.random.Generator, seed: int, takes: list[Take], count: int, renderer: Renderer
+) -> list[Still]:
     """Random frames, as evenly from the takes as can be."""
     found = []
     for place, take in enumerate(takes):
         share = len(range(place, count, len(takes)))
         if not share:
             continue
-        clip = record_clip(seed, take)
+        clip = record_clip(seed, take, renderer)
         poses, windows = clip.pose(), clip.mfcc()
         frames = np.sort(rng.choice(clip.num_frames, share, replace=share > clip.num_frames))
         found += [Still(clip, int(n), poses[n], windows[n]) for n in frames]

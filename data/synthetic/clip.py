@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.synthetic import cast, landmarks, movement
-from data.synthetic.camera import Camera
+from data.synthetic import cast, movement
+from data.synthetic.actor import Actor, actor_of
+from data.synthetic.camera import Pose
 from data.synthetic.cast import Person
+from data.synthetic.controls import Expression
 from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
-from data.synthetic.face import Face, build
-from data.synthetic.identity import Identity
 from data.synthetic.performance import Acting, act
-from data.synthetic.portrait import Portrait
 from data.synthetic.recording import record
+from data.synthetic.renderer import DRAWING, Renderer
 from data.synthetic.script import Script, Take, script
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.features import mfcc_windows, num_frames, speech_mfcc
@@ -28,9 +27,11 @@ _STREAM = 4  # of random numbers; `script` and `cast` have others
 
 @dataclass(frozen=True)
 class Clip:
-    """A recorded take; frames are drawn when asked for.
+    """A recorded take; frames are rendered when asked for.
 
     Attributes:
+        seed: of the data set.
+        renderer: how the person is shown.
         person: who speaks.
         take: in which mood.
         script: what is said.
@@ -39,6 +40,8 @@ class Clip:
         acting: what face and head do.
     """
 
+    seed: int
+    renderer: Renderer
     person: Person
     take: Take
     script: Script
@@ -59,52 +62,37 @@ class Clip:
         """The poses, as the published data sets store them."""
         return movement.pose_rows(self.acting.poses).astype(np.float32)
 
-    @cached_property
-    def faces(self) -> list[Face]:
-        """The geometry of each frame."""
-        return [build(self.person.identity, row) for row in self.acting.performance]
-
-    @cached_property
-    def cameras(self) -> list[Camera]:
-        """The camera of each frame."""
-        return [Camera(pose) for pose in self.acting.poses]
+    @property
+    def actor(self) -> Actor:
+        """Who is seen."""
+        return actor_of(self.renderer, self.seed, self.take.number)
 
     def frame(self, n: int, size: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Draws frame `n` with `size` rows and columns."""
-        return self.draw(self.cameras[n], self.faces[n], size)
-
-    def draw(self, camera: Camera, face: Face, size: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Draws the person with a face and a camera."""
-        return _portrait(self.person.identity, size).draw_face(camera, face)
+        """Renders frame `n` with `size` rows and columns."""
+        return self.actor.picture(self.acting.performance[n], self.acting.poses[n], size, n)
 
     def frames(self, size: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        """Draws all frames."""
+        """Renders all frames."""
         for n in range(self.num_frames):
             yield self.frame(n, size)
 
     def landmarks(self) -> Float32[np.ndarray, "t 68 2"]:
         """The 68 landmarks of each frame, (x, y) in [-1, 1]."""
-        return np.stack(
-            [landmarks.landmarks(*pair) for pair in zip(self.faces, self.cameras, strict=True)]
-        )
+        return np.stack([self.actor.landmarks(*moment) for moment in self._moments()])
 
     def pupils(self) -> Float32[np.ndarray, "t 2 2"]:
         """The pupils of each frame, in the units of the landmarks."""
-        return np.stack(
-            [landmarks.pupils(*pair) for pair in zip(self.faces, self.cameras, strict=True)]
-        )
+        return np.stack([self.actor.pupils(*moment) for moment in self._moments()])
 
     def mouth_opening(self) -> Float32[np.ndarray, " t"]:
         """Gap between the lips in each frame, of the face seen frontally, in half frames."""
-        return np.array([face.mouth.opening for face in self.faces], np.float32)
+        return np.array([self.actor.opening(row) for row in self.acting.performance], np.float32)
+
+    def _moments(self) -> Iterator[tuple[Expression, Pose]]:
+        return zip(self.acting.performance, self.acting.poses, strict=True)
 
 
-@lru_cache(maxsize=4)
-def _portrait(identity: Identity, size: int) -> Portrait:
-    return Portrait(identity, size)
-
-
-def record_clip(seed: int, take: Take) -> Clip:
+def record_clip(seed: int, take: Take, renderer: Renderer = DRAWING) -> Clip:
     """Records a take; the same arguments give the same clip, wherever and whenever.
 
     Raises:
@@ -127,4 +115,4 @@ def record_clip(seed: int, take: Take) -> Clip:
     )
     count = num_frames(len(speech_mfcc(sound)))
     acting = act(rng, person, mood, strength, phonemes, count)
-    return Clip(person, take, words, sound, phonemes, acting)
+    return Clip(seed, renderer, person, take, words, sound, phonemes, acting)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from data.synthetic import cast
 from data.synthetic.clip import Clip, record_clip
+from data.synthetic.renderer import DRAWING, Renderer
 from data.synthetic.script import Take, takes_of
 from eamm_jax.input_pipeline import clips
 from eamm_jax.input_pipeline.clips import ClipName
@@ -35,7 +36,16 @@ class SyntheticFolder:
         names: identity and clip of each.
     """
 
-    def __init__(self, identities: int, seed: int, *, size: int, takes: int = 1, first: int = 0):
+    def __init__(
+        self,
+        identities: int,
+        seed: int,
+        *,
+        size: int,
+        takes: int = 1,
+        first: int = 0,
+        renderer: Renderer = DRAWING,
+    ):
         """Lists the clips; records none.
 
         Args:
@@ -44,9 +54,11 @@ class SyntheticFolder:
             size: rows and columns of the frames.
             takes: recordings of each emotion at each level.
             first: number of the first person.
+            renderer: how people are shown.
         """
         self._seed = seed
         self._size = size
+        self._renderer = renderer
         everything = [
             (ClipName(cast.name_of(number), take.clip_name), take)
             for number in range(first, first + identities)
@@ -66,7 +78,7 @@ class SyntheticFolder:
             IndexError: there is no such clip.
             UserError: the extra `speech` is not installed.
         """
-        return _recorded(self._seed, self._takes[index])
+        return _recorded(self._seed, self._takes[index], self._renderer)
 
     def open(self, index: int) -> clips.Clip:
         """Clip number `index` as the input pipeline wants it; frames are drawn one by one."""
@@ -81,9 +93,9 @@ class SyntheticFolder:
 
 
 @lru_cache(maxsize=8)
-def _recorded(seed: int, take: Take) -> Clip:
+def _recorded(seed: int, take: Take, renderer: Renderer) -> Clip:
     # A reader that looks for a portrait and then for frames opens a clip more than once.
-    return record_clip(seed, take)
+    return record_clip(seed, take, renderer)
 
 
 def _encoded_frame(clip: Clip, size: int, n: int) -> bytes:

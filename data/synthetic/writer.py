@@ -34,6 +34,7 @@ from data.synthetic import album, cast
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import encode_png
+from data.synthetic.renderer import DRAWN, Renderer
 from data.synthetic.script import Take, takes_of
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
@@ -64,6 +65,7 @@ class Recipe:
         takes: recordings of each emotion at each level.
         emotions: those that are recorded.
         stills: frames of each person's album, written instead of recordings; 0: no album.
+        renderer: how people are shown.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class Recipe:
     takes: int = 1
     emotions: tuple[str, ...] = EMOTIONS
     stills: int = 0
+    renderer: str = DRAWN
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ class Job:
     recipe: Recipe
     number: int
     take: Take | None = None
+    head_model: str | None = None
+
+    @property
+    def renderer(self) -> Renderer:
+        """How the person is shown."""
+        return Renderer(self.recipe.renderer, self.head_model)
 
     @property
     def name(self) -> ClipName:
@@ -94,12 +103,17 @@ class Job:
         return layout.frames_of(self.root, self.name)
 
 
-def plan(root: str | os.PathLike[str], recipe: Recipe, numbers: Iterable[int]) -> list[Job]:
+def plan(
+    root: str | os.PathLike[str],
+    recipe: Recipe,
+    numbers: Iterable[int],
+    head_model: str | None = None,
+) -> list[Job]:
     """Lists the clips of some people, or their albums, written or not."""
     if recipe.stills:
-        return [Job(str(root), recipe, number) for number in numbers]
+        return [Job(str(root), recipe, number, None, head_model) for number in numbers]
     return [
-        Job(str(root), recipe, number, take)
+        Job(str(root), recipe, number, take, head_model)
         for number in numbers
         for take in takes_of(number, recipe.takes, recipe.emotions)
     ]
@@ -152,7 +166,7 @@ def write(job: Job) -> int:
 
 
 def _write_clip(job: Job, take: Take) -> int:
-    clip = record_clip(job.recipe.seed, take)
+    clip = record_clip(job.recipe.seed, take, job.renderer)
     tracks = {
         POSE_FOLDER: clip.pose(),
         SOUND_FOLDER: clip.mfcc(),
@@ -168,14 +182,14 @@ def _write_clip(job: Job, take: Take) -> int:
 
 
 def _write_album(job: Job) -> int:
-    stills = album.stills(job.recipe.seed, job.number, job.recipe.stills)
+    stills = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
     tracks = {
         POSE_FOLDER: [still.pose for still in stills],
         SOUND_FOLDER: [still.window for still in stills],
         LANDMARKS_FOLDER: [still.landmarks() for still in stills],
         PUPILS_FOLDER: [still.pupils() for still in stills],
-        MOUTH_FOLDER: [still.face.mouth.opening for still in stills],
-        CONTROLS_FOLDER: [still.face.row for still in stills],
+        MOUTH_FOLDER: [still.opening() for still in stills],
+        CONTROLS_FOLDER: [still.row for still in stills],
     }
     facts = {
         "emotion": [still.clip.take.emotion for still in stills],

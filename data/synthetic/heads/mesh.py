@@ -243,16 +243,19 @@ class Mesh:
         return (part.first_vertex + chosen).astype(np.int32), share[chosen].astype(np.float32)
 
     def _slide(self, landmark: int) -> Int32[np.ndarray, " n"]:
-        """Vertices of the face at the height of a contour landmark, from it to the cheek."""
+        """Vertices of the face at the height of a contour landmark, from the jaw to the cheek."""
         vertex = self.model.landmarks[landmark]
+        if landmark in (0, 8, 16):
+            return np.array([vertex], np.int32)
         face = self.model.neutral[self.model.parts["face"].vertices]
         start = self.model.neutral[vertex]
         side = np.sign(start[0])
         level = np.abs(face[:, 1] - start[1]) < 0.35
         inner = (face[:, 0] * side < abs(start[0])) & (face[:, 0] * side > 0.45 * abs(start[0]))
-        front = face[:, 2] > start[2]
-        path = np.flatnonzero(level & inner & front) if 0 < landmark < 16 else np.array([], int)
-        return np.concatenate([[vertex], path]).astype(np.int32)
+        path = level & inner & (face[:, 2] > start[2])
+        if 2 <= landmark <= 14:  # above, ears stand out
+            path |= level & (np.linalg.norm(face - start, axis=1) < 1.3) & (face[:, 0] * side > 0)
+        return np.append(vertex, np.flatnonzero(path)).astype(np.int32)
 
 
 _BODY_RINGS = ((1.12, 0.5, 1.05), (1.45, 2.6, 1.1), (1.9, 6.5, 1.1), (2.1, 16.0, 1.1))

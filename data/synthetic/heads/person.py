@@ -65,11 +65,12 @@ class Person:
     Attributes:
         look: who it is.
         shape: the head at rest.
+        mesh: that everybody shares.
         muscles: its expressions.
     """
 
     def __init__(self, model: HeadModel, look: Look):
-        self._mesh = mesh = mesh_of(model)
+        self.mesh = mesh = mesh_of(model)
         model = mesh.model
         self.look = look
         self.shape = shape_of(mesh, look)
@@ -85,10 +86,12 @@ class Person:
         ).astype(np.float32)
         self._painted: _Painted | None = None
         # The vertices that landmarks are taken from, with their shapes.
-        self._marked = np.unique(np.concatenate([model.landmarks, *mesh.contour]))
+        vertices = model.landmarks.copy()
+        vertices[_BROWS] = skin.brow_vertices(mesh, look)
+        self._marked = np.unique(np.concatenate([vertices, *mesh.contour]))
         self._marked_shapes = np.ascontiguousarray(model.expression[:, self._marked])
         where = {int(v): n for n, v in enumerate(self._marked)}
-        self._landmarks = np.array([where[int(v)] for v in model.landmarks])
+        self._landmarks = np.array([where[int(v)] for v in vertices])
         self._contour = [np.array([where[int(v)] for v in path]) for path in mesh.contour]
 
     # Truth.
@@ -100,7 +103,7 @@ class Person:
         """
         points = self.shape[self._marked].copy()
         kernels.add_shapes(points, self._marked_shapes, self.muscles.weights(row))
-        bound = self._mesh.bound[self._marked]
+        bound = self.mesh.bound[self._marked]
         xy = self._project(self._place(points, bound, pose))
         marks = xy[self._landmarks]
         for n, path in enumerate(self._contour):
@@ -167,6 +170,12 @@ class Person:
 
     # Pictures.
 
+    def picture(
+        self, row: Expression, pose: Pose, size: int, moment: int
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture alone; see `render`."""
+        return self.render(row, pose, size, moment).image
+
     def render(self, row: Expression, pose: Pose, size: int, moment: int = 0) -> Rendering:
         """A picture with its truth.
 
@@ -176,7 +185,7 @@ class Person:
             size: rows and columns.
             moment: number of the frame, for noise and for what moves in the backdrop.
         """
-        mesh, model = self._mesh, self._mesh.model
+        mesh, model = self.mesh, self.mesh.model
         if self._painted is None or self._painted.size != size:
             self._painted = _paint(mesh, self.look, self.shape, size)
         painted, view = self._painted, self.look.scene
@@ -320,11 +329,12 @@ class Person:
 
     def _raise_tongue(self, points: Float32[np.ndarray, "v 3"], amount: float) -> None:
         """Lifts the tip of the tongue to the upper teeth."""
-        tongue, share = self._mesh.tongue
+        tongue, share = self.mesh.tongue
         points[tongue, 1] += 0.9 * float(np.clip(amount, 0, 1)) * share
         points[tongue, 2] += 0.35 * float(np.clip(amount, 0, 1)) * share
 
 
+_BROWS = slice(17, 27)
 _EYES = (kernels.EYE_LEFT, kernels.EYE_RIGHT)
 
 

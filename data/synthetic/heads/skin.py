@@ -234,6 +234,16 @@ def brow_lines(mesh: Mesh, look: Look) -> list[Float[np.ndarray, "k 3"]]:
     return lines
 
 
+def brow_vertices(mesh: Mesh, look: Look) -> Int32[np.ndarray, " 10"]:
+    """Vertices of the face where the brow landmarks are, from picture left to right."""
+    face = mesh.model.neutral[mesh.model.parts["face"].vertices]
+    left, right = brow_lines(mesh, look)
+    points = np.concatenate([left[::-1], right])
+    points[:, 1] += 0.4 * look.brow_thickness
+    away = np.linalg.norm(face - points[:, None], axis=-1)
+    return away.argmin(1).astype(np.int32)
+
+
 def _creases(mesh: Mesh, p: Float32[np.ndarray, "n n 3"], n2: Plane, n3: Plane) -> Plane:
     """Depth of the lines that expressions and age show, centimetres."""
     x, y, z = np.moveaxis(p, -1, 0)
