@@ -9,6 +9,14 @@ SAMPLE_RATE = 16_000
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 """The eight emotions; a label's number is its index here."""
 
+LEVELS = (1, 2, 3)
+"""Intensities of an emotion in MEAD, from slight to strong."""
+
+LAYOUTS = ("single", "side_by_side")
+"""What a video shows: the animation, or source image, emotion video, neutral and emotion."""
+
+DTYPES = ("float32", "bfloat16")
+"""What networks can compute in."""
 
 CLIP_FRAMES = 16
 """Consecutive frames in a training clip (ARCHITECTURE.md section 5)."""

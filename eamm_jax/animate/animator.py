@@ -31,6 +31,7 @@ from eamm_jax.animate.program import (
     Source,
     Variables,
 )
+from eamm_jax.constants import DTYPES
 from eamm_jax.conversion.checkpoint import load_checkpoint, stored_networks
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks, build
@@ -42,8 +43,6 @@ from eamm_jax.types import POSE_NUMBERS, Array, Keypoints
 
 DEFAULT_CHUNK = 8
 """Frames in flight: enough to share the reading of weights, few enough to start soon."""
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)

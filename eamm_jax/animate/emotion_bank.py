@@ -26,14 +26,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from eamm_jax.constants import EMOTIONS, FRAME_RATE
+from eamm_jax.constants import EMOTIONS, FRAME_RATE, LEVELS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
 
 BANK_NAME = "emotion_bank.npz"
-
-LEVELS = (1, 2, 3)
-"""Intensities of MEAD, from slight to strong."""
 
 MAX_BANK_BYTES = 64 << 20
 """A bank of all emotions and levels takes about half a megabyte."""

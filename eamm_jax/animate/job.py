@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
+from eamm_jax.constants import LAYOUTS
 from eamm_jax.conversion import head_pose as converted
 from eamm_jax.errors import UserError
 from eamm_jax.faces.emotion_video import EmotionVideo
@@ -28,8 +29,6 @@ from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
-
-LAYOUTS = ("single", "side_by_side")
 
 SHEET_FRAMES = 24
 """Frames in a contact sheet."""
@@ -66,8 +65,7 @@ class Job:
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
         contact_sheet: PNG of some of the frames, or None.
-        layout: `single`, or `side_by_side`: source image, emotion video if there is one,
-            neutral, emotion.
+        layout: one of `LAYOUTS`.
         crop: whether faces in the source image and the emotion video are found and cropped.
         template: `.npy` of where their landmarks belong, or None for the mean face.
         face: number of the face in the source image, 1 for the largest; None is that one, with

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from eamm_jax import bundled
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
-from eamm_jax.animate.job import LAYOUTS, Job
+from eamm_jax.animate.job import Job
 from eamm_jax.app.limits import Limits, check_speech, check_video
-from eamm_jax.constants import EMOTIONS
+from eamm_jax.constants import EMOTIONS, LAYOUTS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.io import speech

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.constants import DTYPES
 from eamm_jax.io.files import InputFiles
 
 MEGABYTE = 1e6
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=DTYPES,
         default="float32",
         help="what the networks compute in; default: %(default)s",
     )

@@ -21,7 +21,7 @@ from eamm_jax.cli.tool import (
     start_jax,
     whole_number,
 )
-from eamm_jax.constants import EMOTIONS
+from eamm_jax.constants import DTYPES, EMOTIONS, LAYOUTS, LEVELS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import joined_name, make_folder, temporary_folder
 from eamm_jax.io.memory import keep_freed_memory
@@ -159,7 +159,7 @@ def flag_parser() -> OneLineParser:
     inputs.add_argument(
         "--emotion_level",
         type=int,
-        choices=(1, 2, 3),
+        choices=LEVELS,
         help="how strongly the faces of the emotion bank feel; default: most",
     )
 
@@ -227,7 +227,7 @@ def flag_parser() -> OneLineParser:
     )
     outputs.add_argument(
         "--layout",
-        choices=("single", "side_by_side"),
+        choices=LAYOUTS,
         default="single",
         help="side_by_side: portrait | emotion video | neutral | emotion",
     )
@@ -255,9 +255,7 @@ def flag_parser() -> OneLineParser:
         metavar="N",
         help="frames computed at a time; default: %(default)s",
     )
-    running.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
-    )
+    running.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     running.add_argument("--quiet", action="store_true", help="no progress and no summary")
     return parser

@@ -17,6 +17,7 @@ from eamm_jax.cli.tool import (
     start_jax,
     whole_number,
 )
+from eamm_jax.constants import DTYPES
 from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def flag_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames computed at a time; default: %(default)s",
     )
-    running.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s"
-    )
+    running.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
     return parser
 

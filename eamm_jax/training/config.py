@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
+from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ MODEL_FIELDS = {
 }
 """Fields of a stage's configuration that are hyperparameters of networks, and which."""
 
-DTYPES = ("float32", "bfloat16")
 
 VGG_REDUCTION = 16
 """Ratio of the image's size to that of VGG-19's last features."""
