@@ -1,10 +1,10 @@
 """From clips on disk to batches on the host.
 
 A *source* is a folder in the published layout (`published`) or the same clips packed into
-ArrayRecord (`packed`); both give the same `Clip`s in the same order. `examples` cuts a
-training example from a clip, and `dataset` makes batches of them with Grain: split, shuffled,
-mixed, sharded over processes, and resumable. Everything here is NumPy; randomness on pixels
-(augmentation) belongs to the device and stands in `eamm_jax.ops.augmentation`.
+ArrayRecord (`packed`); both give the same `Clip`s in the same order. `examples` reads a training
+example from a clip, and `dataset` batches examples with Grain: split, shuffled, mixed, sharded over
+processes, and resumable. Everything here is NumPy; augmentation runs on the device
+(`eamm_jax.ops.augmentation`).
 """
 
 from eamm_jax.input_pipeline.dataset import Batches, describe_skipped, make_dataset

@@ -1,6 +1,6 @@
-"""What a clip is, what each kind of data set does with it, and when it cannot be used.
+"""Clips, the rules of each kind of data set, and checks that a clip can be used.
 
-Rules are those of ARCHITECTURE.md section 5.
+The rules are those of the published training code (docs/architecture.md, section 8).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from PIL import Image
 from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS, FaceTruth
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
-"""Consecutive frames an example needs: the source image, then the clip."""
+"""Consecutive frames per example: the source image, then the clip."""
 
 STORED_POSE_NUMBERS = 7
-"""Numbers a frame in a pose file: the six that are used, and tz."""
+"""Numbers per frame in a pose file: the six used, and tz."""
 
 LANDMARKS, PUPILS = 68, 2
 
 STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
-"""MFCC rows and columns a frame in a sound file: column 0, the log energy, is not used."""
+"""MFCC rows and columns per frame on disk; column 0, the log energy, is not used."""
 
 LENGTH_TOLERANCE = 2
-"""Frames by which sound and picture may differ: codecs cut sound in packets of their own."""
+"""Frames by which audio and video may differ in length, because codecs use packets."""
 
 
 class BadClip(Exception):  # noqa: N818 - it names a clip, and is always caught
-    """A clip that cannot be used; the message says why, without the clip's name."""
+    """A clip that cannot be used; the message gives the fault without the clip's name."""
 
 
 class ClipName(NamedTuple):
-    """Where a clip stands in its data set: `<identity>/<clip>`, sorted by both."""
+    """The name of a clip, `<identity>/<clip>`; sorted by both."""
 
     identity: str
     clip: str
@@ -49,14 +49,14 @@ class ClipName(NamedTuple):
 
 @dataclass(frozen=True)
 class Clip:
-    """One video with its sound and head pose, frames still encoded.
+    """A video with encoded frames, audio features and head pose.
 
     Attributes:
-        num_frames: frames in the video.
-        encoded_frame: gives the bytes of frame n's PNG; raises `BadClip`.
-        pose: 3DDFA_V2 head pose of each frame, or None if it was not asked for.
-        windows: MFCC windows of each frame, or None if they were not asked for.
-        points: landmarks and pupils of each frame, or None if they were not asked for.
+        num_frames: number of frames.
+        encoded_frame: function that returns frame n as PNG bytes; raises `BadClip`.
+        pose: 3DDFA_V2 head pose of each frame, or None if not requested.
+        windows: MFCC window of each frame, or None if not requested.
+        points: landmarks and pupils of each frame, or None if not requested.
     """
 
     num_frames: int
@@ -66,10 +66,10 @@ class Clip:
     points: Float32[np.ndarray, "t 70 2"] | None = None
 
     def truth(self, n: int) -> FaceTruth:
-        """What is known of the face in frame `n`.
+        """Ground truth of the face in frame `n`.
 
         Raises:
-            BadClip: there is not a row of finite numbers for every frame.
+            BadClip: a track has the wrong length or is not finite.
         """
         if self.pose is None or self.points is None:
             raise ValueError("the clip was opened without its landmarks")
@@ -91,10 +91,10 @@ class Clip:
         """Pose, MFCC windows, and the number of frames that have both.
 
         Raises:
-            BadClip: the tracks disagree, hold numbers that are not finite, or are too short.
+            BadClip: the tracks differ in length, are not finite, or are too short.
         """
         if self.pose is None or self.windows is None:
-            raise ValueError("the clip was opened without its pose and sound")
+            raise ValueError("the clip was opened without pose and audio features")
         if self.pose.ndim != 2 or self.pose.shape[1] != STORED_POSE_NUMBERS:
             raise BadClip(f"its poses have shape {self.pose.shape}, not (frames, 7)")
         if self.windows.ndim != 3 or self.windows.shape[1:] != STORED_WINDOW:
@@ -116,15 +116,15 @@ class Clip:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is peculiar to a data set.
+    """The rules of a kind of data set.
 
     Attributes:
-        name: as given on the command line.
-        split_by_clip: clips, not identities, are divided into training and validation
-            (in LRW the folder above a clip is its word; who speaks is not known).
-        starts_early: clips are short and start at frames 3 to 7.
-        emotional: names carry a label; the source image comes from a neutral clip of the same
-            person; poses are smoothed.
+        name: its name in sources (`kind=path`).
+        split_by_clip: training and validation are split by clip instead of identity (in LRW the
+            identity folder is a word, and speakers are unknown).
+        starts_early: clips are short and examples start at frames 3 to 7.
+        emotional: clip names carry an emotion label; the source image comes from a neutral clip
+            of the same person; poses are smoothed.
     """
 
     name: str
@@ -133,26 +133,26 @@ class Kind:
     emotional: bool = False
 
     def starts(self, length: int) -> range:
-        """The frames where an example may start, in a clip of `length` usable frames."""
+        """Frames at which an example may start, in a clip of `length` usable frames."""
         if self.starts_early:
             last = min(7, length - WINDOW_FRAMES)
             return range(min(3, last), last + 1)
         return range(3, length - 20) if length >= 24 else range(1)
 
     def validation_share(self, name: ClipName) -> float:
-        """A number in [0, 1), the same for all clips that must stay together.
+        """A hash in [0, 1) that is equal for all clips that must be in the same split.
 
-        Clips with a number below the validation fraction validate, the others train. It
-        depends on the name alone, so it is the same for every run, process and packing.
+        Clips below the validation fraction are used for validation. The hash depends only on
+        the name, so it is the same for every run, process and packed copy.
         """
         key = str(name) if self.split_by_clip else name.identity
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
 
     def emotion(self, name: ClipName) -> int:
-        """The index into `EMOTIONS` that the clip's name tells, or -1.
+        """The emotion in the clip's name, as an index into `EMOTIONS`, or -1.
 
         Raises:
-            BadClip: names of this kind carry a label, and this one has none.
+            BadClip: names of this kind must carry a label, and this one has none.
         """
         if not self.emotional:
             return -1
@@ -176,9 +176,9 @@ KINDS = {
         Kind("synthetic", emotional=True),
     )
 }
-"""The data sets the published system was trained on, and drawn faces (`data.synthetic`).
+"""The data sets of the published system, and synthetic faces (`data.synthetic`).
 
-Any other speech video is a `voxceleb`.
+Use `voxceleb` for any other speech video.
 """
 
 
@@ -187,8 +187,8 @@ def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w
 
     Args:
         data: the encoded image.
-        size: rows and columns wanted; None leaves them as they are. Smaller and larger
-            images are resized by an anti-aliased bilinear filter.
+        size: width and height of the result; None keeps the image's. Other sizes are resized
+            with an antialiased bilinear filter.
 
     Raises:
         BadClip: the image cannot be decoded, or is not square.
@@ -200,7 +200,7 @@ def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w
             pixels = image.convert("RGB")
     except BadClip:
         raise
-    except Exception as error:  # Pillow lets out whatever a damaged file led to
+    except Exception as error:  # Pillow raises various exceptions for damaged files
         raise BadClip("is not a readable PNG") from error
     if size is not None and pixels.size != (size, size):
         pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
@@ -208,10 +208,10 @@ def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w
 
 
 def decode_frames(clip: Clip, numbers: Iterable[int], size: int | None) -> list[np.ndarray]:
-    """The frames of a clip that have these numbers, each (size, size, 3).
+    """Decodes frames of a clip by number, each (size, size, 3).
 
     Raises:
-        BadClip: a frame is missing or unreadable; the message says which.
+        BadClip: a frame is missing or unreadable; the message gives its number.
     """
     frames = []
     for n in numbers:

@@ -1,9 +1,8 @@
 """Batches of training examples: split, shuffled, mixed, sharded over processes, resumable.
 
-Grain first makes cheap *plans* (which group of which source, and a seed), shuffles and mixes
-those, and groups them into the batches of the whole run; then each process loads the rows
-that are its own. So batch number k is the same, row for row, whatever the number of processes
-and workers, and where a run stands is one number.
+Grain shuffles, mixes and batches cheap *plans* (a group of a source, and a seed); then each process
+loads its own rows of the global batch. Batch k therefore has the same rows for any number of
+processes and workers, and the data position is a single number.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ DEFAULT_VALIDATION_FRACTION = 0.05
 
 
 class _Plan(NamedTuple):
-    """An example before anything is read."""
+    """An example that has not been read yet."""
 
     source: int
     group: int
@@ -59,14 +58,14 @@ class _MakePlan:
 
 @dataclass(frozen=True)
 class _LoadRows:
-    """Reads one process's rows of a batch of plans."""
+    """Loads one process's rows of a batch of plans."""
 
     readers: tuple[ExampleReader, ...]
     batch_size: int
     rows: slice
 
     def __call__(self, plans: Sequence[_Plan]) -> _Loaded:
-        # The last batch of a single pass is filled up with its own examples, without names.
+        # The last batch of a single pass is padded with its own examples, without names.
         filled = [plans[row % len(plans)] for row in range(self.batch_size)]
         examples = [self._load(plan) for plan in filled[self.rows]]
         first_row = self.rows.start
@@ -90,14 +89,13 @@ def _stack(examples: Sequence[Clips | Pairs]) -> Clips | Pairs:
 class Batches:
     """An iterator of `(Clips | Pairs, names)`: one process's rows of each batch.
 
-    `names` tells where each row came from (`<kind>:<identity>/<clip>`); rows that only fill
-    up the last batch of a single pass have the name "" and must not be counted. Arrays are
-    NumPy, images uint8.
+    `names` gives the clip of each row (`<kind>:<identity>/<clip>`); padding rows of the last batch
+    of a single pass have the name "" and must not be counted. Arrays are NumPy, images uint8.
 
     Attributes:
-        num_examples: examples in an epoch: clips (or identities) in the split.
-        steps_per_epoch: batches in an epoch, at least one.
-        skipped: name and fault of each bad clip this process has met since `end_epoch`.
+        num_examples: examples per epoch: clips (or identities) in the split.
+        steps_per_epoch: batches per epoch, at least one.
+        skipped: name and fault of each bad clip that this process found since `end_epoch`.
     """
 
     def __init__(
@@ -111,7 +109,7 @@ class Batches:
         threads: int,
         workers: int,
     ):
-        """Made by `make_dataset`."""
+        """Called by `make_dataset`."""
         self.num_examples = num_examples
         self.steps_per_epoch = steps_per_epoch
         self.skipped: dict[str, str] = {}
@@ -135,55 +133,55 @@ class Batches:
         return loaded.data, loaded.names
 
     def _start(self) -> grain.DatasetIterator:
-        # Workers deal whole batches out among themselves, so their number changes no batch;
-        # and as any batch can be made from its number, resuming is starting there.
+        # Each worker loads whole batches, so their number does not change a batch. A batch
+        # depends only on its number, so resuming means starting at that number.
         batches = self._plans[self._step :].map(self._load)
         reading = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=self._threads)
         dataset = batches.to_iter_dataset(reading)
         if self._workers:
             from absl import flags
 
-            if not flags.FLAGS.is_parsed():  # Grain reads its own flags where it starts workers
+            if not flags.FLAGS.is_parsed():  # Grain reads its flags when it starts workers
                 flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(self._workers))
         return iter(dataset)
 
     def end_epoch(self) -> dict[str, str]:
-        """The bad clips this process met since the last call, and starts counting anew."""
+        """Returns the bad clips found by this process since the last call, and resets them."""
         skipped, self.skipped = self.skipped, {}
         return skipped
 
     def reset(self) -> None:
-        """Goes back to the first batch (to validate once more)."""
+        """Returns to the first batch (for another validation)."""
         self.close()
         self._step = 0
         self.skipped = {}
 
     def close(self) -> None:
-        """Ends the readers; the next batch would start them again where they were."""
+        """Stops the readers; the next batch restarts them at the same position."""
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None
 
     def get_state(self) -> dict[str, Any]:
-        """Where the iterator stands, as JSON: alike on all processes but for `skipped`.
+        """The data position as JSON; the same on all processes except for `skipped`.
 
-        The state suits any number of processes, workers and threads.
+        The state is valid for any number of processes, workers and threads.
         """
         return {"step": self._step, "skipped": dict(self.skipped), **self._identity}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on after the last batch that was taken before `get_state`.
+        """Resumes after the last batch before `get_state`.
 
         Raises:
-            UserError: the state was saved with other data or another order of it.
+            UserError: the state was saved with other data or in another order.
         """
         for key, value in self._identity.items():
             if state.get(key) != value:
                 raise UserError(
-                    "the saved position in the training data does not fit: it was saved with "
-                    f"{key} {state.get(key)}, now it is {value}; resume with what it was saved "
-                    "with, or start a new work directory from its parameters (--init_from)"
+                    "the checkpoint's data position does not match the data: it was saved with "
+                    f"{key} {state.get(key)}, now it is {value}; resume with the same data and "
+                    "settings, or start a new work directory initialized from this one"
                 )
         self.close()
         self._step = int(state["step"])
@@ -191,7 +189,7 @@ class Batches:
 
 
 def describe_skipped(skipped: dict[str, str], shown: int = 3) -> str:
-    """One line for the end of an epoch: how many bad clips there were, and the first few."""
+    """One line for the end of an epoch: the number of bad clips, and the first few."""
     if not skipped:
         return "no bad clips"
     faults = [f"{name}: {fault}" for name, fault in sorted(skipped.items())[:shown]]
@@ -223,33 +221,33 @@ def make_dataset(
     """Batches of training or validation examples.
 
     Args:
-        sources: folders of clips; several are mixed by their weights.
-        batch_size: examples in a batch of the whole run; a process gets its equal share.
-        size: rows and columns of the images.
-        batch_of: `clips` for `Clips`, `pairs` for `Pairs` (which need no sound or pose).
+        sources: data sources; several are mixed by their weights.
+        batch_size: global batch size; each process loads an equal share.
+        size: width and height of the images.
+        batch_of: `clips` for `Clips`, `pairs` for `Pairs` (without audio features and pose).
         split: `train` and `validation` share no identity (LRW: no clip); `all` is both.
-        validation_fraction: of the identities, about; which ones depends on their names only.
-        seed: of the order and of all that is drawn.
-        single_pass: one pass in the order of names, for validation, its last batch filled up;
-            otherwise an endless stream, shuffled anew in each epoch.
-        per_identity: an epoch has one example of each identity instead of each clip, from a
-            random clip of theirs, so that prolific speakers do not dominate (the parent's
-            `id_sampling`, stage 0).
-        emotions: those whose clips are used, of sources with labelled clips; none is all.
-        frame_stride: of a clip's 16 frames every so many-th is read; their sound is whole.
-        with_truth: pairs come with landmarks and pose, which the folder must hold.
-        on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` takes the next
-            good one and notes it in `Batches.skipped`.
-        threads: batches read at once, in every worker.
-        workers: reader processes beside the main one; needs a main guard in the script.
-        process_index: which of the run's processes this is.
-        process_count: processes in the run.
+        validation_fraction: approximate fraction of the identities, selected by their names only.
+        seed: seed of the order and of all sampling.
+        single_pass: one pass in the order of names, for validation, with the last batch padded;
+            otherwise an endless stream, reshuffled in each epoch.
+        per_identity: an epoch has one example per identity instead of per clip, from a random
+            clip, so that speakers with many clips do not dominate (`id_sampling` of the
+            first-order motion model, stage 0).
+        emotions: emotions whose clips are used, for sources with labelled clips; empty: all.
+        frame_stride: read every n-th of a clip's 16 frames; its audio is complete.
+        with_truth: pairs include landmarks and pose, which the folder must contain.
+        on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` uses the next
+            good one and records the bad one in `Batches.skipped`.
+        threads: batches read concurrently in each worker.
+        workers: number of reader processes; needs a main guard in the script.
+        process_index: index of this process in the run.
+        process_count: number of processes in the run.
 
     Returns:
         The iterator; reading starts with its first batch.
 
     Raises:
-        UserError: no data, or arguments that make no sense.
+        UserError: there is no data, or an argument is invalid.
     """
     if size < 1 or threads < 1 or workers < 0 or not 0 <= validation_fraction < 1:
         raise UserError(
@@ -258,12 +256,12 @@ def make_dataset(
         )
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
-            f"batch_size is {batch_size}: it must be a multiple of the run's {process_count} "
-            "processes"
+            f"batch_size is {batch_size}; it must be a multiple of the number of processes, "
+            f"{process_count}"
         )
     unknown = [emotion for emotion in emotions if emotion not in EMOTIONS]
     if unknown:
-        raise UserError(f"{unknown[0]!r} is no emotion; choose from {', '.join(EMOTIONS)}")
+        raise UserError(f"{unknown[0]!r} is not an emotion; choose from {', '.join(EMOTIONS)}")
     if not 0 <= seed < 2**32:
         raise UserError(f"the data's seed is {seed}; it must be from 0 up to 2^32")
     if frame_stride < 1 or CLIP_FRAMES % frame_stride:
@@ -284,7 +282,7 @@ def make_dataset(
         felt = tuple(f"{emotion}_" for emotion in emotions) if kind.emotional else ()
         wanted = [i for i, name in enumerate(names) if not felt or name.clip.startswith(felt)]
         if not wanted:
-            raise UserError(f"{source.path} holds no clip whose emotion is {', '.join(emotions)}")
+            raise UserError(f"{source.path} has no clip whose emotion is {', '.join(emotions)}")
         if split != "all":
             # Clip by clip, before they are grouped: a clip is in the same split in every stage.
             wanted = [
@@ -296,10 +294,10 @@ def make_dataset(
         groups = _grouped(names, wanted, per_identity=per_identity)
         if not groups:
             raise UserError(
-                f"no clip of {source.path} falls into the {split} split: of its "
-                f"{len(folder.names)} clips, validation takes whole "
-                f"{'clips' if kind.split_by_clip else 'identities'} with a probability of "
-                f"{validation_fraction}; change validation_fraction or add data"
+                f"{source.path} has no clip in the {split} split: validation selects "
+                f"{'clips' if kind.split_by_clip else 'whole identities'} of its "
+                f"{len(folder.names)} clips with probability {validation_fraction}; change "
+                "validation_fraction or add data"
             )
         readers.append(reader_of(folder, kind, groups, size=size, on_bad_clip=on_bad_clip))
         order_seed, draw_seed = np.random.SeedSequence([seed, number]).generate_state(2).tolist()
@@ -342,7 +340,7 @@ def make_dataset(
 def _grouped(
     names: Sequence[ClipName], wanted: Sequence[int], *, per_identity: bool
 ) -> list[list[int]]:
-    """Indices of clips that one example may be cut from."""
+    """Groups of clip indices; an example is read from one of a group."""
     if not per_identity:
         return [[index] for index in wanted]
     groups: dict[str, list[int]] = {}

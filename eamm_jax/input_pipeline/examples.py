@@ -1,4 +1,4 @@
-"""One training example from one clip (ARCHITECTURE.md section 5)."""
+"""Reads training examples from clips (EAMM, section 3; docs/architecture.md, section 8)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from eamm_jax.types import POSE_NUMBERS, Clips, Pairs
 OnBadClip = Literal["error", "skip"]
 
 MAX_BAD_IN_A_ROW = 100
-"""Bad clips met in a row before the fault is taken to be the folder's."""
+"""Consecutive bad clips after which reading stops, even with `skip`."""
 
 
 class Example(NamedTuple):
-    """A training example and where it came from.
+    """A training example and its clip.
 
     Attributes:
         data: a `Clips` or `Pairs` without the batch axis.
         name: `<kind>:<identity>/<clip>`.
-        skipped: name and fault of every bad clip that was met on the way.
+        skipped: name and fault of every bad clip skipped before it.
     """
 
     data: Clips | Pairs
@@ -42,9 +42,8 @@ class Example(NamedTuple):
 class ExampleReader(ABC):
     """Reads examples of one folder.
 
-    Where clips may be skipped, a bad one's place is taken by the next good one rather than
-    left empty: every process of a run makes the same number of batches, and an example
-    depends on nothing but its group and seed.
+    A skipped clip is replaced by the next good one, so that every process makes the same number
+    of batches. An example depends only on its group and seed.
     """
 
     def __init__(
@@ -56,15 +55,15 @@ class ExampleReader(ABC):
         size: int,
         on_bad_clip: OnBadClip,
     ):
-        """Sets up a reader; reads nothing.
+        """Initializes a reader without reading anything.
 
         Args:
             folder: the clips.
-            kind: its rules.
-            groups: clips that an example may be cut from, by their indices in
-                `folder.names`: one clip each, or all clips of an identity.
-            size: rows and columns of the images wanted.
-            on_bad_clip: `error` stops at the first bad clip, `skip` notes it and goes on.
+            kind: the rules of the data set.
+            groups: groups of clips, as indices into `folder.names`: one clip each, or all clips
+                of an identity.
+            size: width and height of the images.
+            on_bad_clip: `error` stops at the first bad clip, `skip` records it and continues.
         """
         self._folder = folder
         self._kind = kind
@@ -76,13 +75,13 @@ class ExampleReader(ABC):
     def _cut(
         self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]
     ) -> Clips | Pairs:
-        """Cuts an example from clip number `index`, or raises `BadClip`."""
+        """Reads an example from clip `index`, or raises `BadClip`."""
 
     def read(self, group: int, seed: int) -> Example:
-        """An example from a clip of group number `group`, or of the next that has a good one.
+        """Reads an example from group `group`, or from the next group with a good clip.
 
         Raises:
-            UserError: a clip is bad and may not be skipped, or none but bad ones were met.
+            UserError: a clip is bad and must not be skipped, or too many are bad.
         """
         rng = np.random.default_rng(seed)
         skipped: list[tuple[str, str]] = []
@@ -95,12 +94,12 @@ class ExampleReader(ABC):
                 break
         first, fault_of_first = skipped[0]
         raise UserError(
-            f"{len(skipped)} bad clips in a row and no good one; the first: "
-            f"{first}: {fault_of_first} (look for the cause with python -m data.check)"
+            f"{len(skipped)} bad clips in a row; the first: "
+            f"{first}: {fault_of_first} (find the cause with python -m data.check)"
         )
 
     def _candidates(self, group: int, rng: np.random.Generator) -> Iterator[int]:
-        """Clips in the order they are tried."""
+        """Clips in the order in which they are tried."""
         for offset in range(len(self._groups)):
             clips = self._groups[(group + offset) % len(self._groups)]
             yield from _rotated(clips, rng)
@@ -112,16 +111,16 @@ class ExampleReader(ABC):
         if self._on_bad_clip == "error":
             raise UserError(
                 f"bad clip {self._name(index)}: {fault} (repair or remove it, or set "
-                "on_bad_clip to 'skip' to go on without such clips)"
+                "on_bad_clip to 'skip')"
             ) from fault
         skipped.append((self._name(index), str(fault)))
 
 
 class PairReader(ExampleReader):
-    """Two frames of a clip, the earlier as the source (stage 0).
+    """Two frames of a clip, the earlier one as the source image (stage 0).
 
-    The two may be one and the same frame, as in the parent's training. Where clips are opened
-    with landmarks, the example has them.
+    Both may be the same frame, as in the first-order motion model. If clips are opened with
+    landmarks, the example includes them.
     """
 
     def _cut(self, index: int, rng: np.random.Generator, skipped: list[tuple[str, str]]) -> Pairs:
@@ -138,8 +137,8 @@ class PairReader(ExampleReader):
 class ClipReader(ExampleReader):
     """Sixteen consecutive frames with audio, pose and source image (stages 1, 1 fine-tune and 2).
 
-    The source image is frame r and the clip r + 1 .. r + 16; in an emotional data set it
-    is a frame of a random neutral clip of the same person.
+    The source image is frame r and the clip frames r + 1 to r + 16; in a data set with emotions
+    the source image is a random frame of a random neutral clip of the same person.
     """
 
     def __init__(
@@ -152,16 +151,16 @@ class ClipReader(ExampleReader):
         on_bad_clip: OnBadClip,
         frame_stride: int = 1,
     ):
-        """Sets up a reader; see `ExampleReader`.
+        """Initializes a reader; see `ExampleReader`.
 
         Args:
             folder: the clips.
-            kind: its rules.
-            groups: clips that an example may be cut from.
-            size: rows and columns of the images wanted.
+            kind: the rules of the data set.
+            groups: groups of clips.
+            size: width and height of the images.
             on_bad_clip: `error` or `skip`.
-            frame_stride: a divisor of 16; only every so many-th frame is decoded, the last of
-                each so many. Sound and pose are whole.
+            frame_stride: a divisor n of 16; only the last of every n frames is decoded. Audio
+                features and pose are complete.
         """
         super().__init__(folder, kind, groups, size=size, on_bad_clip=on_bad_clip)
         self._frame_stride = frame_stride
@@ -211,7 +210,7 @@ class ClipReader(ExampleReader):
 
 
 def _rotated(clips: Sequence[int], rng: np.random.Generator) -> Iterator[int]:
-    """All clips, from a random one on."""
+    """All clips, starting at a random one."""
     first = int(rng.integers(len(clips))) if len(clips) > 1 else 0
     yield from clips[first:]
     yield from clips[:first]

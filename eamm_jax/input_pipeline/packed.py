@@ -1,8 +1,7 @@
 """Clips packed into ArrayRecord by the TFDS builders in `data/` (no TensorFlow).
 
-A clip is a record with its sound and pose, then records with `FRAMES_A_RECORD` frames each.
-Frames stay encoded: a reader fetches the records its window touches and decodes no other
-frames, however long the clip is.
+A clip is one record with its audio features and pose, then records with `FRAMES_A_RECORD` frames
+each. Frames stay encoded, so a reader fetches and decodes only what its window needs.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName
 
 SPLIT = "clips"
-"""The one split of a packed data set; training and validation are divided when it is read."""
+"""The only split of a packed data set; training and validation are split when it is read."""
 
 FRAMES_A_RECORD = 16
-"""Few enough to read little beside the window, many enough to read two or three records."""
+"""A window of 17 frames touches two or three records, and reads few frames in excess."""
 
 
 def records_of(num_frames: int) -> int:
-    """Records that a clip is packed into."""
+    """The number of records of a clip."""
     return 1 + -(-num_frames // FRAMES_A_RECORD)
 
 
@@ -40,7 +39,7 @@ def find_packed(path: str | os.PathLike[str], kind: str) -> Path | None:
 
 
 class PackedFolder:
-    """The clips of a packed data set; the same as those of the folder it was packed from.
+    """The clips of a packed data set, equal to those of the folder it was packed from.
 
     Attributes:
         root: the folder with `dataset_info.json`.
@@ -48,26 +47,26 @@ class PackedFolder:
     """
 
     def __init__(self, root: Path, kind: str, *, with_motion: bool):
-        """Reads the list of clips; opens none.
+        """Reads the list of clips without opening them.
 
         Args:
             root: from `find_packed`.
-            kind: the kind of data set it should be.
-            with_motion: sound and pose are wanted, and must have been packed.
+            kind: expected kind of the data set.
+            with_motion: also read audio features and pose, which must have been packed.
 
         Raises:
-            UserError: it was packed by something else, or as another kind, or without motion.
+            UserError: it was packed by another program, as another kind, or without motion.
         """
         self.root = root
         self._with_motion = with_motion
         metadata = self._builder.info.metadata or {}
         if "clips" not in metadata:
-            raise UserError(f"{root} was not packed by the builders in data/: pack it anew")
+            raise UserError(f"{root} was not packed by the builders in data/; pack it again")
         if metadata["kind"] != kind:
             raise UserError(f"{root} was packed as {metadata['kind']}, but is read as {kind}")
         if with_motion and not metadata["with_motion"]:
             raise UserError(
-                f"{root} was packed without sound and pose, which serves stage 0 only: "
+                f"{root} was packed without audio and pose, for stage 0 only; "
                 "pack a folder that has them"
             )
         self.names = [ClipName(identity, clip) for identity, clip, _ in metadata["clips"]]
@@ -85,7 +84,7 @@ class PackedFolder:
         return self._builder.as_data_source(SPLIT)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Files are opened anew in each reader's process.
+        # Every reader process opens the files itself.
         opened_files = ("_builder", "_records")
         return {key: value for key, value in vars(self).items() if key not in opened_files}
 
@@ -115,5 +114,5 @@ class PackedFolder:
         """
         try:
             return self._records[record]
-        except Exception as error:  # the reader raises whatever its C++ part met
+        except Exception as error:  # ArrayRecord's C++ code raises various exceptions
             raise BadClip(f"its record in {self.root} is unreadable ({error})") from error

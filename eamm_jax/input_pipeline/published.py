@@ -1,10 +1,10 @@
-"""The published folder layout (ARCHITECTURE.md section 5), read directly.
+"""Reads clips in the published folder layout.
 
 <root>/fomm_crop/<identity>/<clip>/0.png, 1.png, ...    cropped frames
 <root>/fomm_pose_crop/<identity>/<clip>.npy             (frames, 7)
 <root>/MFCC/<identity>/<clip>.npy                       (frames, 28, 13)
 
-and, where faces were drawn (`data.synthetic`) or measured, their truth:
+and the ground truth of synthetic faces (`data.synthetic`):
 
 <root>/landmarks/<identity>/<clip>.npy                  (frames, 68, 2)
 <root>/pupils/<identity>/<clip>.npy                     (frames, 2, 2)
@@ -46,16 +46,16 @@ class PublishedFolder:
         with_truth: bool = False,
         names: Sequence[ClipName] | None = None,
     ):
-        """Lists the clips; opens none.
+        """Lists the clips without opening them.
 
         Args:
-            root: the folder that holds `fomm_crop`.
-            with_motion: sound and pose are wanted, and their folders must exist.
-            with_truth: landmarks, pupils and pose are wanted, and their folders must exist.
-            names: the clips, where they are known already; None looks for them.
+            root: the folder that contains `fomm_crop`.
+            with_motion: also read audio features and pose; their folders must exist.
+            with_truth: also read landmarks, pupils and pose; their folders must exist.
+            names: the clips, if already known; None lists them.
 
         Raises:
-            UserError: there is no such folder, or no clip in it.
+            UserError: the folder does not exist or contains no clips.
         """
         self.root = Path(root)
         self._with_motion = with_motion
@@ -106,7 +106,7 @@ class PublishedFolder:
         if self._with_truth:
             found = track(LANDMARKS_FOLDER), track(PUPILS_FOLDER)
             if found[0].ndim != 3 or found[0].shape[::2] != found[1].shape[::2]:
-                raise BadClip("its landmarks and pupils do not belong together")
+                raise BadClip("its landmarks and pupils have different shapes")
             points = np.concatenate(found, axis=1)
 
         def encoded_frame(n: int) -> bytes:
@@ -135,9 +135,9 @@ def _found_instead(folder: Path) -> str:
 
 
 def _count_frames(folder: Path) -> int:
-    """The number of frames, which must be numbered from 0 without a gap."""
+    """The number of frames, which must be numbered from 0 without gaps."""
     try:
-        # Hidden files are not frames: a Mac leaves ._0.png beside 0.png.
+        # Hidden files are not frames: macOS writes ._0.png beside 0.png.
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise BadClip(f"its frames are unreadable ({folder}: {error.strerror})") from error
@@ -161,8 +161,8 @@ def _number(stem: str) -> int | None:
 
 
 _HEADERS = threading.Lock()
-"""NumPy parses the header of a file as Python, and Python before 3.11.8 and 3.12.2 cannot do
-that in two threads at once: now and then one gets a SystemError (CPython's issue 106905)."""
+"""NumPy parses file headers as Python. Before Python 3.11.8 and 3.12.2 this is not thread-safe and
+occasionally raises SystemError (CPython issue 106905)."""
 
 
 def _load_track(path: Path) -> np.ndarray:

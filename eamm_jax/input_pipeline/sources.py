@@ -1,4 +1,4 @@
-"""Where clips come from: a folder in the published layout, or a packed data set."""
+"""Data sources: folders in the published layout, and packed data sets."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ClipFolder(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """One folder of clips and its share of a mixture.
+    """A data source and its weight in a mixture.
 
     Attributes:
         kind: a key of `KINDS`.
-        path: a folder in the published layout, or one that holds a packed data set.
-        weight: how often its clips are drawn, relative to the other sources.
+        path: a folder in the published layout, or one that contains a packed data set.
+        weight: sampling weight, relative to the other sources.
     """
 
     kind: str
@@ -47,13 +47,13 @@ class Source:
 
 
 def parse_sources(text: str) -> tuple[Source, ...]:
-    """Reads sources from a config field or flag: `kind=path[@weight],...`.
+    """Parses sources from a configuration field or flag: `kind=path[@weight],...`.
 
-    `lrw=/data/LRW` is one source; `lrw=/data/LRW@3,voxceleb=/data/Vox@1` mixes two, three
-    clips of the first to one of the second.
+    `lrw=/data/LRW` is one source; `lrw=/data/LRW@3,voxceleb=/data/Vox@1` mixes two, with three
+    clips of the first for each clip of the second.
 
     Raises:
-        UserError: a part is not of this form.
+        UserError: a part does not have this form.
     """
     sources = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -67,7 +67,7 @@ def parse_sources(text: str) -> tuple[Source, ...]:
         sources.append(Source(match[1], match[2], weight))
     if not sources:
         raise UserError(
-            "no training data was named: give kind=path, such as lrw=/data/LRW "
+            "no training data was named; use kind=path, such as lrw=/data/LRW "
             f"(kinds: {', '.join(KINDS)})"
         )
     return tuple(sources)
@@ -77,17 +77,17 @@ def open_folder(source: Source, *, with_motion: bool, with_truth: bool = False) 
     """Opens a source, packed or not.
 
     Args:
-        source: what to open.
-        with_motion: sound and pose are wanted besides frames.
-        with_truth: landmarks, pupils and pose are wanted besides frames.
+        source: the source.
+        with_motion: also read audio features and pose.
+        with_truth: also read landmarks, pupils and pose.
 
     Raises:
-        UserError: there are no clips of this kind; says what was looked for and where.
+        UserError: there are no clips of this kind; the message says which files are expected.
     """
     packed = find_packed(source.path, source.kind)
     if packed and with_truth:
         raise UserError(
-            f"{packed} is packed, and packed data sets hold no landmarks: give the folder it was "
+            f"{packed} is packed, and packed data sets have no landmarks; give the folder it was "
             "packed from"
         )
     if packed:

@@ -125,7 +125,7 @@ def test_frames_alone_serve_stage_0_only(tmp_path):
     source = Source("voxceleb", str(tmp_path / "packed"))
     options = {"batch_size": 1, "size": SIZE, "split": "all"}
     next(make_dataset([source], batch_of="pairs", **options))
-    with pytest.raises(UserError, match="packed without sound and pose"):
+    with pytest.raises(UserError, match="packed without audio and pose"):
         make_dataset([source], **options)
 
 
