@@ -1,4 +1,4 @@
-"""Processes and devices: joining a run of many processes, the mesh, and where arrays live.
+"""Processes and devices: joining a run of many processes, the mesh, and shardings.
 
 Training is data-parallel: every device holds the whole state and an equal share of each batch.
 The mesh is made here and nowhere else. Batch norm and the mean of a loss, written for a whole
@@ -27,10 +27,10 @@ from eamm_jax.errors import UserError
 PyTree = Any
 
 HEARTBEAT_TIMEOUT = 10
-"""Seconds of silence after which a process counts as dead and the others end."""
+"""Seconds without a heartbeat after which a process counts as dead and the others exit."""
 
 LAUNCHERS = {"SLURM_NTASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun"}
-"""Environment variables that hold the number of processes, and what sets them."""
+"""Environment variables that hold the number of processes, and the launcher that sets them."""
 
 EXIT_PEER_FAILED = 1
 
@@ -65,16 +65,16 @@ def initialize(
             "num_processes": num_processes,
             "process_id": process_id,
         }
-        missing = " and ".join(f"--{name}" for name, value in given.items() if value is None)
+        missing = " and ".join(name for name, value in given.items() if value is None)
         raise UserError(
-            f"--coordinator, --num_processes and --process_id go together; {missing} is missing"
+            f"coordinator, num_processes and process_id go together; {missing} is missing"
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
-        raise UserError(f"--coordinator is {coordinator!r}; it must be host:port of process 0")
+        raise UserError(f"coordinator is {coordinator!r}; it must be host:port of process 0")
     if num_processes < 1 or not 0 <= process_id < num_processes:
         raise UserError(
-            f"--process_id is {process_id} and --num_processes {num_processes}; "
+            f"process_id is {process_id} and num_processes {num_processes}; "
             "processes are numbered from 0 up to one less than their number"
         )
     if num_processes > 1:
@@ -108,23 +108,23 @@ def _initialize_from_environment() -> None:
             raise UserError(
                 f"the environment says {name}={os.environ[name]} but not where the other "
                 f"processes are; start this with {LAUNCHERS[name]}, or unset {name}, or give "
-                "--coordinator, --num_processes and --process_id"
+                "coordinator, num_processes and process_id"
             ) from None
         if in_kubernetes_job:
             raise UserError(
                 "this is a Kubernetes indexed job, but its processes could not be found; "
-                "install jax[k8s], or give --coordinator, --num_processes and "
-                "--process_id=$JOB_COMPLETION_INDEX"
+                "install jax[k8s], or give coordinator, num_processes and "
+                "process_id=$JOB_COMPLETION_INDEX"
             ) from None
 
 
 @contextmanager
 def ends_with_its_peers() -> Iterator[None]:
-    """Makes a process of many end at once when something fails in it.
+    """Makes a process of many exit at once when something fails in it.
 
-    A Python process that is part of a run waits at its exit for the others, which wait for it
-    in the middle of a collective operation: both would hang until a timeout. So the error is
-    printed here and the process left without ceremony; the others notice and end too.
+    A process that is part of a run waits at its exit for the others, which wait for it in the
+    middle of a collective operation: both would hang until a timeout. So the error is printed
+    and the process exits without cleanup; the others notice and exit too.
     """
     try:
         yield
@@ -207,7 +207,7 @@ def check_batch_size(batch_size: int, placement: Placement) -> None:
     if batch_size < 1 or batch_size % placement.num_devices:
         raise UserError(
             f"batch_size is {batch_size}; it is dealt out to {placement.num_devices} devices "
-            "and must be a multiple of their number (--config.batch_size=...)"
+            "and must be a multiple of their number"
         )
 
 

@@ -37,7 +37,7 @@ from eamm_jax.training.distributed import (
     to_host,
 )
 from eamm_jax.training.meter import Meter
-from eamm_jax.training.metric_writer import FileMetricWriter, MetricWriter, NoMetricWriter
+from eamm_jax.training.metric_writer import MetricWriter
 from eamm_jax.training.panels import jit_panel
 from eamm_jax.training.preemption import Preemption
 from eamm_jax.training.progress import Display, validation_table
@@ -142,7 +142,9 @@ def train(
             saved = Saved(state, rng, batches.get_state())
             checkpoints.save(step, saved, as_json(config), metrics)
 
-        writer = _metric_writer(workdir, step + 1)
+        if is_main_process():
+            networks.remove_unfinished(workdir)
+        writer = MetricWriter(workdir, first_step=step + 1, active=is_main_process())
         stack.callback(writer.close)
         bad_steps = int(to_host(state.bad_steps))
         meter = Meter(config.max_bad_steps, bad_steps, display.line, config.batch_size)
@@ -216,13 +218,6 @@ def _make_workdir(workdir: Path) -> None:
 def _write_json(path: Path, values: Any) -> None:
     with atomic_output(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _metric_writer(workdir: Path, first_step: int) -> MetricWriter:
-    if not is_main_process():
-        return NoMetricWriter()
-    networks.remove_unfinished(workdir)
-    return FileMetricWriter(workdir, first_step=first_step)
 
 
 def _due(step: int, every: int) -> bool:

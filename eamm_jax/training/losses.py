@@ -7,6 +7,7 @@ whatever the networks compute in.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -24,6 +25,9 @@ FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
 
 def _at_least_float32(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+_exact_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def l1(
@@ -191,8 +195,8 @@ def equivariance_distances(driving: Keypoints, warped: Keypoints, warp: Warp) ->
     Returns:
         `value` and `jacobian`.
     """
-    returned = warp_jacobian(warp, warped.value) @ warped.jacobian
-    product = inverse_2x2(driving.jacobian) @ returned
+    returned = _exact_matmul(warp_jacobian(warp, warped.value), warped.jacobian)
+    product = _exact_matmul(inverse_2x2(driving.jacobian), returned)
     return {
         "value": l1(driving.value, warp_points(warp, warped.value)),
         "jacobian": l1(product, jnp.broadcast_to(jnp.eye(2), product.shape)),

@@ -1,11 +1,10 @@
-"""What the last steps gave: means of their metrics, throughput, and steps that went wrong."""
+"""Metrics of the last steps: means, throughput, and steps that were not finite."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from eamm_jax.training.distributed import to_host
 from eamm_jax.training.progress import format_number
@@ -14,31 +13,21 @@ from eamm_jax.types import Clips
 
 FRAMES_OF_A_PAIR = 2
 
-_NOT_AVERAGED = ("learning_rate",)
+NOT_AVERAGED = ("learning_rate",)
 """Metrics of which the last value is reported."""
-
-
-def _loss_first(name: str) -> tuple[bool, str]:
-    return (name != "loss", name)
 
 
 class DivergedError(Exception):
     """Losses or gradients were not finite too often; one line says when and on which clips."""
 
 
-class _Step(NamedTuple):
-    number: int
-    metrics: Metrics
-    names: Sequence[str]
-
-
 class Meter:
-    """Gathers what steps return, one step late, so that the devices are never waited for."""
+    """Collects the metrics of steps, one step late, so that it never waits for the devices."""
 
     def __init__(
         self, max_bad_steps: int, bad_steps: int, say: Callable[[str], None], batch_size: int
     ):
-        """Sets up.
+        """Starts the clock.
 
         Args:
             max_bad_steps: steps that may be skipped because a number was not finite.
@@ -50,16 +39,13 @@ class Meter:
         self._bad_steps = bad_steps
         self._say = say
         self._batch_size = batch_size
-        self._waiting_for: _Step | None = None
+        self._pending: tuple[int, Metrics, Sequence[str]] | None = None
         self._clear()
 
     def _clear(self) -> None:
         self._sums: dict[str, float] = {}
-        self._finite_steps = 0
-        self._steps = 0
-        self._frames = 0
-        self._input_seconds = 0.0
-        self._paused_seconds = 0.0
+        self._finite_steps = self._steps = self._frames = 0
+        self._input_seconds = self._paused_seconds = 0.0
         self._started = time.monotonic()
 
     @contextmanager
@@ -71,14 +57,14 @@ class Meter:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Takes the time of something else (saving, validating) out of the throughput."""
+        """Excludes something else (saving, validating) from the throughput."""
         self.flush()
         started = time.monotonic()
         yield
         self._paused_seconds += time.monotonic() - started
 
     def add(self, step: int, metrics: Metrics, names: Sequence[str], batch: Batch) -> None:
-        """Takes what a step will have returned, and reads what the one before it returned.
+        """Takes the metrics of a step, and reads those of the step before.
 
         Args:
             step: its number, from 1.
@@ -90,34 +76,33 @@ class Meter:
             DivergedError: the step before was not finite, and was one too many of its kind.
         """
         self.flush()
-        self._waiting_for = _Step(step, metrics, names)
+        self._pending = step, metrics, names
         self._steps += 1
         per_example = batch.frames.shape[1] if isinstance(batch, Clips) else FRAMES_OF_A_PAIR
         self._frames += self._batch_size * per_example
 
     def flush(self) -> None:
-        """Reads what the last step returned, and so waits for it.
+        """Reads the metrics of the last step, and so waits for it.
 
         Raises:
             DivergedError: as `add`.
         """
-        if self._waiting_for is None:
+        if self._pending is None:
             return
-        step, self._waiting_for = self._waiting_for, None
-        metrics = to_host(step.metrics)
-        values = {name: float(metrics[name]) for name in sorted(metrics, key=_loss_first)}
+        (step, metrics, names), self._pending = self._pending, None
+        values = {name: float(value) for name, value in sorted(to_host(metrics).items())}
+        values = {"loss": values.pop("loss"), **values}
         if not values.pop("finite"):
-            self._note_bad(step, values)
+            self._count_bad(step, values, names)
             return
         self._finite_steps += 1
         for name, value in values.items():
-            kept = 0.0 if name in _NOT_AVERAGED else self._sums.get(name, 0.0)
-            self._sums[name] = kept + value
+            self._sums[name] = value + (0.0 if name in NOT_AVERAGED else self._sums.get(name, 0.0))
 
-    def _note_bad(self, step: _Step, values: Mapping[str, float]) -> None:
+    def _count_bad(self, step: int, values: Mapping[str, float], names: Sequence[str]) -> None:
         self._bad_steps += 1
         terms = ", ".join(f"{name} {format_number(value)}" for name, value in values.items())
-        what = f"step {step.number} is not finite ({terms}; clips: {', '.join(step.names)})"
+        what = f"step {step} is not finite ({terms}; clips: {', '.join(names)})"
         if self._bad_steps > self._max_bad_steps:
             raise DivergedError(
                 f"{what}; stopped, as {self._bad_steps} steps were bad and max_bad_steps is "
@@ -131,12 +116,12 @@ class Meter:
         Returns:
             By name: the metrics over the steps that were finite, `examples_per_second`,
             `frames_per_second`, `input_wait` (share of the time), `bad_steps` (so far); and
-            the seconds that a step took.
+            the seconds per step.
         """
         self.flush()
         seconds = max(time.monotonic() - self._started - self._paused_seconds, 1e-9)
         values = {
-            name: total if name in _NOT_AVERAGED else total / self._finite_steps
+            name: total if name in NOT_AVERAGED else total / self._finite_steps
             for name, total in self._sums.items()
         }
         values |= {
@@ -145,6 +130,6 @@ class Meter:
             "input_wait": self._input_seconds / seconds,
             "bad_steps": float(self._bad_steps),
         }
-        seconds_a_step = seconds / self._steps
+        seconds_per_step = seconds / self._steps
         self._clear()
-        return values, seconds_a_step
+        return values, seconds_per_step

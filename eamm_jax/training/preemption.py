@@ -1,4 +1,4 @@
-"""Being told to end: SIGTERM is a request to save and leave, not a failure.
+"""Preemption: SIGTERM is a request to save and exit, not a failure.
 
 Schedulers send it some seconds before they take a machine away. In a run of many processes
 one of them may get it first (or alone); then all agree on a step to save at, through JAX's

@@ -1,9 +1,8 @@
-"""How a run shows itself: a bar with the time left on a terminal, plain lines elsewhere."""
+"""The output of a run: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -16,7 +15,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-_PLAIN_WIDTH = 160
+LOG_WIDTH = 160
 """Columns for tables in a log file, where there is no terminal to fit."""
 
 
@@ -24,88 +23,68 @@ class Display:
     """Prints for the main process of a run, and nothing for the others."""
 
     def __init__(self, *, active: bool, console: Console | None = None):
-        """Sets up; draws nothing yet.
+        """Prints nothing yet.
 
         Args:
             active: whether this process prints.
-            console: where to; by default the standard output.
+            console: by default the standard output.
         """
         console = console or Console()
         if not console.is_terminal:
-            console = Console(file=console.file, width=_PLAIN_WIDTH, force_terminal=False)
+            console = Console(file=console.file, width=LOG_WIDTH, force_terminal=False)
         console.quiet = not active
-        self.console = console
-        self._bar: Progress | None = None
-        self._seconds_a_step: float | None = None
+        self._console = console
+        self._progress = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not (active and console.is_terminal),
+        )
+        self._task = self._progress.add_task("training", total=None, note="")
         self._total = 0
 
     def start(self, step: int, total: int) -> None:
-        """Begins to count steps.
-
-        Args:
-            step: steps that are done already.
-            total: steps when the run will be complete.
-        """
+        """Begins to count steps, of which some may be done already."""
         self._total = total
-        if self.console.is_terminal and not self.console.quiet:
-            self._bar = Progress(
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self.console,
-            )
-            self._bar.start()
-            self._bar.add_task("training", total=total, completed=step, note="")
+        self._progress.update(self._task, completed=step, total=total)
+        self._progress.start()
 
     def step(self, step: int) -> None:
-        """Notes that so many steps are done."""
-        if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=step)
+        """Notes how many steps are done."""
+        self._progress.update(self._task, completed=step)
 
     def report(self, step: int, epoch: int, values: Mapping[str, float], seconds: float) -> None:
-        """Shows the numbers of the last steps.
+        """Prints the metrics of the last steps.
 
         Args:
             step: steps done.
-            epoch: the one that runs, from 1.
-            values: numbers by name.
-            seconds: a step took.
+            epoch: the current one, from 1.
+            values: metrics by name.
+            seconds: per step.
         """
         numbers = "  ".join(f"{name} {format_number(value)}" for name, value in values.items())
-        if self._bar:
-            loss = format_number(values["loss"]) if "loss" in values else ""
-            self._bar.update(self._bar.task_ids[0], note=f"epoch {epoch}  loss {loss}")
+        self._progress.update(self._task, note=f"epoch {epoch}")
         left = format_duration((self._total - step) * seconds)
         self.line(f"step {step}/{self._total}  epoch {epoch}  {numbers}  {left} left")
 
     def line(self, text: str) -> None:
-        """Prints a line (above the bar, if there is one)."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Prints a line, above the bar if there is one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Prints a table."""
-        self.console.print(table)
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        self._console.print(table)
 
     def __enter__(self) -> Display:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
 
 def validation_table(
@@ -117,13 +96,13 @@ def validation_table(
     table.add_column("value", justify="right")
     table.add_column("best before", justify="right")
     for name, value in values.items():
-        before = best.get(name) if best else None
+        before = (best or {}).get(name)
         table.add_row(name, format_number(value), "" if before is None else format_number(before))
     return table
 
 
 def format_number(value: float) -> str:
-    """Four digits, in powers of ten where they are many."""
+    """Four significant digits."""
     return f"{value:.4g}"
 
 

@@ -43,12 +43,12 @@ def test_one_process_joins_nobody(joined, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("host:1", None, 0), "--num_processes is missing"),
-        ((None, 2, None), "--coordinator and --process_id is missing"),
+        (("host:1", None, 0), "num_processes is missing"),
+        ((None, 2, None), "coordinator and process_id is missing"),
         (("host", 2, 0), "must be host:port"),
         (("host:port", 2, 0), "must be host:port"),
-        (("host:1", 2, 2), "--process_id is 2 and --num_processes 2"),
-        (("host:1", 0, 0), "--num_processes 0"),
+        (("host:1", 2, 2), "process_id is 2 and num_processes 2"),
+        (("host:1", 0, 0), "num_processes 0"),
     ],
 )
 def test_flags_that_contradict_each_other(joined, given, words):

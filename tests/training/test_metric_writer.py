@@ -13,7 +13,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.training.metric_writer import (
     JSONL_NAME,
     TENSORBOARD_FOLDER,
-    FileMetricWriter,
+    MetricWriter,
     read_metrics,
 )
 
@@ -34,7 +34,7 @@ def read_events(workdir) -> list[event_pb2.Event]:
 
 
 def test_numbers_reach_both_files(tmp_path):
-    writer = FileMetricWriter(tmp_path, first_step=1)
+    writer = MetricWriter(tmp_path, first_step=1)
     writer.scalars(1, "train", {"loss": 0.5, "psnr": 20.0})
     writer.scalars(1, "validation", {"loss": 0.75})
     writer.scalars(2, "train", {"loss": math.nan, "psnr": math.inf})
@@ -57,7 +57,7 @@ def test_numbers_reach_both_files(tmp_path):
 
 
 def test_pictures_reach_tensorboard(tmp_path):
-    writer = FileMetricWriter(tmp_path, first_step=1)
+    writer = MetricWriter(tmp_path, first_step=1)
     writer.image(3, "validation/panel", np.zeros((8, 24, 3), np.uint8))
     writer.close()
     (image,) = [value.image for event in read_events(tmp_path) for value in event.summary.value]
@@ -67,7 +67,7 @@ def test_pictures_reach_tensorboard(tmp_path):
 
 def test_going_on_replaces_what_was_said_of_later_steps(tmp_path):
     for first, last, loss in ((1, 5, 1.0), (3, 6, 2.0)):
-        writer = FileMetricWriter(tmp_path, first_step=first)
+        writer = MetricWriter(tmp_path, first_step=first)
         for step in range(first, last + 1):
             writer.scalars(step, "train", {"loss": loss})
         writer.close()
@@ -87,7 +87,7 @@ def test_going_on_replaces_what_was_said_of_later_steps(tmp_path):
 
 def test_half_a_line_is_no_line(tmp_path):
     (tmp_path / JSONL_NAME).write_text('{"step": 1, "split": "train", "loss": 1}\n{"step": 2, "sp')
-    writer = FileMetricWriter(tmp_path, first_step=2)
+    writer = MetricWriter(tmp_path, first_step=2)
     writer.scalars(2, "train", {"loss": 3.0})
     writer.close()
     assert [line["step"] for line in read_metrics(tmp_path, "train")] == [1, 2]
@@ -96,4 +96,4 @@ def test_half_a_line_is_no_line(tmp_path):
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / JSONL_NAME).mkdir()
     with pytest.raises(UserError, match=JSONL_NAME):
-        FileMetricWriter(tmp_path, first_step=1)
+        MetricWriter(tmp_path, first_step=1)
