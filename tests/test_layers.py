@@ -14,8 +14,6 @@ CHECKED = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
 NOT_YET_CLEAN = {
-    "tests/evaluation/test_face_reader.py",
-    "tests/evaluation/test_readers.py",
     "tests/io/test_speech.py",
     "tests/io/test_video.py",
 }

@@ -77,7 +77,7 @@ class FaceNetwork(nn.Module):
             x = nn.Conv(width, (1, 1))(x)
             x = _block(skip + x.repeat(2, axis=1).repeat(2, axis=2), width)
         prior = self.param("prior", nn.initializers.zeros, (*x.shape[1:3], 68))
-        landmarks = _expected_places(nn.Conv(68, (1, 1))(x) + prior)
+        landmarks = expected_places(nn.Conv(68, (1, 1))(x) + prior)
         # The emotion loss must not change the landmarks.
         shape = _normalised(jax.lax.stop_gradient(landmarks)).reshape(len(images), -1)
         joined = jnp.concatenate([features, shape], axis=-1)
@@ -90,7 +90,7 @@ def _block(x: Array, width: int, kernel: int = 3, stride: int = 1) -> Array:
     return nn.relu(nn.GroupNorm(num_groups=8)(x))
 
 
-def _expected_places(heatmaps: Float[Array, "b i j 68"]) -> Float[Array, "b 68 2"]:
+def expected_places(heatmaps: Float[Array, "b i j 68"]) -> Float[Array, "b 68 2"]:
     """The soft-argmax of each heatmap, in image coordinates."""
     rows, columns = heatmaps.shape[1:3]
     weights = jax.nn.softmax(heatmaps, axis=(1, 2))
@@ -120,7 +120,7 @@ class FaceReader:
     name = "the bundled reader of synthetic faces"
 
     def __init__(self, params: Params):
-        self._params = params
+        self.params = params
 
     @classmethod
     @cache
@@ -137,7 +137,7 @@ class FaceReader:
             filled = np.concatenate(
                 [piece, np.zeros_like(frames[:1]).repeat(_BATCH - len(piece), 0)]
             )
-            seen = _read(self._params, filled)
+            seen = _read(self.params, filled)
             landmarks.append(np.asarray(seen.landmarks)[: len(piece)])
             logits.append(np.asarray(jax.nn.log_softmax(seen.logits))[: len(piece)])
         return Reading(np.concatenate(landmarks), np.concatenate(logits))

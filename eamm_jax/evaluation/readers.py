@@ -63,7 +63,7 @@ def make_reader(faces: str) -> Reader | None:
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
 
 
-_USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
+USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
 """dlib's box of a face in the published crops: left, top, right, bottom; fractions of the side."""
 
 
@@ -87,7 +87,7 @@ class DlibReader:
         in the first frame the usual box of a face in such crops.
         """
         height, width = frames.shape[1:3]
-        left, top, right, bottom = _USUAL_FACE
+        left, top, right, bottom = USUAL_FACE
         box = left * width, top * height, right * width, bottom * height
         track = []
         for frame in frames:

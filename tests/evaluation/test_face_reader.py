@@ -78,12 +78,12 @@ def test_it_starts_where_landmarks_usually_are(untrained):
 def test_heatmaps_reach_their_place():
     for row, column in ((0, 0), (3, 12), (15, 15)):
         heatmap = jnp.zeros((1, 16, 16, 68)).at[0, row, column].set(50.0)
-        found = face_reader._expected_places(heatmap)[0, 0]
+        found = face_reader.expected_places(heatmap)[0, 0]
         np.testing.assert_allclose(found, [(2 * column - 15) / 16, (2 * row - 15) / 16], atol=1e-5)
 
 
 def test_weights_come_back_from_the_disk(untrained, tmp_path):
-    face_reader.save_weights(tmp_path / "w.npz", untrained._params)
+    face_reader.save_weights(tmp_path / "w.npz", untrained.params)
     again = FaceReader(face_reader.load_weights(tmp_path / "w.npz"))
     frames = dot_faces(2).frames
     np.testing.assert_allclose(

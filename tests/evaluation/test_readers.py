@@ -48,7 +48,7 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 def test_where_no_face_is_found_it_is_where_it_was(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     found = DlibReader().read(np.zeros((3, 100, 100, 3), np.uint8)).landmarks[:, 0]
-    left, top, *_ = readers._USUAL_FACE
+    left, top, *_ = readers.USUAL_FACE
     np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
     np.testing.assert_allclose(found[1], found[2])
     assert (found[1] != found[0]).any()
