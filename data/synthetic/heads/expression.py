@@ -50,8 +50,8 @@ class Muscles:
             add(f"browDown_{side}", 0.35 * max(-value[control], 0))
         lid = value[Control.LID_UPPER]
         both("eyeWide", max(lid, 0))
-        both("eyeSquint", 0.85 * value[Control.LID_LOWER])
-        both("cheekSquint", 0.8 * value[Control.CHEEK_RAISE])
+        both("eyeSquint", 0.55 * value[Control.LID_LOWER])
+        both("cheekSquint", 0.65 * value[Control.CHEEK_RAISE])
         wrinkle = value[Control.NOSE_WRINKLE]
         both("noseSneer", 0.8 * wrinkle)
 
@@ -84,8 +84,8 @@ class Muscles:
 
         down, across = value[Control.GAZE_Y], value[Control.GAZE_X]
         blink = float(np.clip(value[Control.BLINK], 0, 1))
-        droop = look.lids + 0.35 * max(-lid, 0) - 0.45 * look.lids * max(lid, 0)
-        droop = float(np.clip(droop, 0, 0.6))
+        droop = look.lids + 0.27 * max(-lid, 0) - 0.45 * look.lids * max(lid, 0)
+        droop = float(np.clip(droop, 0, 0.45))
         for side, sign in (("R", -1), ("L", 1)):
             weights[mesh.shape(f"eyeBlink_{side}")] = blink + (1 - blink) * droop
             weights[mesh.shape(f"eyeWide_{side}")] *= 1 - blink

@@ -364,6 +364,7 @@ def shade(  # type: ignore[no-untyped-def]
                         base[k] = u * tint[a, k] + v * tint[b, k] + w * tint[c, k]
                     if what == TEETH:
                         seen, gloss, deep = TOOTH, 0.9, 0.6
+                        open_ = min(1.0, 0.18 + 0.9 * sqrt(open_))
                     elif what == GUMS:
                         seen, gloss = MOUTH, 0.8
                     elif what == SOCKET:

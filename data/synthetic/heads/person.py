@@ -21,12 +21,13 @@ from data.synthetic.heads.hair import Strands
 from data.synthetic.heads.looks import Look, linear
 from data.synthetic.heads.mesh import EYE_CENTRES, Mesh, mesh_of, smoothstep, view_axes
 
-HALF_FRAME = 14.79
-"""Centimetres of the head model in half a frame at the usual scale."""
+HALF_FRAME = 14.2
+"""Centimetres of the head model in half a frame at the usual scale: the fit says 14.8, and faces as
+large as the template of the published crops need this."""
 
 ORIGIN = np.array([0.0, 0.88, 0.15], np.float32)
-"""Centre of the published head on the head model; with `HALF_FRAME` from a fit of its landmarks
-to the generic face (`eamm_jax.ops.generic_face`)."""
+"""Centre of the published head on the head model, from a fit of its landmarks to the generic face
+(`eamm_jax.faces.generic_face`)."""
 
 PIVOT = np.array([0.0, -3.5, -1.0], np.float32)
 """Where the head turns on the neck."""
@@ -364,10 +365,10 @@ def _paint(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"], size: int)
 def _tints(mesh: Mesh, look: Look) -> Float32[np.ndarray, "v 3"]:
     """Colours of surfaces without texture."""
     parts = mesh.model.parts
-    tint = np.full((len(mesh.model.neutral), 3), 0.3, np.float32)
+    clothes = linear(look.clothes[int(look.jacket)])
+    tint = np.tile(clothes.astype(np.float32), (len(mesh.model.neutral), 1))
     tint[parts["gums_tongue"].vertices] = (0.42, 0.15, 0.14)
     tint[parts["teeth"].vertices] = np.array([0.78, 0.71, 0.60]) * (1 - 0.15 * look.age)
-    tint[parts["body"].vertices] = linear(look.clothes[int(look.jacket)])
     lip = linear(look.skin) * np.array([0.82, 0.50, 0.48])
     for name in ("eye_socket_left", "eye_socket_right"):
         tint[parts[name].vertices] = lip

@@ -176,7 +176,7 @@ def _paint_tile(mesh: Mesh, look: Look, tile: Tile, number: int) -> Textures:
     cover(roots, 0.5 * linear(look.hair) + 0.04 * skin)
 
     dark = float(np.clip(look.tone / 6, 0, 1))
-    gloss = 0.40 + 0.10 * n2 + 0.10 * n4 - 0.12 * dark - 0.2 * grown - 0.15 * look.age
+    gloss = 0.36 + 0.12 * n2 + 0.10 * n4 - 0.20 * dark - 0.2 * grown - 0.15 * look.age
     gloss = gloss + 0.16 * bump(side, 2.6) * smoothstep(8.5, 11, z) + 0.15 * nostril
     gloss = gloss + (0.1 + 0.35 * look.lipstick) * lips
 
