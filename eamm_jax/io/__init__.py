@@ -1,5 +1,5 @@
-"""The only place that touches files, codecs and faces: untrusted input in, arrays out.
+"""The only place that touches media files and codecs: untrusted input in, arrays out.
 
-Every reader here turns what is wrong with a file into a `UserError` of one line, and every
-writer makes its output beside the final name and renames it when it is complete.
+Readers report a bad file as a `UserError` of one line. Writers write to a temporary name beside the
+output and rename it when it is complete.
 """

@@ -1,4 +1,4 @@
-"""Arrays from `.npy` files of unknown origin; nothing in them is ever run."""
+"""Reads arrays from untrusted `.npy` files, without running any code in them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def read_npy(path: Path, what: str, expected: str) -> np.ndarray:
 
     Args:
         path: a `.npy` file.
-        what: what it is to the user ("head pose"), for messages.
-        expected: what should be in it, for messages.
+        what: its role ("head pose"), for messages.
+        expected: its expected contents, for messages.
 
     Raises:
-        UserError: the file cannot be read, is another kind of file, is damaged, or holds
-            Python objects.
+        UserError: the file cannot be read, has another format, is damaged, or contains Python
+            objects.
     """
     path = check_readable(path, what)
     with path.open("rb") as file:
@@ -31,12 +31,12 @@ def read_npy(path: Path, what: str, expected: str) -> np.ndarray:
         found = "a .npz or zip archive" if magic.startswith(_ZIP) else "not a .npy file"
         raise UserError(f"Cannot use the {what} {path}: it is {found}; {expected}")
     try:
-        # Mapped, so that a header that promises more than the file holds is found out before
-        # memory is set aside for it.
+        # Memory-mapped, so that a header that claims more data than the file has is rejected
+        # before memory is allocated.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(
-            f"Cannot use the {what} {path}: it is cut short, damaged or holds Python objects "
+            f"Cannot use the {what} {path}: it is truncated, damaged or contains Python objects "
             f"({reason}); {expected}"
         ) from None

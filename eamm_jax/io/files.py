@@ -1,4 +1,4 @@
-"""Outputs that are complete or absent, and plain words about paths that cannot be used."""
+"""Atomic outputs, and clear messages about paths that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pathlib import Path
 from eamm_jax.errors import UserError
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-"""What the operating system says when writing, and only writing, goes wrong."""
+"""Errors of the operating system that can only come from writing."""
 
 _LONGEST_NAME = 240
-"""Bytes. Most file systems allow 255, and temporary names beside it are a little longer."""
+"""In bytes. Most file systems allow 255, and temporary names are a little longer."""
 
 
 def check_readable(path: str | os.PathLike[str], what: str) -> Path:
-    """Makes sure that an input file is there, before long work starts.
+    """Checks that an input file is readable, before long work starts.
 
     Args:
         path: the file.
-        what: what it is to the user ("portrait", "speech"), for the message.
+        what: its role ("portrait", "speech"), for the message.
 
     Returns:
         The path.
 
     Raises:
-        UserError: it does not exist, is not a file, is empty, or may not be read.
+        UserError: it does not exist, is not a file, is empty, or is not readable.
     """
     path = Path(path)
     try:
@@ -50,17 +50,17 @@ def check_readable(path: str | os.PathLike[str], what: str) -> Path:
 
 
 def check_writable(path: str | os.PathLike[str]) -> Path:
-    """Makes sure that an output can be made, before long work starts.
+    """Checks that an output can be written, before long work starts.
 
     Args:
-        path: the file or folder to be made.
+        path: the file or folder to write.
 
     Returns:
         The path.
 
     Raises:
-        UserError: its folder does not exist or may not be written to, or `path` is there
-            already and is a device or the like, which must not be replaced.
+        UserError: its folder does not exist or is not writable, or `path` exists and is neither
+            a file nor a folder.
     """
     path = Path(path)
     try:
@@ -172,17 +172,17 @@ def joined_name(parts: Iterable[str], suffix: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The operating system's words for an error, without numbers and file names."""
+    """The operating system's message of an error, without number and file name."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """The words for an output that failed: "Cannot write x.mp4: no space left on device"."""
+    """The error for a failed output: "Cannot write x.mp4: no space left on device"."""
     return UserError(f"Cannot write {path}: {_reason(error)}; nothing was kept")
 
 
 def _temporary(target: Path) -> Path:
-    """A hidden name beside `target`, with its extension, that no other process uses."""
+    """A unique hidden name beside `target`, with the same extension."""
     return target.with_name(f".{target.stem[:40]}.{secrets.token_hex(4)}{target.suffix}")
 
 
@@ -190,7 +190,7 @@ def _temporary(target: Path) -> Path:
 def _removed_on_failure(path: Path, temporary: Path) -> Iterator[None]:
     try:
         yield
-    except BaseException as error:  # an interrupt must not leave half a file either
+    except BaseException as error:  # an interrupt must not leave a partial file either
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
@@ -202,17 +202,17 @@ def _removed_on_failure(path: Path, temporary: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Makes a file appear only when it is complete.
+    """Writes a file atomically.
 
     Args:
-        path: the file to be made; an existing one is replaced. A link is followed.
+        path: the file to write; an existing one is replaced. Links are followed.
 
     Yields:
-        A path beside it, with the same extension, to write to. When the block ends it is
-        renamed to `path`; when the block raises anything, interrupts included, it is removed.
+        A temporary path beside it, with the same extension. It is renamed to `path` when the
+        block ends, and removed if the block raises anything, interrupts included.
 
     Raises:
-        UserError: the file cannot be made, or the disk is full.
+        UserError: the file cannot be written, or the disk is full.
     """
     path = check_writable(path)
     if path.is_dir():
@@ -227,18 +227,18 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_output_dir(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Makes a folder appear only when its content is complete.
+    """Writes a folder atomically.
 
     Args:
-        path: the folder to be made.
-        overwrite: replace a folder that is there and not empty, once the new one is complete.
+        path: the folder to write.
+        overwrite: replace an existing folder that is not empty, once the new one is complete.
 
     Yields:
-        An existing empty folder beside it. When the block ends it is renamed to `path`; when
-        the block raises anything, interrupts included, it is removed with its content.
+        A temporary empty folder beside it. It is renamed to `path` when the block ends, and
+        removed if the block raises anything, interrupts included.
 
     Raises:
-        UserError: the folder cannot be made, the disk is full, or `path` is a file or (without
+        UserError: the folder cannot be written, the disk is full, or `path` is a file or (without
             `overwrite`) a folder that is not empty.
     """
     path = check_writable(path)
@@ -267,6 +267,6 @@ def atomic_output_dir(path: str | os.PathLike[str], *, overwrite: bool = False) 
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Waits until a file's bytes are on the disk, so that a full one is noticed now."""
+    """Flushes a file to disk, so that a full disk is noticed now."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -1,8 +1,8 @@
-"""Keeps the memory that one step frees for the next.
+"""Keeps freed memory in the process, for the next training step.
 
-A step of training on a CPU takes hundreds of megabytes for what lies in between, and gives
-them back. By default the C library returns such blocks to the system at once, which then has
-to clear them, page by page, for the next step: a fifth of the processor's time.
+A training step on a CPU allocates and frees hundreds of megabytes of intermediate results. By
+default the C library returns such blocks to the system at once, which has to clear their pages for
+the next step: a fifth of the CPU time.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import sys
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8  # malloc.h of glibc
 
 _NEVER = -1
-"""As a threshold for giving memory back; the largest number would be 2 GB, which steps exceed."""
+"""Threshold that never returns memory; the largest number would be 2 GB, which steps exceed."""
 
 _GROWTH = 64 << 20
-"""Bytes by which the heap grows at least."""
+"""Minimum growth of the heap, in bytes."""
 
 
 def keep_freed_memory() -> bool:
-    """Has the C library keep what is freed; call it before threads start.
+    """Makes the C library keep freed memory; call it before threads start.
 
     Returns:
-        Whether it could be done (glibc on Linux); elsewhere nothing changes.
+        Whether this is supported (glibc on Linux); elsewhere nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -32,9 +32,9 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library
         return False
     settings = (
-        (_MMAP_MAX, 0),  # large blocks too come from the heap
+        (_MMAP_MAX, 0),  # allocate large blocks from the heap, too
         (_TRIM_THRESHOLD, _NEVER),
         (_TOP_PAD, _GROWTH),
-        (_ARENA_MAX, 1),  # the heaps of threads are given back whatever is set
+        (_ARENA_MAX, 1),  # the heaps of threads would be returned regardless
     )
     return all(mallopt(name, value) for name, value in settings)

@@ -1,4 +1,4 @@
-"""Head poses from `.npy` files, as 3DDFA_V2 and the published media give them."""
+"""Reads head poses from `.npy` files, in the format of 3DDFA_V2 and the published media."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _EXPECTED = (
 
 
 def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
-    """Reads a still head pose or a track of them.
+    """Reads a still head pose or a pose track.
 
     Args:
         path: a `.npy` file of shape (m, 7) or (m, 6), or (7,) or (6,) for a still pose.
 
     Returns:
-        One row a frame, m > 0, with the six or seven numbers that the file holds.
+        One row per frame, m > 0, with the six or seven numbers of the file.
 
     Raises:
-        UserError: the file cannot be read, is not such an array, or holds a number that is
-            not finite.
+        UserError: the file cannot be read, has another shape, or contains a number that is not
+            finite.
     """
     path = Path(path)
     array = read_npy(path, "head pose", _EXPECTED)

@@ -1,10 +1,9 @@
-"""The camera of a face from a picture of it: 3DDFA_V2's MobileNet.
+"""The head pose network: 3DDFA_V2's MobileNet, from a face image to its camera.
 
-Gives the head pose that the audio-to-motion network is told (ARCHITECTURE.md section 1), where
-no file brings it. Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", 2020;
-the backbone is MobileNet (Howard et al. 2017): 3x3 convolutions, each on one channel, and 1x1
-convolutions in turns. The published files are `mb1_120x120.pth` (width 32) and
-`mb05_120x120.pth` (width 16).
+Estimates the head pose for the audio-to-motion network if no file gives it (docs/architecture.md,
+section 2). Guo et al., "Towards Fast, Accurate and Stable 3D Dense Face Alignment", 2020; the
+backbone is MobileNet (Howard et al. 2017): alternating depthwise 3x3 and pointwise 1x1
+convolutions. The published files are `mb1_120x120.pth` (width 32) and `mb05_120x120.pth` (16).
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from eamm_jax.models.layers import batch_norm
 from eamm_jax.types import Array
 
 SIZE = 120
-"""Rows and columns of the region of the face that the network sees."""
+"""Input size: a region around the face."""
 
 OUTPUTS = 62
-"""Numbers it gives: a 3x4 camera matrix (row by row), then 40 of shape and 10 of expression."""
+"""Number of outputs: a 3x4 camera matrix in row order, 40 for shape, 10 for expression."""
 
 CAMERA_OUTPUTS = 12
 
@@ -39,11 +38,11 @@ BLOCKS = (
     ("dw5_6", 32, 2),
     ("dw6", 32, 1),
 )
-"""Published name, channels as a multiple of the first convolution's, and stride of each block."""
+"""Published name, width relative to the first convolution, and stride of each block."""
 
 
 class HeadPoseNetwork(nn.Module):
-    """A region around a face to the camera that sees it.
+    """Maps a region around a face to its camera.
 
     Attributes:
         width: channels of the first convolution.
@@ -66,7 +65,7 @@ class HeadPoseNetwork(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """A 3x3 convolution on each channel alone, then a 1x1 one, both with norm and ReLU.
+    """A depthwise 3x3 and a pointwise 1x1 convolution, each with batch norm and ReLU.
 
     Attributes:
         features: output channels.

@@ -1,12 +1,11 @@
-"""Random changes of training frames, on the device and over whole batches at once.
+"""Data augmentation, on the device and batched.
 
-Each change is a deterministic core that takes its parameters, and a random function that
-takes `rng` first and draws them. Where the published code draws once for a clip, so is done
-here, and the clips of a batch differ; where it draws for every frame, frames differ too.
-Frames are (b, t, h, w, 3) in [0, 1] and stay within it.
+Each augmentation is a deterministic function of its parameters, and a random function that takes
+`rng` first and samples them: per clip or per frame, as in the published code. Frames are
+(b, t, h, w, 3) in [0, 1] and stay in that range.
 
-ARCHITECTURE.md section 5 lists which stage uses what. Lengths in pixels are meant at 256x256,
-the published size, and scale with the image.
+docs/architecture.md, section 8, lists the augmentation of each stage. Lengths in pixels refer to
+256x256, the published size, and scale with the image.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ MOUTH_BOX = (85, 160, 185, 220)
 """Left, top, right and bottom of the mouth mask at 256x256: 100x60 around (135, 190)."""
 
 MOUTH_FILL = 0.5
-"""What the mouth is masked with when nothing may be random: the mean of the training noise.
+"""Deterministic fill of the mouth mask: the mean of the training noise.
 
-The emotion net's first layer is a gaussian blur (sigma 1.5) that leaves 0.054 of the noise's
-standard deviation of 0.289, so that in training the box looks like a nearly even grey. Of all
-fixed fills the mean is, after that layer, nearest to a random draw: 0.054 away (root mean
-square), where another draw of noise would be 0.077 away.
+The first layer of the emotion network is a Gaussian blur (sigma 1.5) that leaves 0.054 of the
+noise's standard deviation of 0.289, so the box is nearly uniform grey in training. After that
+layer, the mean is the constant nearest to a noise sample: 0.054 away (root mean square), while
+another sample is 0.077 away.
 """
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, the grey of Pillow and torchvision
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow and torchvision
 
 
 class ColourJitter(NamedTuple):
-    """How far colours are changed (published: 0.1 each in stages 0 and 1, nothing in part 2).
+    """Amounts of colour jitter (published: 0.1 each in stages 0 and 1, none in part 2).
 
     Attributes:
-        brightness: the factor is drawn from 1 - brightness to 1 + brightness.
+        brightness: the factor is sampled from 1 - brightness to 1 + brightness.
         contrast: likewise.
         saturation: likewise.
-        hue: the shift is drawn from -hue to hue, in turns of the colour circle.
+        hue: the shift is sampled from -hue to hue, as a fraction of the colour circle.
     """
 
     brightness: float = 0.1
@@ -54,18 +53,18 @@ class ColourJitter(NamedTuple):
 
 
 class EmotionAugmentation(NamedTuple):
-    """What the emotion net's input goes through in part 2 (ARCHITECTURE.md section 5).
+    """Augmentation of the emotion network's input in part 2 (docs/architecture.md, section 8).
 
-    Pixels are meant at 256x256; of a pair of limits the second is exclusive.
+    Pixels refer to 256x256 images; the upper limit of a range is exclusive.
 
     Attributes:
-        mask_mouth: hide the mouth, so that emotion is not read off what is being said.
-        flip: mirror half of the clips.
+        mask_mouth: mask the mouth, so that emotion is not read from speech.
+        flip: flip each clip with probability 1/2.
         rotation: largest angle, in degrees.
-        perspective: limits of the shift in `warp_perspective`, before its random sign, or
-            None for no such warp.
-        enlargement: limits of the enlargement in `warp_perspective`, likewise.
-        jitter: of colours, or None.
+        perspective: range of the shift in `warp_perspective`, before its random sign, or None
+            for no perspective.
+        enlargement: range of the enlargement in `warp_perspective`, likewise.
+        jitter: colour jitter, or None.
     """
 
     mask_mouth: bool = True
@@ -86,14 +85,14 @@ PUBLISHED_EMOTION_AUGMENTATION = EmotionAugmentation()
 def adjust_brightness(
     frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
 ) -> Float[Array, "*b h w 3"]:
-    """Black at factor 0, unchanged at 1."""
+    """Scales brightness; factor 0 is black, 1 unchanged."""
     return jnp.clip(frames * _per_image(factor, frames), 0.0, 1.0)
 
 
 def adjust_contrast(
     frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
 ) -> Float[Array, "*b h w 3"]:
-    """At factor 0 each frame is the even grey of its own mean, unchanged at 1."""
+    """Scales contrast about each frame's mean grey; factor 0 is uniform grey, 1 unchanged."""
     mean = jnp.mean(_grey(frames), axis=(-3, -2), keepdims=True)
     return _blend(mean, frames, factor)
 
@@ -101,14 +100,14 @@ def adjust_contrast(
 def adjust_saturation(
     frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
 ) -> Float[Array, "*b h w 3"]:
-    """Greyscale at factor 0, unchanged at 1."""
+    """Scales saturation; factor 0 is greyscale, 1 unchanged."""
     return _blend(_grey(frames), frames, factor)
 
 
 def adjust_hue(
     frames: Float[Array, "*b h w 3"], shift: Float[Array, "*b"] | float
 ) -> Float[Array, "*b h w 3"]:
-    """Turns the hue by `shift` (1 is the whole colour circle); saturation and value stay."""
+    """Shifts the hue by `shift` (1 is the full colour circle); saturation and value stay."""
     value = jnp.max(frames, axis=-1)
     chroma = value - jnp.min(frames, axis=-1)
     red, green, blue = frames[..., 0], frames[..., 1], frames[..., 2]
@@ -119,7 +118,7 @@ def adjust_hue(
         jnp.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
     )
     sextant = sextant + 6.0 * _per_image(shift, frames)[..., 0]
-    # Red, green and blue fall from the value along the circle, each from its own corner.
+    # Each channel is the value minus a share of the chroma that depends on the hue.
     corner = (jnp.array([5.0, 3.0, 1.0]) + sextant[..., None]) % 6.0
     fall = jnp.clip(jnp.minimum(corner, 4.0 - corner), 0.0, 1.0)
     return value[..., None] - chroma[..., None] * fall
@@ -133,16 +132,16 @@ def adjust_colours(
     factors: Float[Array, "b 4"],
     order: Int[Array, "b 4"],
 ) -> Float[Array, "b t h w 3"]:
-    """Brightness, saturation, hue and contrast, in an order of each clip's own.
+    """Adjusts brightness, saturation, hue and contrast, in a separate order for each clip.
 
-    All but the hue are a blend of a frame, its grey and its mean grey. Within a batch no clip
-    can branch on its own, so there are three blends before the one change of hue and three
-    after it, of which those that a clip's order has no use for change nothing.
+    All but the hue are blends of a frame, its grey and its mean grey. Clips of a batch cannot
+    branch, so there are three blends before the hue shift and three after it; those that a
+    clip's order does not use are the identity.
 
     Args:
         frames: clips.
-        factors: of the four adjustments, in that order.
-        order: a permutation of 0..3 for each clip: which adjustment comes first, and so on.
+        factors: brightness, saturation, hue and contrast of each clip.
+        order: a permutation of 0..3 for each clip, the order of the adjustments.
     """
     hue_place = jnp.argmax(order == _HUE, axis=1)
     changes = jnp.take_along_axis(factors, order, axis=1) - 1.0
@@ -169,7 +168,7 @@ def adjust_colours(
 def jitter_colours(
     rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], amount: ColourJitter = PUBLISHED_JITTER
 ) -> Float[Array, "b t h w 3"]:
-    """Changes each clip's colours at random, all its frames alike, in a random order."""
+    """Jitters the colours of each clip, equally in all frames, in a random order."""
     factor_rng, order_rng = jax.random.split(rng)
     batch = frames.shape[0]
     centre = jnp.array([1.0, 1.0, 0.0, 1.0])
@@ -193,7 +192,7 @@ def _blend(from_: Array, to: Array, factor: Array | float) -> Array:
 
 
 def _per_image(value: Array | float, frames: Array) -> Array:
-    """Gives a value of each image (or clip, or of them all) the axes to meet its pixels."""
+    """Adds axes to a value per image, per clip or per batch, so that it broadcasts to pixels."""
     value = jnp.asarray(value)
     return value.reshape(value.shape + (1,) * (frames.ndim - value.ndim))
 
@@ -204,25 +203,25 @@ def _per_image(value: Array | float, frames: Array) -> Array:
 def flip_horizontally(
     frames: Float[Array, "b t h w 3"], flipped: Bool[Array, " b"]
 ) -> Float[Array, "b t h w 3"]:
-    """Mirrors the clips that are marked."""
+    """Flips the marked clips horizontally."""
     return jnp.where(_per_image(flipped, frames), frames[..., ::-1, :], frames)
 
 
 def flip_at_random(
     rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"]
 ) -> Float[Array, "b t h w 3"]:
-    """Mirrors each clip with a probability of one half."""
+    """Flips each clip with probability 1/2."""
     return flip_horizontally(frames, jax.random.bernoulli(rng, 0.5, frames.shape[:1]))
 
 
 def mask_mouth(
     frames: Float[Array, "*b h w 3"], fill: Float[Array, "*b h w 3"] | float = MOUTH_FILL
 ) -> Float[Array, "*b h w 3"]:
-    """Hides the mouth of frames that are aligned as in training.
+    """Masks the mouth of aligned frames.
 
     Args:
-        frames: aligned frames.
-        fill: what to see in the box; by default the same grey always, for inference.
+        frames: frames aligned as in training.
+        fill: content of the box; by default constant grey, for inference.
     """
     height, width = frames.shape[-3:-1]
     left, top, right, bottom = (
@@ -237,7 +236,7 @@ def mask_mouth(
 def mask_mouth_with_noise(
     rng: PRNGKeyArray, frames: Float[Array, "*b h w 3"]
 ) -> Float[Array, "*b h w 3"]:
-    """Hides the mouth behind uniform noise, as in training."""
+    """Masks the mouth with uniform noise, as in training."""
     return mask_mouth(frames, jax.random.uniform(rng, frames.shape, frames.dtype))
 
 
@@ -247,11 +246,11 @@ def mask_mouth_with_noise(
 def rotate(
     frames: Float[Array, "b t h w 3"], degrees: Float[Array, " b"]
 ) -> Float[Array, "b t h w 3"]:
-    """Rotates square clips about their middle, counter-clockwise; corners come in black."""
+    """Rotates square clips about their centre, counter-clockwise; corners become black."""
     x, y = _pixel_grid(*frames.shape[2:4])
     angle = jnp.deg2rad(degrees)[:, None, None, None]
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
-    # Rows run downwards: the point that is turned to (x, y) lies clockwise from it on screen.
+    # Rows run downwards: the point that rotates to (x, y) lies clockwise from it on screen.
     grid = jnp.stack([cosine * x - sine * y, sine * x + cosine * y], axis=-1)
     return _sample(frames, grid, padding="zeros")
 
@@ -259,7 +258,7 @@ def rotate(
 def rotate_at_random(
     rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], degrees: float = 30.0
 ) -> Float[Array, "b t h w 3"]:
-    """Rotates each clip by an angle within +-`degrees`, all its frames alike."""
+    """Rotates each clip by a random angle within +-`degrees`, equal for all its frames."""
     angles = jax.random.uniform(rng, frames.shape[:1], minval=-degrees, maxval=degrees)
     return rotate(frames, angles)
 
@@ -269,10 +268,10 @@ def warp_perspective(
     shift: Float[Array, "b t"],
     enlargement: Float[Array, "b t"],
 ) -> Float[Array, "b t h w 3"]:
-    """Tilts square frames backwards or forwards: a square becomes a trapezium.
+    """Perspective warp of square frames: a square becomes a trapezium.
 
-    The square exceeds the frame by `enlargement` on every side. Its top corners stay; the
-    bottom ones move inwards by `shift`. Beyond the frame its edge is repeated.
+    The square extends beyond the frame by `enlargement` on each side. Its top corners stay; the
+    bottom ones move inwards by `shift`. Pixels beyond the frame repeat its edge.
 
     Args:
         frames: clips of square frames.
@@ -283,8 +282,8 @@ def warp_perspective(
     scale = size / PUBLISHED_SIZE
     margin = enlargement[:, :, None, None] * scale
     side = size + 2 * margin
-    # The homography of this symmetric trapezium, inverted by hand. In coordinates of the
-    # square from 0 to 1, with k the width of its bottom edge after the shift:
+    # The inverse homography of this symmetric trapezium. In coordinates of the square from 0 to
+    # 1, where k is the width of the bottom edge after the shift:
     #   v = k y / (1 - (1 - k) y),    u - 1/2 = (x - 1/2) / (1 - (1 - k) y).
     narrowing = 2 * shift[:, :, None, None] * scale / side
     row, column = jnp.arange(size)[:, None], jnp.arange(size)
@@ -302,13 +301,13 @@ def warp_perspective_at_random(
     shift: tuple[int, int] = (20, 30),
     enlargement: tuple[int, int] = (20, 40),
 ) -> Float[Array, "b t h w 3"]:
-    """Tilts every frame on its own, by whole pixels of random sign.
+    """Applies a random perspective to every frame, by integer pixels of random sign.
 
     Args:
-        rng: all that is random follows from it.
+        rng: random key.
         frames: clips of square frames.
-        shift: limits of the shift's size; the second is exclusive.
-        enlargement: limits of the enlargement's size, likewise.
+        shift: range of the absolute shift; the upper limit is exclusive.
+        enlargement: range of the absolute enlargement, likewise.
     """
 
     def draw(rng: PRNGKeyArray, limits: tuple[int, int]) -> Array:
@@ -321,14 +320,14 @@ def warp_perspective_at_random(
 
 
 def _pixel_grid(height: int, width: int) -> tuple[Float[Array, "1 w"], Float[Array, "h 1"]]:
-    """The x and y of the pixels' centres where -1 and 1 are the image's edges."""
+    """Coordinates of pixel centres, where -1 and 1 are the edges of the image."""
     x = (2 * jnp.arange(width, dtype=jnp.float32) + 1) / width - 1
     y = (2 * jnp.arange(height, dtype=jnp.float32) + 1) / height - 1
     return x[None, :], y[:, None]
 
 
 def _sample(frames: Array, grid: Array, *, padding: str) -> Array:
-    """Samples (b, t, ...) frames at a grid for each, or for each clip."""
+    """Samples (b, t, ...) frames at one grid per frame, or one per clip."""
     batch, time = frames.shape[:2]
     grid = jnp.broadcast_to(grid, (batch, time, *grid.shape[2:]))
     flat = grid_sample(
@@ -339,7 +338,7 @@ def _sample(frames: Array, grid: Array, *, padding: str) -> Array:
     return flat.reshape(frames.shape)
 
 
-# What a stage does.
+# Augmentation of a stage.
 
 
 def augment_emotion_frames(
@@ -347,12 +346,12 @@ def augment_emotion_frames(
     frames: Float[Array, "b t h w 3"],
     config: EmotionAugmentation = PUBLISHED_EMOTION_AUGMENTATION,
 ) -> Float[Array, "b t h w 3"]:
-    """What the emotion net sees of a clip in part 2: masked, mirrored, rotated, tilted.
+    """Augments the input of the emotion network in part 2: mask, flip, rotation, perspective.
 
     Args:
-        rng: all that is random follows from it.
-        frames: the clips as the teacher sees them.
-        config: what to do; the default is as published.
+        rng: random key.
+        frames: clips, as used for the target.
+        config: augmentation; the published one by default.
     """
     mask_rng, flip_rng, rotation_rng, perspective_rng, jitter_rng = jax.random.split(rng, 5)
     if config.mask_mouth:
@@ -376,10 +375,10 @@ def augment_pair(
     driving: Float[Array, "b h w 3"],
     jitter: ColourJitter = PUBLISHED_JITTER,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
-    """Augments pairs of frames for stage 0, both frames of a pair alike.
+    """Augments pairs of frames for stage 0, both frames of a pair equally.
 
-    As in the parent, half of the pairs change places (time runs backwards), half of the rest
-    are mirrored, and colours are jittered.
+    As in the first-order motion model, half of the pairs are swapped (time reversal), half of
+    the rest are flipped, and colours are jittered.
     """
     turn_rng, flip_rng, jitter_rng = jax.random.split(rng, 3)
     pairs = jnp.stack([source, driving], axis=1)
