@@ -37,7 +37,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
-from eamm_jax.conversion import head_pose as converted
+from eamm_jax.checkpoint import load_networks
 from eamm_jax.faces import generic_face, pose_geometry
 from eamm_jax.faces.detection import make_finder
 from eamm_jax.faces.head_pose import (
@@ -214,6 +214,10 @@ def with_axes(image: np.ndarray, region: pose_geometry.Region, pose: np.ndarray)
     return np.asarray(canvas)
 
 
+def load_estimator(folder: str) -> NetworkEstimator:
+    return NetworkEstimator(load_networks(folder, ["head_pose"])[1]["head_pose"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", help="folder of a converted head pose network")
@@ -223,17 +227,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("axes.png"))
     flags = parser.parse_args()
     if flags.draw:
-        networks = [NetworkEstimator(*converted.load(flags.network))] if flags.network else []
+        networks = [load_estimator(flags.network)] if flags.network else []
         draw(flags.draw, [LandmarkEstimator(), *networks], flags.output)
         return
     if flags.calibrate:
         if flags.network is None:
             parser.error("--calibrate needs --network")
-        calibrate(flags.media, NetworkEstimator(*converted.load(flags.network)))
+        calibrate(flags.media, load_estimator(flags.network))
         return
     estimators: dict[str, PoseEstimator] = {"landmarks": LandmarkEstimator()}
     if flags.network is not None:
-        network = NetworkEstimator(*converted.load(flags.network))
+        network = load_estimator(flags.network)
         estimators |= {"network": network, "network, face unseen": network}
     print_errors([portraits(flags.media), lrw_clip(flags.media)], estimators)
 

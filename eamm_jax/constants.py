@@ -26,3 +26,10 @@ AUDIO_WINDOW = (28, 12)
 
 POSE_NUMBERS = 6
 """Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""
+
+NETWORKS = (
+    *("kp_detector", "generator", "discriminator"),
+    *("audio_feature", "kp_detector_a", "emo_detector", "vgg19", "head_pose"),
+)
+"""The networks, by their published names, which are also ours. All but `head_pose` (3DDFA_V2's,
+from other authors) are the fields of `models.Networks`."""

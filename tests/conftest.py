@@ -104,9 +104,9 @@ def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) 
 @pytest.fixture(scope="session")
 def published_variables(published_checkpoint: Path):
     """Variables of every network, by name, with the stand-ins' values."""
-    from eamm_jax.conversion.checkpoint import load_checkpoint
+    from eamm_jax.checkpoint import load_networks
 
-    return load_checkpoint(published_checkpoint)[1]
+    return load_networks(published_checkpoint)[1]
 
 
 @pytest.fixture

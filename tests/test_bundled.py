@@ -10,7 +10,7 @@ import pytest
 
 from eamm_jax import bundled
 from eamm_jax.animate import Animator
-from eamm_jax.conversion.checkpoint import load_config
+from eamm_jax.checkpoint import load_config
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.image import read_image
 from eamm_jax.io.pose import read_pose

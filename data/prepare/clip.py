@@ -17,7 +17,7 @@ from PIL import Image
 from data import layout
 from data.prepare.names import RawClip
 from eamm_jax import features
-from eamm_jax.conversion import head_pose
+from eamm_jax.checkpoint import load_networks
 from eamm_jax.errors import UserError
 from eamm_jax.faces.cropping import crop
 from eamm_jax.faces.detection import FaceFinder, make_finder
@@ -95,7 +95,8 @@ def tools_for(recipe: Recipe) -> Tools:
     """The tools of a recipe, made once in each process."""
     estimator: PoseEstimator = LandmarkEstimator()
     if recipe.pose_network is not None:
-        estimator = NetworkEstimator(*head_pose.load(recipe.pose_network))
+        _, networks = load_networks(recipe.pose_network, ["head_pose"])
+        estimator = NetworkEstimator(networks["head_pose"])
     return Tools(make_finder(), estimator, read_template(recipe.template))
 
 

@@ -49,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _make(flags: argparse.Namespace) -> None:
+    from eamm_jax.checkpoint import load_networks, load_provenance, save_networks
     from eamm_jax.cli import emotion_bank
-    from eamm_jax.conversion.checkpoint import load_checkpoint, save_checkpoint
     from eamm_jax.io.image import write_png
 
-    config, variables = load_checkpoint(flags.model, NETWORKS)
+    config, variables = load_networks(flags.model, NETWORKS)
     target = flags.output / bundled.MODEL.name
-    report = {"from": "this project's own four stages, configs/bundled_*.py; see MODEL_CARD.md"}
-    save_checkpoint(target, config, variables, report=report, overwrite=True, dtype="float16")
+    provenance = load_provenance(flags.model) | {"license": "mit", "card": "MODEL_CARD.md"}
+    save_networks(target, config, variables, provenance=provenance, overwrite=True, dtype="float16")
     emotion_bank.make(flags.clips, target, clips_each=12)
 
     person = cast.person(flags.seed, flags.person)

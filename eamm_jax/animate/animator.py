@@ -31,8 +31,8 @@ from eamm_jax.animate.program import (
     Source,
     Variables,
 )
+from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES
-from eamm_jax.conversion.checkpoint import load_checkpoint, stored_networks
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks, build
 from eamm_jax.models.audio_to_motion import LSTMState
@@ -162,7 +162,7 @@ class Animator:
 
     Args:
         config: of the model.
-        variables: parameters and statistics by network name, as `load_checkpoint` returns
+        variables: parameters and statistics by network name, as `load_networks` returns
             them; `emo_detector` may be missing, if no emotion is asked for.
         bank: emotions that need no video, if the checkpoint has some.
         chunk: frames computed at a time.
@@ -236,9 +236,9 @@ class Animator:
         if emotion is None:
             emotion = EMOTION_NETWORK in stored_networks(folder)
         networks = (*REQUIRED_NETWORKS, EMOTION_NETWORK) if emotion else REQUIRED_NETWORKS
-        config, variables = load_checkpoint(folder, networks)
+        config, variables = load_networks(folder, networks)
         width = config.emotion.stage_widths[-1]
-        bank = EmotionBank.load(Path(folder), width) if emotion else None
+        bank = EmotionBank.load(model_folder(folder), width) if emotion else None
         return [cls(config, variables, bank=bank, device=device, **options) for device in devices]
 
     @property

@@ -26,11 +26,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from eamm_jax.checkpoint import BANK_NAME
 from eamm_jax.constants import EMOTIONS, FRAME_RATE, LEVELS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
-
-BANK_NAME = "emotion_bank.npz"
 
 MAX_BANK_BYTES = 64 << 20
 """A bank of all emotions and levels takes about half a megabyte."""

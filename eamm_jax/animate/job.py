@@ -17,8 +17,8 @@ from jaxtyping import UInt8
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
+from eamm_jax.checkpoint import check_networks, load_networks
 from eamm_jax.constants import LAYOUTS
-from eamm_jax.conversion import head_pose as converted
 from eamm_jax.errors import UserError
 from eamm_jax.faces.emotion_video import EmotionVideo
 from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator
@@ -209,7 +209,7 @@ def _check_one(job: Job) -> None:
         check_readable(path, what)
     job.head.check()
     if job.pose_network is not None:
-        converted.require(job.pose_network)
+        check_networks(job.pose_network, ["head_pose"])
     for path in job.outputs:
         check_writable(path)
     for output in (job.output, job.neutral_output):
@@ -246,7 +246,8 @@ def run(
     length = features.num_frames(features.mfcc_rows(len(speech)))
     estimator = None
     if job.pose_network is not None:
-        estimator = NetworkEstimator(*converted.load(job.pose_network))
+        _, networks = load_networks(job.pose_network, ["head_pose"])
+        estimator = NetworkEstimator(networks["head_pose"])
     pose = job.head.track(to_uint8(source.crop), length, estimator)
     video = None
     if job.emotion_video is not None:

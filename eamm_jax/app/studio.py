@@ -26,8 +26,8 @@ from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.animate.pace import Pace
 from eamm_jax.app.form import NEUTRAL, TEXT, Choices, Form, check, choices_of, command, job_of
 from eamm_jax.app.limits import Limits, check_speech
+from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
-from eamm_jax.conversion import head_pose
 from eamm_jax.errors import UserError
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import write_wav
@@ -127,7 +127,7 @@ class Studio:
         self.choices: Choices = choices_of(animator)
         self._animator = animator
         self._checkpoint = checkpoint
-        self._pose_network = checkpoint if head_pose.find(checkpoint) else None
+        self._pose_network = checkpoint if "head_pose" in stored_networks(checkpoint) else None
         self.folder = folder.resolve()
         self._work, self._results = self.folder / "work", self.folder / "results"
         for made in (self._work, self._results):

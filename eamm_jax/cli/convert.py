@@ -16,7 +16,7 @@ from eamm_jax.io.files import InputFiles
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from eamm_jax.conversion.report import Report
+    from eamm_jax.conversion.published import Report
     from eamm_jax.conversion.torch_reader import TorchTensor
 
 MEGABYTE = 1e6
@@ -98,10 +98,24 @@ def _job(arguments: argparse.Namespace) -> None:
         _inspect(arguments.inspect)
     elif arguments.output is None:
         raise UserError("--output is missing: name the folder to be made, e.g. checkpoints/eamm")
+    elif not paths:
+        raise UserError(
+            "Nothing to convert: give at least one of --checkpoint, --audio_checkpoint, "
+            "--emotion_checkpoint, --vgg, --pose_network"
+        )
+    elif not arguments.overwrite and _holds_files(Path(arguments.output)):
+        raise UserError(
+            f"Cannot write the folder {arguments.output}: it exists and is not empty; "
+            "name another, or replace the model in it with --overwrite"
+        )
     elif arguments.pose_statistics is not None and arguments.pose_network is None:
         raise UserError("--pose_statistics goes with --pose_network, which is missing")
     else:
         _convert(paths, arguments)
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _convert(paths: dict[str, str], arguments: argparse.Namespace) -> None:
@@ -129,8 +143,6 @@ def _convert(paths: dict[str, str], arguments: argparse.Namespace) -> None:
 def _print_report(report: Report, output: str, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
-
-    from eamm_jax.conversion.checkpoint import REPORT_NAME
 
     table = Table(title="Networks converted", title_justify="left")
     table.add_column("network")
@@ -161,7 +173,7 @@ def _print_report(report: Report, output: str, console: Console) -> None:
     for line in _notes(report):
         console.print(line, markup=False, highlight=False)
     console.print(
-        f"Wrote {output} in {report.seconds:.1f} s; details in {output}/{REPORT_NAME}",
+        f"Wrote {output} in {report.seconds:.1f} s (list it: python -m eamm_jax.checkpoint DIR)",
         markup=False,
         highlight=False,
     )
@@ -191,7 +203,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _lines(tensors: Mapping[str, TorchTensor]) -> list[str]:
-    from eamm_jax.conversion.wording import printable, shape_text
+    from eamm_jax.errors import printable, shape_text
 
     return [
         f"  {printable(name)}  {shape_text(tensor.shape)}  {tensor.dtype}"
@@ -201,9 +213,9 @@ def _lines(tensors: Mapping[str, TorchTensor]) -> list[str]:
 
 def _inspect(path: str) -> None:
     # Lines and not a table: they are searched and piped, and names are long.
-    from eamm_jax.conversion.contents import describe, list_tensors
+    from eamm_jax.conversion.contents import describe
     from eamm_jax.conversion.torch_reader import walk_tensors
-    from eamm_jax.conversion.wording import printable
+    from eamm_jax.errors import printable
 
     file, contents, guess = describe(path)
     size = file.path.stat().st_size / MEGABYTE
@@ -217,7 +229,7 @@ def _inspect(path: str) -> None:
         lines.append(f"{printable(name)}: {len(list(walk_tensors(state)))} tensors, not converted")
     for name, value in contents.unknown.items():
         lines.append(f"{printable(name)}: not a known network")
-        lines += _lines(list_tensors(name, value))
+        lines += _lines(dict(walk_tensors(value, name)))
     try:
         print("\n".join(lines), flush=True)
     except BrokenPipeError:

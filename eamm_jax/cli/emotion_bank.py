@@ -72,7 +72,8 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
     import numpy as np
 
     from eamm_jax.animate.animator import Animator
-    from eamm_jax.animate.emotion_bank import BANK_NAME, EmotionBank, Entry
+    from eamm_jax.animate.emotion_bank import EmotionBank, Entry
+    from eamm_jax.checkpoint import BANK_NAME, model_folder
 
     start_jax()
     animator = Animator.from_checkpoint(checkpoint)
@@ -91,9 +92,10 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
         print(file=sys.stderr)
 
     bank = EmotionBank.of_clips(read())
-    bank.save(checkpoint)
+    folder = model_folder(checkpoint)
+    bank.save(folder)
     kept = ", ".join(f"{emotion} {level}" for emotion, level in sorted(bank.entries))
-    print(f"{checkpoint / BANK_NAME}: {kept}")
+    print(f"{folder / BANK_NAME}: {kept}")
 
 
 def _labelled(folder: Path) -> dict[tuple[str, int], list[Path]]:

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def job() -> None:
         from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
-        from eamm_jax.conversion.checkpoint import load_checkpoint
+        from eamm_jax.checkpoint import load_networks
         from eamm_jax.export import write
 
         inputs = InputFiles([flags.checkpoint])
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         networks = (*REQUIRED_NETWORKS, *([] if flags.no_emotion else [EMOTION_NETWORK]))
         sizes = write(
             flags.output,
-            *load_checkpoint(flags.checkpoint, networks),
+            *load_networks(flags.checkpoint, networks),
             flags.platforms.split(","),
             dtype=flags.dtype,
             overwrite=flags.overwrite,

@@ -452,8 +452,7 @@ def fill_in(flags: argparse.Namespace) -> bool:
     Returns:
         Whether nothing at all was given, and this is the demonstration.
     """
-    from eamm_jax.animate.emotion_bank import BANK_NAME
-    from eamm_jax.conversion import head_pose
+    from eamm_jax.checkpoint import BANK_NAME, stored_networks
 
     if flags.in_file and flags.text is not None:
         raise UserError("--in_file and --text are both given; a portrait says one of them")
@@ -469,7 +468,7 @@ def fill_in(flags: argparse.Namespace) -> bool:
         flags.in_file = bundled.SPEECH
     if not flags.pose_file and not own_portrait:
         flags.pose_file = bundled.POSE
-    if not flags.pose_network and head_pose.find(flags.checkpoint):
+    if not flags.pose_network and "head_pose" in stored_networks(flags.checkpoint):
         flags.pose_network = flags.checkpoint
     return demo
 

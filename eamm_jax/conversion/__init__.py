@@ -1,9 +1,9 @@
-"""Published PyTorch files -> parameters of our networks, without PyTorch.
+"""Published PyTorch files to variables of our networks, without PyTorch.
 
-torch_reader (restricted_pickle, torch_tensors)   the two file formats
-contents                                          what a file holds, by names
-tables, layouts                                   which tensor goes where, and how it is laid
-networks                                          one network, complete or not at all
-published, report                                 a set of files
-checkpoint                                        our own files
+restricted_pickle, pickled_values   pickles of plain data, and what they may make
+torch_tensors, torch_reader         the two file formats
+contents                            what a file holds, by names
+tables                              which tensor becomes which variable, and how its axes move
+networks                            one network, complete or not at all
+published                           a set of files to one model
 """

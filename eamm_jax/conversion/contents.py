@@ -7,8 +7,7 @@
     vgg          vgg19.pth          the features of torchvision's VGG-19, names at top level
     pose         mb1_120x120.pth    3DDFA_V2's head pose network, under `state_dict`
 
-(ARCHITECTURE.md section 3.) Needs neither JAX nor the models, so that looking into a file is
-quick.
+Needs neither JAX nor the models, so that inspecting a file is quick.
 """
 
 from __future__ import annotations
@@ -18,21 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eamm_jax.constants import NETWORKS
 from eamm_jax.conversion.torch_reader import TorchFile, TorchTensor, open_torch_file, walk_tensors
-from eamm_jax.conversion.wording import named, printable
-from eamm_jax.errors import UserError
-from eamm_jax.io.files import check_readable
-
-NETWORKS = (
-    "kp_detector",
-    "generator",
-    "discriminator",
-    "audio_feature",
-    "kp_detector_a",
-    "emo_detector",
-    "vgg19",
-)
-"""The networks, by their published names, which are also ours (`models.Networks`)."""
+from eamm_jax.errors import UserError, named, printable
 
 WRAPPER_PREFIX = "module."
 """What `DataParallel` puts before every name."""
@@ -45,37 +32,25 @@ class Role:
     """What a file is given as.
 
     Attributes:
-        flag: of convert_torch_weights.py.
         title: in messages.
         required: networks that make the file what it is.
     """
 
-    flag: str
     title: str
     required: tuple[str, ...]
 
 
 ROLES = {
     "checkpoint": Role(
-        "--checkpoint",
-        "appearance and motion checkpoint (124_52000.pth.tar)",
-        ("kp_detector", "generator"),
+        "appearance and motion checkpoint (124_52000.pth.tar)", ("kp_detector", "generator")
     ),
-    "audio": Role(
-        "--audio_checkpoint",
-        "audio checkpoint (1-6000.pth.tar)",
-        ("audio_feature", "kp_detector_a"),
-    ),
-    "emotion": Role(
-        "--emotion_checkpoint",
-        "emotion checkpoint (5-3000.pth.tar)",
-        ("emo_detector",),
-    ),
-    "vgg": Role("--vgg", "VGG-19 weights (vgg19.pth)", ("vgg19",)),
-    "pose": Role("--pose_network", "head pose network (mb1_120x120.pth)", ("head_pose",)),
+    "audio": Role("audio checkpoint (1-6000.pth.tar)", ("audio_feature", "kp_detector_a")),
+    "emotion": Role("emotion checkpoint (5-3000.pth.tar)", ("emo_detector",)),
+    "vgg": Role("VGG-19 weights (vgg19.pth)", ("vgg19",)),
+    "pose": Role("head pose network (mb1_120x120.pth)", ("head_pose",)),
 }
-"""Of two copies of a network that is taken which is in the file that requires it, so that the
-audio checkpoint's win over those of the emotion checkpoint, as in the published demo."""
+"""Of two copies of a network, the one in the file that requires it is taken, so that the audio
+checkpoint's win over those of the emotion checkpoint, as in the published demo."""
 
 OPTIMIZER_PREFIX = "optimizer"
 """Top-level entries that hold optimizer states; never read."""
@@ -171,30 +146,11 @@ def strip_wrapper(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return stripped
 
 
-def list_tensors(name: str, value: Any) -> dict[str, TorchTensor]:
-    """Tensors below an entry of any kind, by dotted names; each once, even if shared."""
-    tensors: dict[str, TorchTensor] = {}
-    seen: set[int] = set()
-    waiting = [(name, value)]
-    while waiting:
-        name, node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, TorchTensor):
-            tensors[name] = node
-        elif isinstance(node, dict | list | tuple):
-            pairs = node.items() if isinstance(node, dict) else enumerate(node)
-            # The last is taken first.
-            waiting.extend((f"{name}.{key}", child) for key, child in reversed(list(pairs)))
-    return tensors
-
-
 def guess(found: Contents) -> str:
-    """What a file given in another role's place may be."""
+    """What a file may be that was given in another's place."""
     for role in reversed(ROLES.values()):  # the emotion checkpoint has the audio's networks, too
         if all(network in found.networks for network in role.required):
-            return f"it looks like the {role.title}, to be given as {role.flag}"
+            return f"it looks like the {role.title}"
     names = [*found.networks, *found.unknown, *found.optimizers]
     return f"it holds {named(names)}" if names else "it holds no tensors"
 
@@ -205,7 +161,6 @@ def describe(path: str | os.PathLike[str]) -> tuple[TorchFile, Contents, str]:
     Returns:
         The file (closed), its contents and what it looks like, in words.
     """
-    check_readable(path, "checkpoint")
     with open_torch_file(path) as file:
         try:
             found = sort_content(file.content)

@@ -1,44 +1,126 @@
 """Converts the published files as a set (`contents` says what each brings).
 
-Files are opened, told apart and checked by names and shapes first; values are read when all
-is known to fit, and written in one go.
+Files are opened, identified and checked by names and shapes first; values are read when all is
+known to fit, and written in one go.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eamm_jax.conversion import head_pose, tables
-from eamm_jax.conversion.checkpoint import (
-    REPORT_NAME,
-    check_output_folder,
-    parameter_count,
-    save_checkpoint,
-    write_json,
-)
-from eamm_jax.conversion.contents import NETWORKS, ROLES, Contents, guess, sort_content
+from eamm_jax import __version__
+from eamm_jax.checkpoint import check_output_folder, flatten, parameter_count, save_networks
+from eamm_jax.constants import NETWORKS
+from eamm_jax.conversion.contents import ROLES, Contents, guess, sort_content
 from eamm_jax.conversion.networks import (
     Converted,
+    TensorLike,
     convert_network,
     find_problems,
+    table,
     with_discriminator_of,
 )
-from eamm_jax.conversion.report import Copy, NetworkReport, Report, SourceReport
-from eamm_jax.conversion.torch_reader import TorchFile, open_torch_file, walk_tensors
-from eamm_jax.conversion.wording import named, printable
-from eamm_jax.errors import UserError
-from eamm_jax.io.files import atomic_output_dir, check_readable
-from eamm_jax.models.config import ModelConfig, published
+from eamm_jax.conversion.pickled_values import read_array_pickle
+from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file, walk_tensors
+from eamm_jax.errors import UserError, named, printable
+from eamm_jax.models.config import DiscriminatorConfig, ModelConfig, published
+from eamm_jax.models.head_pose import OUTPUTS
+
+STATISTICS_NAME = "param_mean_std_62d_120x120.pkl"
+"""Mean and standard deviation of the head pose network's outputs; looked for beside the network."""
+
+_STATISTICS = "statistics of the head pose network"
+
+
+@dataclass
+class SourceReport:
+    """A file that was read.
+
+    Attributes:
+        role: what it was given as.
+        name: of the file, without its folder.
+        bytes: its size.
+        layout: "zip" or "stream".
+        values: numbers and text in it (epoch, step).
+        skipped: optimizer states that were not read, with their numbers of tensors.
+        sha256: of the whole file.
+    """
+
+    role: str
+    name: str
+    bytes: int
+    layout: str
+    values: dict[str, int | float | str]
+    skipped: dict[str, int]
+    sha256: str = ""
+
+
+@dataclass
+class Copy:
+    """A copy of a network in another file, which was not taken.
+
+    Attributes:
+        source: that file's name.
+        differing: names of tensors that are not the same there; none if it is identical.
+    """
+
+    source: str
+    differing: list[str]
+
+
+@dataclass
+class NetworkReport:
+    """A network that was converted.
+
+    Attributes:
+        source: name of the file it came from.
+        tensors: number converted.
+        parameters: trained values in them (statistics are not counted).
+        bytes: size of all its variables.
+        dtypes: number of tensors by stored type; all become float32.
+        unused: names of tensors that were not converted, by the reason.
+        copies: of the same network in other files.
+    """
+
+    source: str
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: dict[str, int]
+    unused: dict[str, list[str]]
+    copies: list[Copy]
+
+
+@dataclass
+class Report:
+    """A conversion.
+
+    Attributes:
+        sources: files read.
+        networks: what was made of them.
+        discriminator: which of the published ones it is, or None without one.
+        seconds: how long it took.
+    """
+
+    sources: list[SourceReport]
+    networks: dict[str, NetworkReport]
+    discriminator: str | None
+    seconds: float = 0.0
+
+    def provenance(self) -> dict[str, Any]:
+        """What is stored with the model: all but the time."""
+        made = {"made_by": f"eamm_jax {__version__}", "kind": "conversion"}
+        return made | {k: v for k, v in dataclasses.asdict(self).items() if k != "seconds"}
 
 
 @dataclass
@@ -49,6 +131,11 @@ class _Source:
     file: TorchFile
     contents: Contents
     report: SourceReport
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def tensors(self, network: str) -> dict[str, TensorLike]:
+        """A network's tensors, with what a second file adds to them."""
+        return {**self.contents.networks[network], **self.extra}
 
 
 def convert_files(
@@ -58,22 +145,24 @@ def convert_files(
     config: ModelConfig | None = None,
     pose_statistics: Path | None = None,
     overwrite: bool = False,
+    dtype: str = "float32",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Converts published files to one checkpoint of ours.
+    """Converts published files to one model of ours.
 
     Args:
         paths: files by role (`ROLES`); any of them.
-        output: the folder to be made (see `checkpoint.save_checkpoint`).
+        output: the folder to be made (see `checkpoint.save_networks`).
         config: hyperparameters of the networks; by default the published ones. What the
             discriminator is follows from its tensors.
-        pose_statistics: mean and deviation of the head pose network's outputs; by default the
-            file of that name beside the network's.
+        pose_statistics: mean and standard deviation of the head pose network's outputs; by default
+            the file of that name beside the network's.
         overwrite: replace what is there.
+        dtype: of the weights on disk.
         progress: is told what is being done.
 
     Returns:
-        What was done; the same stands in the folder.
+        What was done; the same is stored as the model's provenance.
 
     Raises:
         UserError: nothing was given; a file is missing, not a checkpoint, truncated, corrupt,
@@ -82,27 +171,25 @@ def convert_files(
     """
     started = time.monotonic()
     if not paths:
-        flags = ", ".join(role.flag for role in ROLES.values())
-        raise UserError(f"Nothing to convert: give at least one of {flags}")
+        raise UserError("Nothing to convert: give at least one of the published files")
     for role in paths:
-        check_readable(paths[role], f"file for {ROLES[role].flag}")
+        check_file(paths[role], f"file for the {ROLES[role].title}")
     check_output_folder(output, overwrite=overwrite)
-    statistics = None
+    extra = {}
     if "pose" in paths:
-        statistics = head_pose.find_statistics(Path(paths["pose"]), pose_statistics)
+        extra["pose"] = read_statistics(Path(paths["pose"]), pose_statistics)
     config = config or published()
     with ExitStack() as stack:
-        sources = []
-        for role in ROLES:
-            if role in paths:
-                file = stack.enter_context(open_torch_file(paths[role]))
-                sources.append(_examine(role, file))
+        sources = [
+            _examine(role, stack.enter_context(open_torch_file(paths[role])), extra.get(role, {}))
+            for role in ROLES
+            if role in paths
+        ]
         chosen = _choose(sources)
         if "discriminator" in chosen:
-            tensors = chosen["discriminator"].contents.networks["discriminator"]
-            config = with_discriminator_of(tensors, config)
+            config = with_discriminator_of(chosen["discriminator"].tensors("discriminator"), config)
         for network, source in chosen.items():
-            problems = find_problems(network, source.contents.networks[network], config)
+            problems = find_problems(network, source.tensors(network), config)
             if problems:
                 raise UserError(
                     f"{source.file.path}: {network}: tensors are wrong: {'; '.join(problems)}"
@@ -110,49 +197,65 @@ def convert_files(
         variables, reports = {}, {}
         for network, source in chosen.items():
             progress(f"converting {network}")
-            converted = _convert(network, source, config)
+            try:
+                converted = convert_network(network, source.tensors(network), config)
+            except UserError as error:
+                raise UserError(f"{source.file.path}: {error}") from error
             variables[network] = converted.variables
             copies = _compare_copies(network, source, sources, config)
             reports[network] = _report(source, converted, copies)
-        pose: dict[str, Any] | None = None
-        for source in sources:
-            if source.role == "pose":
-                assert statistics is not None
-                converted = _convert_pose(source, statistics)
-                pose = converted.variables
-                reports["head_pose"] = _report(source, converted, [])
         for source in sources:
             progress(f"hashing {source.file.path.name}")
-            source.report.sha256 = _sha256(source.file.path)
+            with source.file.path.open("rb") as stream:
+                source.report.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     report = Report(
-        sources=[source.report for source in sources],
-        networks=reports,
-        discriminator=_describe_discriminator(config) if "discriminator" in chosen else None,
-        seconds=0.0,
+        [source.report for source in sources],
+        reports,
+        _describe(config.discriminator) if "discriminator" in chosen else None,
     )
     progress(f"writing {output}")
-    # The time of writing cannot stand in what is written.
-    report.seconds = time.monotonic() - started
-    if pose is None:
-        save_checkpoint(output, config, variables, report=report.to_dict(), overwrite=overwrite)
-    elif variables:
-        save_checkpoint(
-            output,
-            config,
-            variables,
-            report=report.to_dict(),
-            overwrite=overwrite,
-            beside=partial(head_pose.save, variables=pose),
-        )
-    else:
-        with atomic_output_dir(output, overwrite=overwrite) as folder:
-            head_pose.save(folder, pose)
-            write_json(folder / REPORT_NAME, report.to_dict())
+    save_networks(
+        output,
+        config,
+        variables,
+        provenance=report.provenance(),
+        dtype=dtype,
+        overwrite=overwrite,
+    )
     report.seconds = time.monotonic() - started
     return report
 
 
-def _examine(role: str, file: TorchFile) -> _Source:
+def read_statistics(network: Path, given: Path | None = None) -> dict[str, np.ndarray]:
+    """Mean and standard deviation of the head pose network's outputs, from 3DDFA_V2's pickle.
+
+    Args:
+        network: the network's file.
+        given: the pickle; by default the one beside the network.
+
+    Returns:
+        The two arrays by names of ours, as tensors of the network.
+
+    Raises:
+        UserError: there is none, it is something else, or hostile; nothing in it is run.
+    """
+    path = given or network.with_name(STATISTICS_NAME)
+    if not path.is_file():
+        raise UserError(
+            f"No such {_STATISTICS}: {path}; 3DDFA_V2 has them as configs/{STATISTICS_NAME}: put "
+            f"that file beside {network.name}, or name it (pose_statistics)"
+        )
+    arrays = read_array_pickle(path, _STATISTICS)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if shapes != dict.fromkeys(("mean", "std"), (OUTPUTS,)):
+        raise UserError(
+            f"{path}: is not the {_STATISTICS}: it holds {shapes}, expected mean and std of "
+            f"{OUTPUTS} numbers each"
+        )
+    return {f"statistics.{name}": array for name, array in arrays.items()}
+
+
+def _examine(role: str, file: TorchFile, extra: dict[str, np.ndarray]) -> _Source:
     try:
         found = sort_content(file.content)
     except UserError as error:
@@ -178,7 +281,7 @@ def _examine(role: str, file: TorchFile) -> _Source:
             for name, state in found.optimizers.items()
         },
     )
-    return _Source(role, file, found, report)
+    return _Source(role, file, found, report, extra)
 
 
 def _choose(sources: list[_Source]) -> dict[str, _Source]:
@@ -192,27 +295,12 @@ def _choose(sources: list[_Source]) -> dict[str, _Source]:
     return chosen
 
 
-def _convert(network: str, source: _Source, config: ModelConfig) -> Converted:
-    try:
-        return convert_network(network, source.contents.networks[network], config)
-    except UserError as error:
-        raise UserError(f"{source.file.path}: {error}") from error
-
-
-def _convert_pose(source: _Source, statistics: Path) -> Converted:
-    numbers = head_pose.read_statistics(statistics)
-    try:
-        return head_pose.convert(source.contents.networks["head_pose"], numbers)
-    except UserError as error:
-        raise UserError(f"{source.file.path}: {error}") from error
-
-
 def _report(source: _Source, converted: Converted, copies: list[Copy]) -> NetworkReport:
     return NetworkReport(
         source=source.file.path.name,
         tensors=converted.tensors,
         parameters=parameter_count(converted.variables),
-        bytes=_bytes(converted.variables),
+        bytes=sum(array.nbytes for array in flatten(converted.variables).values()),
         dtypes=converted.dtypes,
         unused=converted.unused,
         copies=copies,
@@ -224,8 +312,8 @@ def _compare_copies(
 ) -> list[Copy]:
     """Whether the copies of a network that were not taken hold the same values."""
     copies = []
-    ours = source.contents.networks[network]
-    names = [entry.name for entry in tables.table(network, config).entries]
+    ours = source.tensors(network)
+    names = [entry.name for entry in table(network, ours, config).entries]
     for other in sources:
         theirs = other.contents.networks.get(network)
         if other is source or theirs is None:
@@ -241,17 +329,8 @@ def _compare_copies(
     return copies
 
 
-def _describe_discriminator(config: ModelConfig) -> str:
-    scales = ", ".join(f"{scale:g}" for scale in config.discriminator.scales)
-    norm = "with" if config.discriminator.spectral_norm else "without"
-    sees = "image and keypoints" if config.discriminator.use_keypoints else "image"
+def _describe(discriminator: DiscriminatorConfig) -> str:
+    scales = ", ".join(f"{scale:g}" for scale in discriminator.scales)
+    norm = "with" if discriminator.spectral_norm else "without"
+    sees = "image and keypoints" if discriminator.use_keypoints else "image"
     return f"scales {scales}; {norm} spectral norm; sees {sees}"
-
-
-def _bytes(variables: Mapping[str, Any]) -> int:
-    return sum(array.nbytes for _, array in tables.flatten(variables))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

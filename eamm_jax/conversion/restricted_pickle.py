@@ -1,14 +1,13 @@
 """Evaluates pickles that hold plain data, and refuses everything else by name.
 
 A pickle is a program for a small stack machine, and Python's own machine lets that program
-import and call anything. This one has no import and no call: the program is decoded by the
-standard library's `pickletools` and interpreted here, a name in it stays a name (`Global`),
-and the only functions it can reach are the ones that the caller put in a table. What is not
-in the table is refused before the next instruction is looked at.
+import and call anything. This one cannot import: the program is decoded by the standard library's
+`pickletools` and interpreted here, a name in it stays a name (`Global`), and the only functions
+it can call are those in the caller's table. Any other name is refused before the next
+instruction is read. Sets become lists.
 
-The work is bounded too, since a file from a stranger may as well try to fill the memory:
-numbers of instructions are limited, claimed lengths are checked by the decoder against what
-is there, and nothing here recurses.
+The work is bounded too, since a hostile file may try to fill the memory: the number of
+instructions is limited, claimed lengths are checked against the file, and nothing recurses.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from typing import IO, Any, Protocol, cast, runtime_checkable
 
 MAX_INSTRUCTIONS = 1_000_000
 """A published checkpoint with its optimizers has about 50 000; each one may cost ~100 bytes."""
+
+MAX_LINE_BYTES = 4096
+"""Longest line of a text instruction that is read."""
 
 _PUSH = frozenset(
     (
@@ -61,17 +63,29 @@ class Global:
     name: str
 
 
-class Stream(Protocol):
-    """Where a pickle is read from."""
+class Bounded:
+    """What pickles are read from: never beyond the end, never a huge line.
 
-    def read(self, count: int, /) -> bytes:
-        """At most `count` bytes; fewer only where it ends."""
+    Args:
+        stream: standing at the pickle.
+        end: where the file ends, in bytes.
+    """
 
-    def readline(self) -> bytes:
-        """Up to and with the next line feed."""
+    def __init__(self, stream: IO[bytes], end: int):
+        self._stream = stream
+        self._end = end
 
     def tell(self) -> int:
         """Position in bytes."""
+        return self._stream.tell()
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes; a claimed length of terabytes is not allocated."""
+        return self._stream.read(max(0, min(count, self._end - self._stream.tell())))
+
+    def readline(self) -> bytes:
+        """A line, or as much of it as a name could need."""
+        return self._stream.readline(min(MAX_LINE_BYTES, self._end - self._stream.tell()))
 
 
 @runtime_checkable
@@ -106,7 +120,7 @@ class _Machine:
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, stream: Stream) -> Any:
+    def run(self, stream: Bounded) -> Any:
         instructions = pickletools.genops(cast(IO[bytes], stream))
         for count, (opcode, argument, _) in enumerate(instructions):
             if count >= MAX_INSTRUCTIONS:
@@ -144,14 +158,14 @@ class _Machine:
             case "MARK":
                 self._marks.append(stack)
                 self._stack = []
-            case "EMPTY_LIST":
+            case "EMPTY_LIST" | "EMPTY_SET":
                 stack.append([])
             case "EMPTY_DICT":
                 stack.append({})
             case "TUPLE":
                 items = self._pop_mark()
                 self._stack.append(tuple(items))
-            case "LIST":
+            case "LIST" | "FROZENSET":
                 items = self._pop_mark()
                 self._stack.append(items)
             case "DICT":
@@ -161,7 +175,7 @@ class _Machine:
                 self._stack.append(target)
             case "APPEND":
                 _extend(stack[-2], [stack.pop()])
-            case "APPENDS":
+            case "APPENDS" | "ADDITEMS":
                 items = self._pop_mark()
                 _extend(self._stack[-1], items)
             case "SETITEM":
@@ -178,7 +192,7 @@ class _Machine:
             case "STACK_GLOBAL":
                 name, module = stack.pop(), stack.pop()
                 self._push_global(_dotted(module, name))
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":  # the class of a new object is called like a function
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(self._apply(function, arguments))
             case "BUILD":
@@ -217,23 +231,28 @@ def _set_items(target: object, items: list[Any]) -> None:
     if not isinstance(target, dict) or len(items) % 2:
         raise CorruptError("it sets items of what is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        # Nested tuples as keys could exhaust the C stack when they are hashed.
-        if not isinstance(key, str | int | float | None):
-            raise RefusedError(f"a dictionary in it has a key of type {type(key).__name__}")
-        target[key] = value
+        set_item(target, key, value)
+
+
+def set_item(target: dict[Any, Any], key: object, value: object) -> None:
+    """Sets an item of a dictionary whose key comes from a pickle."""
+    # Nested tuples as keys could exhaust the C stack when they are hashed.
+    if not isinstance(key, str | int | float | None):
+        raise RefusedError(f"a dictionary in it has a key of type {type(key).__name__}")
+    target[key] = value
 
 
 def _build(target: object, state: object) -> None:
     if isinstance(target, Buildable):
         target.build(state)
     elif not isinstance(target, dict) or not isinstance(state, dict):
-        # State of a dictionary is what state dicts carry as `_metadata`: versions of
-        # modules, of no use here.
+        # The state of a dictionary is the `_metadata` of state dicts: versions of modules, which
+        # nothing here reads.
         raise CorruptError("it sets the state of a plain value")
 
 
 def load(
-    stream: Stream,
+    stream: Bounded,
     functions: Mapping[str, Callable[..., Any]],
     persistent_load: Callable[[Any], Any],
     names: frozenset[str] = frozenset(),
@@ -241,7 +260,7 @@ def load(
     """Evaluates one pickle from where the stream stands to its STOP.
 
     Args:
-        stream: where the pickle is; `read` must not allocate what is not there.
+        stream: standing at the pickle.
         functions: what the pickle may call, by dotted name: our own functions, which take
             what the pickle says as it is and must check it.
         persistent_load: gives the object for a persistent id; must check it, too.

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import struct
 import zipfile
 import zlib
@@ -31,6 +32,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from eamm_jax.conversion.restricted_pickle import (
+    Bounded,
     CorruptError,
     PickleError,
     RefusedError,
@@ -38,7 +40,6 @@ from eamm_jax.conversion.restricted_pickle import (
 )
 from eamm_jax.conversion.torch_tensors import (
     DAMAGED,
-    Pickles,
     Source,
     Storage,
     TorchTensor,
@@ -50,6 +51,7 @@ from eamm_jax.conversion.torch_tensors import (
     storage_fields,
 )
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import check_readable
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_PROTOCOL = 1001
@@ -57,6 +59,9 @@ _STREAM_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic numbe
 
 MAX_PICKLE_BYTES = 64 << 20
 """The pickle of a published checkpoint with its optimizers has under 1 MB."""
+
+MAX_NAME_LENGTH = 1000
+"""Dotted names are cut there, so that deep nesting costs little."""
 
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip entry
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
@@ -86,21 +91,16 @@ def open_torch_file(path: str | os.PathLike[str]) -> Iterator[TorchFile]:
         UserError: no such file, not a checkpoint, truncated, corrupt, or hostile (by the
             name of what it asks for; nothing in it was run).
     """
-    path = Path(path)
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: is not a file; a checkpoint is one file, often *.pth.tar")
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be opened: {error.strerror}") from error
-    with stream:
+    path = check_file(path, "checkpoint")
+    with path.open("rb") as stream:
         source = Source(path, stream)
         try:
             layout, content = _read_content(source)
         except RefusedError as error:
             raise UserError(
                 f"{path}: refused: {error}, which a checkpoint of weights has no use for; "
-                "the file may be hostile, and nothing in it was run"
+                "the file may be hostile, and nothing in it was run (if you trust its author, "
+                "docs/conversion.md says how to save its weights alone)"
             ) from error
         except CorruptError as error:
             raise UserError(f"{path}: {DAMAGED} ({error})") from error
@@ -109,21 +109,44 @@ def open_torch_file(path: str | os.PathLike[str]) -> Iterator[TorchFile]:
         yield TorchFile(path, layout, content)
 
 
-def walk_tensors(content: Any) -> Iterator[TorchTensor]:
-    """Every tensor in a file's content once, however deeply nested, shared or cyclic."""
+def check_file(path: str | os.PathLike[str], what: str) -> Path:
+    """Makes sure, before long work, that a checkpoint is a file that can be read.
+
+    Raises:
+        UserError: as `check_readable`; a folder that an archive was unpacked to is named as that.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        for found in sorted((*folder.glob("data.pkl"), *folder.glob("*/data.pkl"))):
+            root = found.parent
+            raise UserError(
+                f"{path}: is a folder to which a checkpoint was unpacked; pack it again, "
+                f"uncompressed, and convert the file: cd {shlex.quote(str(root.parent))} && "
+                f"zip -0 -r weights.pth {shlex.quote(root.name)}"
+            )
+    return check_readable(path, what)
+
+
+def walk_tensors(content: Any, name: str = "") -> Iterator[tuple[str, TorchTensor]]:
+    """Every tensor in a file's content, with its dotted name below `name`; each once.
+
+    The content may be shared or cyclic, and nested deeper than Python recurses.
+    """
     seen: set[int] = set()
-    waiting = [content]
+    waiting = [(name, content)]
     while waiting:
-        node = waiting.pop()
+        name, node = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, TorchTensor):
-            yield node
-        elif isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, list | tuple):
-            waiting.extend(node)
+            yield name, node
+        elif isinstance(node, dict | list | tuple):
+            pairs = node.items() if isinstance(node, dict) else enumerate(node)
+            # The last is taken first.
+            waiting.extend(
+                (f"{name}.{key}"[:MAX_NAME_LENGTH], child) for key, child in reversed(list(pairs))
+            )
 
 
 def _read_content(source: Source) -> tuple[str, Any]:
@@ -162,7 +185,7 @@ def _explain_other(source: Source, start: bytes) -> NoReturn:
     # A bare pickle is none either, but if it asks for something the user should hear it.
     source.stream.seek(0)
     try:
-        load_pickle(Pickles(source.stream, source.size), no_storages)
+        load_pickle(Bounded(source.stream, source.size), no_storages)
     except RefusedNameError:
         raise
     except PickleError as error:
@@ -209,7 +232,7 @@ def _read_zip(source: Source) -> Any:
     if entry.file_size > MAX_PICKLE_BYTES:
         raise RefusedError(f"its pickle has {entry.file_size} bytes")
     pickled = io.BytesIO(_zip_record(source, entry))
-    return load_pickle(Pickles(pickled, entry.file_size), persistent_load, source)
+    return load_pickle(Bounded(pickled, entry.file_size), persistent_load, source)
 
 
 def _zip_entries(source: Source) -> dict[str, zipfile.ZipInfo]:
@@ -284,7 +307,7 @@ def _zip_little_endian(source: Source, entry: zipfile.ZipInfo | None) -> bool:
 
 def _read_stream(source: Source) -> Any:
     source.stream.seek(0)
-    pickles = Pickles(source.stream, source.size)
+    pickles = Bounded(source.stream, source.size)
     magic = load_pickle(pickles, no_storages)
     protocol = load_pickle(pickles, no_storages)
     if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL:

@@ -19,8 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from eamm_jax.conversion import restricted_pickle
-from eamm_jax.conversion.numpy_pickle import NumpyDtype, encode_latin1
-from eamm_jax.conversion.restricted_pickle import CorruptError, Global, RefusedError
+from eamm_jax.conversion.pickled_values import FUNCTIONS, NAMES
+from eamm_jax.conversion.restricted_pickle import Bounded, CorruptError, Global, RefusedError
 from eamm_jax.errors import UserError
 
 DTYPES: dict[str, np.dtype] = {
@@ -37,9 +37,16 @@ DTYPES: dict[str, np.dtype] = {
 }
 """Typed storages by their class; a tensor on a GPU has the same behind `torch.cuda`."""
 
+_DTYPE_NAMES = (
+    *("float32", "float64", "float16", "bfloat16", "complex64", "complex128"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool"),
+)
+
 STORAGE_TYPES = DTYPES | {
     name.replace("torch.", "torch.cuda."): dtype for name, dtype in DTYPES.items()
 }
+
+_NAMES = NAMES | STORAGE_TYPES.keys() | {f"torch.{name}" for name in _DTYPE_NAMES}
 
 MAX_COUNT = 2**63
 """Sizes, strides and offsets are 64-bit numbers in PyTorch."""
@@ -48,7 +55,6 @@ MAX_DIMENSIONS = 32
 """More than any layer has, less than what NumPy allows."""
 
 _CHECK_BYTES = 1 << 20  # read at a time when a checksum is made
-_MAX_NAME_BYTES = 4096  # longest line of a text instruction in a pickle
 
 DAMAGED = "the file is truncated or damaged; get it again"
 
@@ -180,47 +186,6 @@ class Source:
         self._checked.add(storage.key)
 
 
-class Pickles:
-    """What the decoder of pickles reads from: never beyond the end, never a huge line."""
-
-    def __init__(self, stream: IO[bytes], end: int):
-        self._stream = stream
-        self._end = end
-
-    def tell(self) -> int:
-        """Position in bytes."""
-        return self._stream.tell()
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes; a claimed length of terabytes is not allocated."""
-        return self._stream.read(max(0, min(count, self._end - self._stream.tell())))
-
-    def readline(self) -> bytes:
-        """A line, or as much of it as a name could need."""
-        return self._stream.readline(min(_MAX_NAME_BYTES, self._end - self._stream.tell()))
-
-
-def _numpy_scalar(dtype: object, data: object) -> bool | int | float:
-    if not isinstance(dtype, NumpyDtype):
-        raise CorruptError("a NumPy value in it has no type")
-    # Python 2 wrote bytes as text.
-    raw = data.encode("latin-1") if isinstance(data, str) else data
-    if not isinstance(raw, bytes) or len(raw) != dtype.dtype.itemsize:
-        raise CorruptError("a NumPy value in it has the wrong length")
-    return np.frombuffer(raw, dtype.dtype)[0].item()
-
-
-def _ordered_dict(pairs: object = ()) -> dict[str, Any]:
-    if not isinstance(pairs, list | tuple):
-        raise CorruptError("a dictionary in it is not made of pairs")
-    target: dict[str, Any] = {}
-    for key, value in pairs:
-        if not isinstance(key, str):
-            raise CorruptError("a dictionary in it has a key that is not text")
-        target[key] = value
-    return target
-
-
 def _size(items: object = ()) -> tuple[int, ...]:
     if not isinstance(items, tuple | list) or not all(is_count(n) for n in items):
         raise CorruptError("a size in it is not made of whole numbers")
@@ -247,18 +212,13 @@ def _functions(source: Source | None) -> dict[str, Callable[..., Any]]:
             raise CorruptError("a tensor in it lies on no storage")
         return _tensor(source, view, offset, _size(shape), _size(stride))
 
-    return {
-        "collections.OrderedDict": _ordered_dict,
+    return FUNCTIONS | {
         "torch._utils._rebuild_tensor": rebuild_tensor,
         "torch._utils._rebuild_tensor_v2": rebuild_tensor,
         "torch._utils._rebuild_parameter": _parameter,
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch.Size": _size,
         "torch.device": _device,
-        "_codecs.encode": encode_latin1,
-        "numpy.dtype": NumpyDtype,
-        "numpy.core.multiarray.scalar": _numpy_scalar,
-        "numpy._core.multiarray.scalar": _numpy_scalar,
     }
 
 
@@ -284,7 +244,7 @@ def _tensor(
 
 
 def load_pickle(
-    stream: Pickles, persistent_load: Callable[[Any], Any], source: Source | None = None
+    stream: Bounded, persistent_load: Callable[[Any], Any], source: Source | None = None
 ) -> Any:
     """Evaluates one pickle of a checkpoint; see `restricted_pickle.load`.
 
@@ -293,9 +253,7 @@ def load_pickle(
         persistent_load: gives the `View` for a persistent id.
         source: the file that tensors lie in, where they are allowed.
     """
-    return restricted_pickle.load(
-        stream, _functions(source), persistent_load, frozenset(STORAGE_TYPES)
-    )
+    return restricted_pickle.load(stream, _functions(source), persistent_load, _NAMES)
 
 
 def no_storages(_: object) -> NoReturn:

@@ -15,7 +15,7 @@ from eamm_jax import __version__
 from eamm_jax.animate.animator import Animator, Settings
 from eamm_jax.animate.emotion_bank import EmotionBank
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
-from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.checkpoint import load_networks, model_folder
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants, report
 from eamm_jax.evaluation.asked import ASKED, Asked, ask, cases_to_ask
@@ -36,7 +36,6 @@ from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION, Split
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.files import atomic_output_dir
 from eamm_jax.io.image import read_image, to_uint8, write_png
-from eamm_jax.training import networks
 
 RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS = (
     "metrics.json",
@@ -174,8 +173,8 @@ def _evaluate_model(
     job: Job, source: Source, checkpoint: Path, folder: Path, advance: Advance
 ) -> tuple[dict[str, dict[str, Values]], Asked | None, dict[str, Any]]:
     reader = make_reader(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
-    stored = checkpoint / networks.FOLDER if networks.is_in(checkpoint) else checkpoint
-    config, variables = load_checkpoint(stored)
+    config, variables = load_networks(checkpoint)
+    variables = jax.device_put(variables)
     talks = all(name in variables for name in REQUIRED_NETWORKS)
     data = DataSet(
         source,
@@ -190,7 +189,7 @@ def _evaluate_model(
     animator: Animator | None = None
     emotions: EmotionSource | None = None
     if talks:
-        bank = EmotionBank.load(stored, config.emotion.stage_widths[-1])
+        bank = EmotionBank.load(model_folder(checkpoint), config.emotion.stage_widths[-1])
         animator = Animator(config, variables, bank=bank)
         if EMOTION_NETWORK in variables and data.emotion(data.names[0]) >= 0:
             emotions = Bank() if job.emotions == "bank" else OwnClips(data)

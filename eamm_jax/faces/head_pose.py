@@ -96,13 +96,13 @@ class NetworkEstimator:
 
     name = "3DDFA_V2's network"
 
-    def __init__(self, width: int, variables: Any):
+    def __init__(self, variables: Any):
         """Compiles the network.
 
         Args:
-            width: of its first convolution.
-            variables: of `HeadPoseNetwork(width)`.
+            variables: of a `HeadPoseNetwork`, of any width.
         """
+        width = variables["params"]["conv1"]["kernel"].shape[-1]
         self._variables = variables
         self._see = jax.jit(HeadPoseNetwork(width).apply)
 

@@ -1,9 +1,10 @@
-"""What a run saves, with Orbax, so that it can be killed at any moment and go on.
+"""Training states on disk, by Orbax, so that a run can be killed at any moment and resumed.
 
-A checkpoint holds the training state and the random key (arrays), the position in the training
-data and the configuration (JSON), and the validation metrics where there are any. Orbax writes
-it in the background under a temporary name and renames it when it is complete; left-overs of a
-killed run are removed at the next start. This is the only module that knows Orbax.
+A checkpoint holds what training changes: its state and the random key (arrays), the position in
+the training data and the configuration (JSON), and the validation metrics where there are any.
+Frozen networks stay in the run's `model/`. Orbax writes in the background under a temporary name
+and renames a checkpoint when it is complete; what a killed run left is removed at the next start.
+This is the only module that knows Orbax.
 """
 
 from __future__ import annotations
@@ -116,9 +117,10 @@ class Checkpoints:
         """
         if step in self.steps:
             return
+        state = saved.state._replace(frozen={})
         self._checkpointer.save_checkpointables_async(
             step,
-            {_STATE: {"train": saved.state, "rng": saved.rng}},
+            {_STATE: {"train": state, "rng": saved.rng}},
             metrics=None if metrics is None else dict(metrics),
             custom_metadata={"position": saved.position, "config": dict(config)},
         )
@@ -127,22 +129,31 @@ class Checkpoints:
         """The configuration that a checkpoint was saved with."""
         return self._checkpointer.checkpointables_metadata(step).custom_metadata["config"]
 
-    def restore(self, step: int, abstract_state: TrainState, abstract_rng: PyTree) -> Saved:
+    def restore(
+        self,
+        step: int,
+        abstract_state: TrainState,
+        abstract_rng: PyTree,
+        variables: Mapping[str, PyTree],
+    ) -> Saved:
         """Loads a checkpoint onto the devices of this run, however many it was saved from.
 
         Args:
             step: one of `steps`.
             abstract_state: shapes, types and sharding of the state (`jax.ShapeDtypeStruct`).
             abstract_rng: the same of the key.
+            variables: of the frozen networks, by name, and perhaps of others.
 
         Raises:
             UserError: what was saved is of another structure, shape or type; says where.
         """
         metadata = self._checkpointer.checkpointables_metadata(step)
-        self._check_structure(step, metadata.metadata[_STATE]["train"], abstract_state)
-        wanted = {"train": abstract_state, "rng": abstract_rng}
+        frozen = {name: variables[name] for name in abstract_state.frozen}
+        wanted = {"train": abstract_state._replace(frozen={}), "rng": abstract_rng}
+        self._check_structure(step, metadata.metadata[_STATE]["train"], wanted["train"])
         loaded = self._checkpointer.load_checkpointables(step, {_STATE: wanted})[_STATE]
-        return Saved(loaded["train"], loaded["rng"], metadata.custom_metadata["position"])
+        state = loaded["train"]._replace(frozen=frozen)
+        return Saved(state, loaded["rng"], metadata.custom_metadata["position"])
 
     def _check_structure(self, step: int, there: PyTree, here: PyTree) -> None:
         saved, wanted = _shapes(there), _shapes(here)

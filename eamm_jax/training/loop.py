@@ -111,12 +111,16 @@ def train(
             state = jit_once(stage.init, placement)(rng, variables)
         else:
             abstract = placement.abstract(jax.eval_shape(stage.init, rng, variables))
-            state, rng, position = checkpoints.restore(resumed, abstract, placement.abstract(rng))
+            state, rng, position = checkpoints.restore(
+                resumed, abstract, placement.abstract(rng), variables
+            )
             batches.set_state(position)
         step = first = resumed or 0
-        in_state = networks.of_state(state)
-        others = to_host({n: v for n, v in variables.items() if n not in in_state})
-        del variables, in_state
+        history = given.provenance.get("from") if resumed else given.provenance
+        provenance = {"stage": stage.name, "config": as_json(config), "from": history}
+        model = networks.ModelWriter(workdir, model_config, state, variables, provenance)
+        stack.callback(model.close)
+        del variables
         display.line(summary.describe_run(stage.name, config, batches, held_out, step, total))
         display.table(summary.networks_table(state))
         if step >= total:
@@ -134,16 +138,14 @@ def train(
         validation = Validation(stage, held_out, placement) if held_out else None
 
         def save(metrics: Mapping[str, float] | None = None) -> None:
-            report = {"stage": stage.name, "step": step, "validation": metrics}
-            known = {**others, **networks.of_state(state)}
-            networks.save(workdir, model_config, known, report)
+            model.save(state, step, metrics)
             if is_main_process():
                 _write_json(workdir / CONFIG_NAME, as_json(config))
             saved = Saved(state, rng, batches.get_state())
             checkpoints.save(step, saved, as_json(config), metrics)
 
-        if is_main_process():
-            networks.remove_unfinished(workdir)
+        if resumed is None:
+            model.save(state, step)  # so that each training state finds its frozen networks
         writer = MetricWriter(workdir, first_step=step + 1, active=is_main_process())
         stack.callback(writer.close)
         bad_steps = int(to_host(state.bad_steps))
@@ -186,9 +188,11 @@ def train(
             if step > first:
                 save()
             checkpoints.wait()
+            model.wait()
             words = "checkpoint saved. Run the same command to resume."
             display.line(f"Received SIGTERM at step {step}: {words}")
         else:
+            model.wait()
             display.line(f"done: {total} steps; the networks are in {workdir / networks.FOLDER}")
 
 

@@ -1,9 +1,9 @@
-"""Networks that come into a run and go out of it, as checkpoints of `eamm_jax.conversion`.
+"""Networks that a run starts from and those that it writes, as models of `eamm_jax.checkpoint`.
 
-`--init_from` names a converted checkpoint or the work directory of another stage, which holds
-one in `model/`. A run writes its own `model/` with every network it knows of, those that its
-stage does not use included, so that stages follow each other by their work directories alone
-and `infer.py` finds all it needs in the last.
+A run starts from a converted model or from the work directory of another stage, which holds a model
+in `model/`. It writes its own `model/` with every network it knows of, so that stages follow each
+other by their work directories alone and the last one has all that inference needs. A run that
+resumes takes its frozen networks from there: training states hold only what changes.
 """
 
 from __future__ import annotations
@@ -11,21 +11,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from eamm_jax.conversion.checkpoint import load_checkpoint, load_config, save_checkpoint
+from eamm_jax import __version__
+from eamm_jax.checkpoint import (
+    WORKDIR_MODEL,
+    load_config,
+    load_networks,
+    load_provenance,
+    save_networks,
+)
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import MODEL_FIELDS
+from eamm_jax.training.distributed import is_main_process
 from eamm_jax.training.stage import TrainState
 
 PyTree = Any
 
-FOLDER = "model"
+FOLDER = WORKDIR_MODEL
 """Inside the work directory."""
 
 _EMOTION_FIELDS = ("emotion.", "inference.emotion_shares")
@@ -41,20 +51,17 @@ class Given:
     """Networks that were trained before, or none."""
 
     def __init__(self, path: str | os.PathLike[str] | None):
-        """Looks at a checkpoint, but does not read its weights yet.
+        """Reads the configuration of a model, but not its weights yet.
 
         Args:
-            path: a converted checkpoint, a work directory, or None.
+            path: a model, a work directory, or None.
 
         Raises:
             UserError: it is neither.
         """
         self._path = path
-        self._folder: Path | None = None
-        self._config: ModelConfig | None = None
-        if path is not None:
-            self._folder = Path(path) / FOLDER if is_in(path) else Path(path)
-            self._config = load_config(self._folder)
+        self._config = None if path is None else load_config(path)
+        self.provenance = {} if path is None else load_provenance(path)
 
     def adapt(self, model_config: ModelConfig, config: ConfigDict) -> ModelConfig:
         """The networks of a run: as its stage is configured, as far as it says.
@@ -99,41 +106,104 @@ class Given:
             model_config: the networks of the run, from `adapt`.
             sharding: where the arrays are put.
         """
-        if self._folder is None:
+        if self._path is None:
             return {}
-        loaded = load_checkpoint(self._folder, sharding=sharding)[1]
+        loaded = load_networks(self._path)[1]
         if model_config != self._config:
             loaded.pop("emo_detector", None)
-        return loaded
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), loaded)
 
 
 def of_state(state: TrainState) -> dict[str, PyTree]:
-    """Variables of all networks in a state, by name, from the collections down."""
-    trained = {
+    """Variables of the networks that a state trains, by name, from the collections down."""
+    return {
         name: {"params": params, **state.stats.get(name, {})}
         for name, params in state.params.items()
     }
-    return {**state.frozen, **trained}
 
 
-def save(
-    workdir: str | os.PathLike[str],
-    config: ModelConfig,
-    networks: Mapping[str, PyTree],
-    report: Mapping[str, Any],
-) -> None:
-    """Replaces `model/` in a work directory, once the new one is complete.
+class ModelWriter:
+    """Keeps `model/` in a work directory up to date, in the background.
 
-    Args:
-        workdir: of the run.
-        config: of the networks.
-        networks: variables by name, alike on all processes, which must all call this.
-        report: where they come from, for people.
+    It holds every network that the run knows of, whether its stage trains, freezes or does not use
+    it. What is not trained is copied to the host once. Only the main process writes.
     """
-    save_checkpoint(Path(workdir) / FOLDER, config, networks, report=report, overwrite=True)
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        config: ModelConfig,
+        state: TrainState,
+        variables: Mapping[str, PyTree],
+        provenance: Mapping[str, Any],
+    ):
+        """Takes what stays the same.
+
+        Args:
+            workdir: of the run.
+            config: of the networks.
+            state: of the training; tells which networks are trained.
+            variables: of all networks that were given, by name.
+            provenance: where the model comes from, apart from step and scores.
+        """
+        if is_main_process():
+            _remove_unfinished(workdir)
+        self._folder, self._config = Path(workdir) / FOLDER, config
+        self._provenance = {"made_by": f"eamm_jax {__version__}", "kind": "training", **provenance}
+        others = {name: v for name, v in variables.items() if name not in state.params}
+        self._fixed = _copies(others) if is_main_process() else {}
+        self._executor = ThreadPoolExecutor(1, "model-writer")
+        self._pending: Future[None] | None = None
+
+    def save(
+        self, state: TrainState, step: int, validation: Mapping[str, float] | None = None
+    ) -> None:
+        """Starts writing, after waiting for the write before it; the state may then be donated.
+
+        Args:
+            state: alike on all processes.
+            step: optimizer steps taken.
+            validation: scores at this step, if there was a validation.
+
+        Raises:
+            UserError: the write before failed.
+        """
+        self.wait()
+        if not is_main_process():
+            return
+        self._pending = self._executor.submit(
+            save_networks,
+            self._folder,
+            self._config,
+            {**self._fixed, **_copies(of_state(state))},
+            provenance={**self._provenance, "step": step, "validation": validation},
+            overwrite=True,
+        )
+
+    def wait(self) -> None:
+        """Returns when the model is on disk.
+
+        Raises:
+            UserError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits, and ends the background thread."""
+        try:
+            self.wait()
+        finally:
+            self._executor.shutdown()
 
 
-def remove_unfinished(workdir: str | os.PathLike[str]) -> None:
+def _copies(networks: PyTree) -> PyTree:
+    """Copies on the host of replicated arrays, which do not change when those are donated."""
+    return jax.tree.map(lambda x: np.array(x.addressable_data(0)), networks)
+
+
+def _remove_unfinished(workdir: str | os.PathLike[str]) -> None:
     """Removes what a killed run left of a `model/` that it was writing."""
     if is_in(workdir):
         for left_over in Path(workdir).glob(f".{FOLDER}.*"):

@@ -13,7 +13,7 @@ from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.animate.program import augment_video, displacement_weights
-from eamm_jax.conversion.checkpoint import save_checkpoint, stored_networks
+from eamm_jax.checkpoint import save_networks, stored_networks
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
@@ -419,7 +419,7 @@ def test_golden_demo_tracks(published_animator, demo, goldens):
 def test_the_emotion_network_is_loaded_where_there_is_one(emotional, tmp_path):
     config, variables = tiny_variables()
     networks = {n: v for n, v in variables.items() if emotional or n != "emo_detector"}
-    save_checkpoint(tmp_path / "weights", config, networks)
+    save_networks(tmp_path / "weights", config, networks)
     animator = Animator.from_checkpoint(tmp_path / "weights", emotion=None, fast=False)
     assert animator.has_emotion_network == emotional
     assert ("emo_detector" in stored_networks(tmp_path / "weights")) == emotional

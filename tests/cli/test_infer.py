@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
-from eamm_jax.conversion.checkpoint import save_checkpoint
+from eamm_jax.checkpoint import save_networks
 from eamm_jax.faces import detection
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
@@ -38,7 +38,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("inputs")
     rng = np.random.default_rng(0)
     config, variables = tiny_variables()
-    save_checkpoint(folder / "weights", config, variables)
+    save_networks(folder / "weights", config, variables)
     Image.fromarray(rng.integers(0, 256, (80, 64, 3), dtype=np.uint8)).save(folder / "face.png")
     write_wav(folder / "voice.wav", 0.2 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
     np.save(folder / "pose.npy", np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]]))
@@ -210,9 +210,9 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
     np.save(folder / "object.npy", np.array([{}], dtype=object))
     other = folder / "other"
     shutil.copytree(files["weights"], other)
-    values = json.loads((other / "model_config.json").read_text())
-    values["audio_to_motion"]["lstm_width"] = 16
-    (other / "model_config.json").write_text(json.dumps(values))
+    values = json.loads((other / "config.json").read_text())
+    values["model"]["audio_to_motion"]["lstm_width"] = 16
+    (other / "config.json").write_text(json.dumps(values))
     torch_file = folder / "124_52000.pth.tar"
     torch_file.write_bytes(b"PK")
     return {

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from eamm_jax.constants import NETWORKS
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.contents import NETWORKS
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.presets import tiny
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel

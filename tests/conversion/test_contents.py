@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from eamm_jax.conversion.contents import describe, list_tensors, sort_content
-from eamm_jax.conversion.torch_reader import open_torch_file
+from eamm_jax.conversion.contents import describe, sort_content
+from eamm_jax.conversion.torch_reader import open_torch_file, walk_tensors
 from eamm_jax.errors import UserError
 from tests.conversion import torch_files
 from tests.conversion.stand_ins import FILES, write_file
@@ -47,7 +47,7 @@ def test_listing_what_is_nested_shared_or_cyclic(tmp_path):
         entry = file.content["net"]
         entry["again"] = entry["a"]
         entry["self"] = file.content
-        assert list(list_tensors("net", entry)) == ["net.a", "net.rest.0.b"]
+        assert [name for name, _ in walk_tensors(entry, "net")] == ["net.a", "net.rest.0.b"]
 
 
 def test_sorting(tmp_path):

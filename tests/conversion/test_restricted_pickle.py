@@ -178,7 +178,7 @@ HOSTILE = {
     "INST": (b"(S'touch {canary}'\nios\nsystem\n.", "os.system"),
     "INST of an allowed name": (b"(icollections\nOrderedDict\n.", "INST"),
     "OBJ": (b"(ccollections\nOrderedDict\no.", "OBJ"),
-    "NEWOBJ": (b"\x80\x02ccollections\nOrderedDict\n)\x81.", "NEWOBJ"),
+    "NEWOBJ": (b"\x80\x02cos\nsystem\n)\x81.", "os.system"),
     "NEWOBJ_EX": (b"\x80\x04ccollections\nOrderedDict\n)}\x92.", "NEWOBJ_EX"),
     "EXT1": (b"\x80\x02\x82\x01.", "EXT1"),
     "EXT2": (b"\x80\x02\x83\x01\x00.", "EXT2"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import pickle
 import struct
 import tarfile
+import types
 import zipfile
+from collections import Counter, OrderedDict, defaultdict, deque
+from pathlib import PurePosixPath, PureWindowsPath
 
 import ml_dtypes
 import numpy as np
@@ -16,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from eamm_jax.conversion.restricted_pickle import Global
 from eamm_jax.conversion.torch_reader import open_torch_file, walk_tensors
 from eamm_jax.errors import UserError
 from tests.conversion.torch_files import (
@@ -45,7 +50,7 @@ def load(tmp_path):
     def load(data: bytes):
         path.write_bytes(data)
         with open_torch_file(path) as file:
-            for tensor in walk_tensors(file.content):
+            for _, tensor in walk_tensors(file.content):
                 tensor.read()
             return _arrays(file.content)
 
@@ -187,9 +192,59 @@ def test_other_numpy_values_are_refused(load, number):
         load(zip_bytes({}, extra={"data.pkl": data}))
 
 
-def test_numpy_arrays_are_refused_by_name(load):
-    data = pickle.dumps({"best": np.zeros(3)}, 2)
-    with pytest.raises(UserError, match="_reconstruct"):
+PLAIN_CONTAINERS = {
+    "counter": (Counter({60: 1, 90: 2}), {60: 1, 90: 2}),
+    "defaultdict": (defaultdict(list, {"a": [1]}), {"a": [1]}),
+    "ordered": (OrderedDict(z=1, a=2), {"z": 1, "a": 2}),
+    "namespace": (argparse.Namespace(lr=0.1, config="x.yaml"), {"lr": 0.1, "config": "x.yaml"}),
+    "simple namespace": (types.SimpleNamespace(a=1), {"a": 1}),
+    "set": ({3}, [3]),
+    "frozenset": (frozenset({"a"}), ["a"]),
+    "deque": (deque([1, 2], maxlen=5), [1, 2]),
+    "path": (PurePosixPath("/home/x"), "/home/x"),
+    "windows path": (PureWindowsPath("x"), "x"),
+    "bytes": (b"\x00\xff", b"\x00\xff"),
+    "bytearray": (bytearray(b"\x00\xff"), b"\x00\xff"),
+    "type": (float, Global("builtins.float")),
+    "type of NumPy": (np.float32, Global("numpy.float32")),
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize(("value", "read"), PLAIN_CONTAINERS.values(), ids=list(PLAIN_CONTAINERS))
+def test_plain_containers_become_plain_values(load, value, read, protocol):
+    data = pickle.dumps({"extra": [value, {"nested": value}], "epoch": 3}, protocol)
+    loaded = load(zip_bytes({}, extra={"data.pkl": data}))
+    first, second = loaded["extra"][0], loaded["extra"][1]["nested"]
+    if isinstance(read, Global):
+        first = Global(first.name.replace("__builtin__", "builtins"))  # as Python 2 says it
+        second = first
+    assert first == second == read
+    assert loaded["epoch"] == 3
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("value", [np.arange(6.0).reshape(2, 3), np.dtype(np.float32)], ids=type)
+def test_numpy_values_among_the_weights_are_passed_over(load, value, protocol):
+    data = pickle.dumps({"mean": value, "epoch": 3}, protocol)
+    assert load(zip_bytes({}, extra={"data.pkl": data}))["epoch"] == 3
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "int64"])
+def test_types_of_pytorch_are_passed_over(load, name):
+    assert load(zip_bytes({"dtype": Name("torch", name)}))["dtype"] == Global(f"torch.{name}")
+
+
+class Custom:
+    """Like a class of somebody's own that a checkpoint may hold."""
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_other_classes_are_refused_with_a_way_out(load, protocol):
+    data = pickle.dumps({"config": Custom(), "epoch": 3}, protocol)
+    with pytest.raises(
+        UserError, match=r"Custom'.*docs/conversion.md says how to save its weights"
+    ):
         load(zip_bytes({}, extra={"data.pkl": data}))
 
 
@@ -231,10 +286,22 @@ def test_cyclic_content_is_walked_once(tmp_path):
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.pth\.tar: cannot be opened: No such file"):
+    with pytest.raises(UserError, match=r"No such checkpoint: .*absent\.pth\.tar"):
         open_torch_file(tmp_path / "absent.pth.tar").__enter__()
-    with pytest.raises(UserError, match="is not a file"):
+    with pytest.raises(UserError, match="it is a folder, a file was expected"):
         open_torch_file(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("given", [".", "archive"])
+def test_an_unpacked_checkpoint_is_named_with_the_command_that_packs_it(tmp_path, given):
+    folder = tmp_path / "un packed"
+    (tmp_path / "w.pth").write_bytes(zip_bytes({"a": values(np.float32)}))
+    with zipfile.ZipFile(tmp_path / "w.pth") as archive:
+        archive.extractall(folder)
+    with pytest.raises(UserError, match="a checkpoint was unpacked") as caught:
+        open_torch_file(folder / given).__enter__()
+    command = str(caught.value).partition("convert the file: ")[2]
+    assert command == f"cd '{folder}' && zip -0 -r weights.pth archive"
 
 
 def tar_bytes() -> bytes:

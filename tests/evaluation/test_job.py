@@ -13,8 +13,8 @@ from PIL import Image
 
 from eamm_jax import bundled
 from eamm_jax.animate import Settings
+from eamm_jax.checkpoint import save_networks
 from eamm_jax.cli import evaluate as command
-from eamm_jax.conversion.checkpoint import save_checkpoint
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import job as evaluation
 from eamm_jax.evaluation.asked import cases_to_ask
@@ -42,10 +42,10 @@ def weights(tmp_path_factory):
     """A tiny model, and what stage 0 leaves of it in a work directory."""
     folder = tmp_path_factory.mktemp("weights")
     config, variables = tiny_variables()
-    save_checkpoint(folder / "all", config, variables)
+    save_networks(folder / "all", config, variables)
     first = {name: variables[name] for name in ("kp_detector", "generator")}
     (folder / "stage0").mkdir()
-    save_checkpoint(folder / "stage0" / "model", config, first)
+    save_networks(folder / "stage0" / "model", config, first)
     return folder
 
 

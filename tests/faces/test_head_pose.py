@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from eamm_jax import bundled, features
-from eamm_jax.conversion import head_pose as converted
+from eamm_jax.checkpoint import load_networks
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face, head_pose
@@ -37,7 +37,7 @@ def network(shared, tmp_path_factory) -> NetworkEstimator:
     """The published small network, converted."""
     folder = tmp_path_factory.mktemp("head_pose") / "network"
     convert_files({"pose": shared / "reference" / "3ddfa" / "mb05_120x120.pth"}, folder)
-    return NetworkEstimator(*converted.load(folder))
+    return NetworkEstimator(load_networks(folder, ["head_pose"])[1]["head_pose"])
 
 
 @pytest.fixture(scope="module")

@@ -136,11 +136,11 @@ def gradient_norms(gradients, networks_config):
     """By the names of the published files."""
     return {
         f"{network}/{entry.name}": np.linalg.norm(
-            leaf_at(gradient, entry.path[1:]).astype(np.float64)
+            leaf_at(gradient, entry.path.split(".")[1:]).astype(np.float64)
         )
         for network, gradient in gradients.items()
         for entry in tables.table(network, networks_config).entries
-        if entry.path[0] == "params"
+        if entry.path.startswith("params.")
     }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from eamm_jax.conversion.checkpoint import load_checkpoint, save_checkpoint
+from eamm_jax.checkpoint import load_networks, save_networks
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset, parse_sources
 from eamm_jax.models.presets import tiny
@@ -34,7 +34,7 @@ def _toy(monkeypatch):
 
 
 def networks_of(workdir) -> list[np.ndarray]:
-    return jax.tree.leaves(load_checkpoint(workdir / "model")[1])
+    return jax.tree.leaves(load_networks(workdir / "model")[1])
 
 
 def saved_steps(workdir) -> list[int]:
@@ -87,7 +87,7 @@ def test_a_run_saves_reports_and_shows(data, tmp_path, capsys):
     assert "Validation after epoch" in out
     assert "best before" in out
     assert json.loads((tmp_path / "config.json").read_text())["num_steps"] == 6
-    model_config, networks = load_checkpoint(tmp_path / "model")
+    model_config, networks = load_networks(tmp_path / "model")
     assert model_config == tiny()
     assert list(networks) == [NETWORK]
 
@@ -190,7 +190,7 @@ def test_networks_are_taken_from_a_checkpoint_and_handed_on(data, tmp_path):
     given = {name: zeros(name, tiny()) for name in (NETWORK, "discriminator")}
     given[NETWORK] = jax.tree.map(lambda x: x + 0.25, given[NETWORK])
     given["discriminator"] = jax.tree.map(lambda x: x + 0.5, given["discriminator"])
-    save_checkpoint(tmp_path / "given", tiny(), given)
+    save_networks(tmp_path / "given", tiny(), given)
     loop.train(
         toy_config(data, num_steps=1, learning_rate=1e-30),
         tmp_path / "first",
@@ -202,14 +202,14 @@ def test_networks_are_taken_from_a_checkpoint_and_handed_on(data, tmp_path):
     # And on, from the work directory itself.
     config.num_steps = 2
     loop.train(config, tmp_path / "second")
-    _, networks = load_checkpoint(tmp_path / "second" / "model")
+    _, networks = load_networks(tmp_path / "second" / "model")
     for name, expected in (("discriminator", 0.5), (NETWORK, 0.25)):
         for leaf in jax.tree.leaves(networks[name]):
             np.testing.assert_array_equal(leaf, np.float32(expected))
 
 
 def test_networks_of_another_kind_are_refused(data, tmp_path):
-    save_checkpoint(tmp_path / "given", tiny(), {NETWORK: zeros(NETWORK, tiny())})
+    save_networks(tmp_path / "given", tiny(), {NETWORK: zeros(NETWORK, tiny())})
     config = toy_config(data, num_steps=1, size=128)
     with pytest.raises(UserError, match="image_size is 64 there and 128 here"):
         loop.train(config, tmp_path / "workdir", tmp_path / "given")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.checkpoint import load_networks
 from tests.published_layout import write_voxceleb
 from tests.training.processes import TOY_TRAIN, Training, peers, saved_steps
 
@@ -57,7 +57,7 @@ def start(tmp_path_factory):
 
 
 def networks_of(workdir) -> np.ndarray:
-    leaves = jax.tree.leaves(load_checkpoint(workdir / "model")[1])
+    leaves = jax.tree.leaves(load_networks(workdir / "model")[1])
     return np.concatenate([np.ravel(leaf) for leaf in leaves])
 
 

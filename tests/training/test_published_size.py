@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from eamm_jax.conversion.checkpoint import load_checkpoint
+from eamm_jax.checkpoint import load_networks
 from eamm_jax.input_pipeline import Source, make_dataset
 from eamm_jax.training.config import model_config
 from eamm_jax.training.stages import make_stage
@@ -51,7 +51,7 @@ def run(request, clip, published_checkpoint):
     config = importlib.import_module(f"configs.{name}").get_config(variant)
     config.update({"batch_size": 1, "steps_per_epoch": 1000})
     stage = make_stage(config, model_config(config))
-    given = load_checkpoint(published_checkpoint)[1]
+    given = load_networks(published_checkpoint)[1]
     state = jax.jit(stage.init)(jax.random.key(0), given)
     before = {name: np.asarray(jax.tree.leaves(tree)[0]) for name, tree in state.params.items()}
     step = jax.jit(stage.train_step, donate_argnums=0)

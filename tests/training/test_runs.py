@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from eamm_jax.conversion.checkpoint import load_checkpoint, save_checkpoint
+from eamm_jax.checkpoint import load_networks, save_networks
 from eamm_jax.training.metric_writer import read_metrics
 from tests.published_layout import write_lrw, write_voxceleb
 from tests.tiny import tiny_variables
@@ -63,7 +63,7 @@ def start(tmp_path_factory):
 
 
 def networks_of(workdir: Path) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(load_checkpoint(workdir / "model")[1])
+    leaves = jax.tree_util.tree_leaves_with_path(load_networks(workdir / "model")[1])
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
         for path, leaf in leaves
@@ -108,7 +108,7 @@ def test_sigterm_saves_and_ends_well(start, tmp_path):
     (step,) = saved_steps(tmp_path)
     assert step >= 2
     assert f"Received SIGTERM at step {step}: checkpoint saved" in training.log.read_text()
-    load_checkpoint(tmp_path / "model")
+    load_networks(tmp_path / "model")
 
 
 SEEDS = (0, 1, 2)
@@ -134,7 +134,7 @@ def test_one_device_eight_and_two_processes_of_two_give_the_same(start, tmp_path
 def same_on_any_devices(start, tmp_path, seed: int) -> None:
     tmp_path.mkdir()
     (tmp_path / "given").mkdir()
-    save_checkpoint(tmp_path / "given" / "model", *tiny_variables(seed))
+    save_networks(tmp_path / "given" / "model", *tiny_variables(seed))
     flags = (
         f"--init_from={tmp_path / 'given'}",
         f"--config.epsilon={EPSILON}",

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from eamm_jax.conversion import tables
+from eamm_jax.checkpoint import nest, variable_shapes
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import base_config
 from eamm_jax.training.stage import Batch, Metrics, Stage, TrainState
@@ -38,8 +38,8 @@ def toy_config(data: str, **fields: Any) -> ConfigDict:
 
 def zeros(network: str, config: ModelConfig) -> dict[str, Any]:
     """Variables of a network, all zero."""
-    shapes = tables.flatten(tables.variable_shapes(network, config))
-    return tables.nest((path, np.zeros(shape, np.float32)) for path, shape in shapes)
+    shapes = variable_shapes(network, config)
+    return nest({path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
 
 
 def make_toy_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eamm_jax.conversion.numpy_pickle import MAX_BYTES, read_array_pickle
+from eamm_jax.conversion.pickled_values import MAX_BYTES, read_array_pickle
 from eamm_jax.errors import UserError
 
 WHAT = "statistics"
@@ -49,7 +50,8 @@ def bad_pickles(folder: Path) -> dict[str, tuple[bytes, str]]:
     objects = np.array([1, None], dtype=object)
     return {
         "a command": (pickle.dumps({"mean": Asking(os.mkdir, (str(marker),))}, 3), "mkdir"),
-        "a class": (pickle.dumps({"mean": Path("x")}, 3), "refused"),
+        "a class": (pickle.dumps({"mean": Fraction(1, 2)}, 3), "refused"),
+        "a path": (pickle.dumps({"mean": Path("x")}, 3), "other things"),
         "python objects": (pickle.dumps({"mean": objects}, 3), "refused"),
         "no dictionary": (pickle.dumps(np.arange(3), 3), "no arrays by name"),
         "a number": (pickle.dumps({"mean": 3.0}, 3), "other things"),

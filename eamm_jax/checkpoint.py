@@ -1,0 +1,565 @@
+"""Networks on disk: one folder that holds all weights and says what they are.
+
+    <folder>/model.safetensors   every network; a tensor is <network>.<collection>.<path>
+    <folder>/config.json         the `ModelConfig`, provenance and checksums of the weights
+    <folder>/README.md           model card, as the Hugging Face Hub reads it
+    <folder>/emotion_bank.npz    emotion features (`emotion_bank`), where the model has them
+
+Conversion, training, inference and evaluation all read and write this format. A folder appears when
+it is complete and not before. Reading checks names, shapes, types, checksums and values, and needs
+no device: variables are NumPy arrays, float32 unless asked otherwise, and the caller places them.
+
+`python -m eamm_jax.checkpoint DIR` lists a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from eamm_jax.constants import NETWORKS
+from eamm_jax.errors import UserError, named, printable, shape_text
+from eamm_jax.io.files import atomic_output_dir, cannot_write, check_writable
+
+if TYPE_CHECKING:
+    from eamm_jax.models.config import ModelConfig
+
+WEIGHTS_NAME = "model.safetensors"
+CONFIG_NAME = "config.json"
+CARD_NAME = "README.md"
+BANK_NAME = "emotion_bank.npz"
+
+WORKDIR_MODEL = "model"
+"""Where a training work directory has its model."""
+
+FORMAT_VERSION = 1
+"""Raised when the variables of a network change, so that older models are checked anew."""
+
+MAX_CONFIG_BYTES = 1 << 20
+"""A configuration with its provenance has about 10 kB."""
+
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+"""What weights may be on disk."""
+
+_STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names
+_OUR_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, BANK_NAME)
+_HEAD_POSE_WIDTH = "params.conv1.kernel"  # its last axis tells the network's width
+
+SOURCES = {
+    **dict.fromkeys(("kp_detector", "generator", "discriminator"), "124_52000.pth.tar"),
+    **dict.fromkeys(("audio_feature", "kp_detector_a"), "1-6000.pth.tar"),
+    **{"emo_detector": "5-3000.pth.tar", "vgg19": "vgg19-dcbb9e9d.pth"},
+    "head_pose": "mb1_120x120.pth",
+}
+"""The published file that brings a network."""
+
+Variables = dict[str, Any]
+Shapes = dict[str, tuple[int, ...]]
+
+
+# --- variables, by dotted paths -----------------------------------------------------------
+
+
+def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays by their paths, from the collections down, joined by dots."""
+    from flax.traverse_util import flatten_dict
+
+    return flatten_dict(variables, sep=".")
+
+
+def nest(flat: Mapping[str, Any]) -> Variables:
+    """The inverse of `flatten`."""
+    from flax.traverse_util import unflatten_dict
+
+    return unflatten_dict(dict(flat), sep=".")
+
+
+def parameter_count(variables: Mapping[str, Any]) -> int:
+    """Number of trained values; statistics are not counted."""
+    return sum(math.prod(leaf.shape) for leaf in flatten(variables.get("params", {})).values())
+
+
+@functools.lru_cache(maxsize=64)
+def variable_shapes(network: str, config: ModelConfig, width: int | None = None) -> Shapes:
+    """Shapes of a network's variables by dotted path, as its `init` makes them.
+
+    Traces the network (up to seconds), without a device.
+
+    Args:
+        network: one of `NETWORKS`.
+        config: of the networks.
+        width: of the head pose network.
+    """
+    import jax
+
+    from eamm_jax.models import build, example_inputs
+    from eamm_jax.models.head_pose import SIZE, HeadPoseNetwork
+
+    def init() -> Variables:
+        key = jax.random.key(0)
+        if network == "head_pose":
+            return HeadPoseNetwork(width or 32).init(key, np.zeros((1, SIZE, SIZE, 3), np.float32))
+        return getattr(build(config), network).init(key, *example_inputs(config, network))
+
+    made = flatten(jax.eval_shape(init))
+    return {path: tuple(leaf.shape) for path, leaf in made.items()}
+
+
+def _expected_shapes(network: str, config: ModelConfig, found: Shapes) -> Shapes:
+    width = None
+    if network == "head_pose":
+        # Other widths than those of published networks differ from the default's shapes.
+        width = (found.get(_HEAD_POSE_WIDTH) or (0,))[-1]
+        width = width if 0 < width <= 256 else None
+    return variable_shapes(network, config, width)
+
+
+def _differences(network: str, found: Shapes, config: ModelConfig) -> list[str]:
+    """How shapes differ from those that the configuration asks for."""
+    expected = _expected_shapes(network, config, found)
+    missing = [path for path in expected if path not in found]
+    left_over = [path for path in found if path not in expected]
+    misshapen = [
+        f"{path} is {shape_text(found[path])}, expected {shape_text(shape)}"
+        for path, shape in expected.items()
+        if path in found and found[path] != shape
+    ]
+    kinds = {"missing": missing, "unknown": left_over, "of the wrong shape": misshapen}
+    return [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
+
+
+# --- writing ------------------------------------------------------------------------------
+
+
+def save_networks(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    networks: Mapping[str, Variables],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> None:
+    """Writes a model; whole or, after any failure or interrupt, not at all.
+
+    In a run of many processes only the first must call this.
+
+    Args:
+        folder: to be made.
+        config: of the networks.
+        networks: variables by network (any of `NETWORKS`), from the collections down.
+        provenance: where they came from, as JSON; without dates, so that the same input gives the
+            same files.
+        dtype: on disk; one of `DTYPES`.
+        overwrite: replace a model that is there.
+
+    Raises:
+        UserError: the folder cannot be made, exists (with `overwrite`: and holds other things
+            than a model), or the disk is full; values are not finite in `dtype`.
+        ValueError: variables do not fit the configuration.
+    """
+    check_output_folder(folder, overwrite=overwrite)
+    tensors: dict[str, np.ndarray] = {}
+    checksums: dict[str, str] = {}
+    shapes: dict[str, Shapes] = {}
+    for network in (name for name in NETWORKS if name in networks):
+        flat = flatten(networks[network])
+        shapes[network] = {path: tuple(leaf.shape) for path, leaf in flat.items()}
+        problems = _differences(network, shapes[network], config)
+        if problems:
+            raise ValueError(f"{network} does not fit its configuration: {'; '.join(problems)}")
+        arrays = {path: _stored(network, path, leaf, dtype) for path, leaf in flat.items()}
+        checksums[network] = _checksum(arrays)
+        tensors |= {f"{network}.{path}": array for path, array in arrays.items()}
+    document = {
+        "model_type": "eamm",
+        "format_version": FORMAT_VERSION,
+        "model": config.to_dict(),
+        "provenance": dict(provenance or {}),
+        "weights": {"crc32": checksums, "shapes": _shapes_digest(config, shapes)},
+    }
+    with atomic_output_dir(folder, overwrite=overwrite) as temporary:
+        _write_weights(temporary / WEIGHTS_NAME, tensors, Path(folder))
+        path = temporary / CONFIG_NAME
+        path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+        (temporary / CARD_NAME).write_text(_card(networks, dtype, document["provenance"]), "utf-8")
+        # safetensors lets nobody else read what it writes.
+        (temporary / WEIGHTS_NAME).chmod(path.stat().st_mode)
+
+
+def _stored(network: str, path: str, leaf: Any, dtype: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is not finite, and said so
+        array = np.ascontiguousarray(leaf, DTYPES[dtype]).reshape(leaf.shape)
+    if not np.isfinite(array).all():
+        raise UserError(f"{network}: {path} has values that are not finite in {dtype}")
+    return array
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    crc = 0
+    for path in sorted(arrays):
+        crc = zlib.crc32(arrays[path].reshape(-1).view(np.uint8), crc)
+    return f"{crc:08x}"
+
+
+def _shapes_digest(config: ModelConfig, shapes: Mapping[str, Shapes]) -> str:
+    """Fingerprint of a configuration and the shapes that were found to fit it.
+
+    Tracing all networks takes seconds. A file whose configuration and shapes have this fingerprint
+    is what `save_networks` wrote, so it need not be checked by tracing again.
+    """
+    listed = {network: sorted(found.items()) for network, found in sorted(shapes.items())}
+    text = json.dumps([FORMAT_VERSION, config.to_dict(), listed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write_weights(path: Path, tensors: dict[str, np.ndarray], folder: Path) -> None:
+    try:
+        save_file(tensors, path, {"format": "flax"})
+    except SafetensorError as error:  # "...: I/O error: No space left on device (os error 28)"
+        reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+        raise cannot_write(folder, OSError(None, reason)) from error
+
+
+def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Reports, before long work, what would keep a model from being written.
+
+    Raises:
+        UserError: as `save_networks`.
+    """
+    folder = check_writable(folder)
+    if folder.is_file():
+        raise UserError(f"Cannot write the folder {folder}: there is a file of that name")
+    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if present and not overwrite:
+        raise UserError(
+            f"Cannot write the folder {folder}: it exists and is not empty; "
+            "choose another, or allow it to be overwritten"
+        )
+    foreign = [name for name in present if name not in _OUR_FILES]
+    if foreign:
+        raise UserError(
+            f"Cannot overwrite the folder {folder}: only a model is replaced, and it also "
+            f"holds {named(foreign)}; choose another or remove it first"
+        )
+
+
+def _card(networks: Mapping[str, Variables], dtype: str, provenance: Mapping[str, Any]) -> str:
+    rows = "\n".join(
+        f"| `{network}` | {parameter_count(networks[network]):,} |"
+        for network in NETWORKS
+        if network in networks
+    )
+    return f"""---
+library_name: eamm_jax
+pipeline_tag: image-to-video
+license: {provenance.get("license", "other")}
+tags:
+- talking-head
+- eamm
+- flax
+---
+
+# EAMM in JAX: {len(networks)} networks
+
+Weights of [EAMM](https://arxiv.org/abs/2205.15278) (audio-driven talking faces with emotions) for
+`eamm_jax`, stored as {dtype} in `{WEIGHTS_NAME}`. `{CONFIG_NAME}` has the hyperparameters and where
+the weights came from.
+
+| network | parameters |
+|---|---|
+{rows}
+
+```python
+from eamm_jax.checkpoint import load_networks
+
+config, variables = load_networks("this folder")
+```
+"""
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def model_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder of a model: the given one, or `model/` in it if it is a work directory."""
+    folder = Path(folder)
+    inner = folder / WORKDIR_MODEL
+    is_workdir = not (folder / WEIGHTS_NAME).exists() and (inner / WEIGHTS_NAME).exists()
+    return inner if is_workdir else folder
+
+
+def load_config(folder: str | os.PathLike[str]) -> ModelConfig:
+    """The configuration of a model, without its weights.
+
+    Raises:
+        UserError: no such folder, not a model, damaged, or of another version.
+    """
+    from eamm_jax.models.config import ModelConfig
+
+    folder, document = _read_document(folder)
+    try:
+        return ModelConfig.from_dict(document["model"])
+    except UserError as error:
+        raise UserError(f"The model {folder} cannot be used: {error}") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration") from error
+
+
+def load_provenance(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where a model came from, as it was given to `save_networks`.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    folder, document = _read_document(folder)
+    return document.get("provenance", {})
+
+
+def stored_networks(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The networks that a model holds; none if there is no model in the folder.
+
+    Raises:
+        UserError: its weights are damaged.
+    """
+    folder = model_folder(folder)
+    if not (folder / WEIGHTS_NAME).is_file():
+        return ()
+    with _open_weights(folder) as file:
+        return tuple(_stored_shapes(folder, file))
+
+
+def check_networks(folder: str | os.PathLike[str], networks: Iterable[str]) -> None:
+    """Makes sure, before long work, that a model holds some networks; values are not read.
+
+    Raises:
+        UserError: as `load_networks`.
+    """
+    folder, _ = _read_document(folder)
+    with _open_weights(folder) as file:
+        _check_present(folder, _stored_shapes(folder, file), networks)
+
+
+def load_networks(
+    folder: str | os.PathLike[str],
+    networks: Iterable[str] | None = None,
+    *,
+    dtype: str | None = "float32",
+) -> tuple[ModelConfig, dict[str, Variables]]:
+    """Reads a model, or some of its networks.
+
+    Args:
+        folder: written by `save_networks`, or a work directory that holds a model.
+        networks: those that are needed; by default all that are there.
+        dtype: of the arrays; None keeps that of the file.
+
+    Returns:
+        The configuration, and NumPy arrays by network, from the collections down.
+
+    Raises:
+        UserError: no such folder, not a model, damaged, of another configuration, or without a
+            network that is needed.
+    """
+    folder, document = _read_document(folder)
+    config = load_config(folder)
+    # Another program that writes weights may leave checksums and fingerprint out.
+    known = document.get("weights", {})
+    with _open_weights(folder) as file:
+        stored = _stored_shapes(folder, file)
+        wanted = tuple(stored) if networks is None else tuple(networks)
+        _check_present(folder, stored, wanted)
+        if known.get("shapes") != _shapes_digest(config, stored):
+            for network in wanted:
+                problems = _differences(network, stored[network], config)
+                if problems:
+                    raise UserError(
+                        f"The model {folder} does not fit its {CONFIG_NAME}: {network}: "
+                        f"{'; '.join(problems)}; get or convert it again"
+                    )
+        loaded = {}
+        for network in wanted:
+            arrays = {path: file.get_tensor(f"{network}.{path}") for path in stored[network]}
+            _check_values(folder, network, arrays, known.get("crc32", {}).get(network))
+            loaded[network] = nest(
+                {
+                    path: array if dtype is None else array.astype(DTYPES[dtype], copy=False)
+                    for path, array in arrays.items()
+                }
+            )
+    return config, loaded
+
+
+def _check_present(folder: Path, stored: Iterable[str], wanted: Iterable[str]) -> None:
+    missing = [network for network in wanted if network not in stored]
+    if missing:
+        files = " and ".join(dict.fromkeys(SOURCES[network] for network in missing))
+        raise UserError(
+            f"The model {folder} holds no {', '.join(missing)}; the published weights are in "
+            f"{files}: convert again, with that file too"
+        )
+
+
+def _check_values(
+    folder: Path, network: str, arrays: Mapping[str, np.ndarray], checksum: str | None
+) -> None:
+    if checksum is not None and _checksum(arrays) != checksum:
+        raise _damaged(folder, f"{network} differs from its checksum")
+    for path, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise _damaged(folder, f"{network}: {path} has values that are not finite")
+
+
+def _stored_shapes(folder: Path, file: Any) -> dict[str, Shapes]:
+    """Shapes by network and path, from the header alone; types are checked.
+
+    Raises:
+        UserError: tensors of no network of ours, or of a type that weights do not have.
+    """
+    found: dict[str, Shapes] = {network: {} for network in NETWORKS}
+    unknown, mistyped = [], []
+    for name in file.keys():  # noqa: SIM118  (not a mapping)
+        network, _, path = name.partition(".")
+        if network not in found or not path:
+            unknown.append(name)
+            continue
+        tensor = file.get_slice(name)
+        found[network][path] = tuple(tensor.get_shape())
+        if tensor.get_dtype() not in _STORED_DTYPES:
+            mistyped.append(f"{name} is {tensor.get_dtype()}")
+    if unknown:
+        raise UserError(f"The model {folder} holds tensors of no known network: {named(unknown)}")
+    if mistyped:
+        raise UserError(
+            f"The model {folder} holds tensors that are not {', '.join(DTYPES)}: {named(mistyped)}"
+        )
+    return {network: shapes for network, shapes in found.items() if shapes}
+
+
+@contextlib.contextmanager
+def _open_weights(folder: Path) -> Iterator[Any]:
+    with _readable(folder):
+        try:
+            with safe_open(folder / WEIGHTS_NAME, framework="np") as file:
+                yield file
+        except SafetensorError as error:
+            reason = str(error).rpartition("header: ")[2]
+            raise _damaged(folder, f"{WEIGHTS_NAME}: {printable(reason)}") from error
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise UserError(f"The model {folder} cannot be read: permission denied") from error
+    except OSError as error:
+        raise _damaged(folder, f"{error.strerror or error}".lower()) from error
+
+
+def _read_document(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    folder = model_folder(folder)
+    if not folder.exists():
+        raise UserError(
+            f"No such model: {folder}; make one with convert_torch_weights.py or by training"
+        )
+    if folder.is_file():
+        raise UserError(
+            f"The model {folder} is a file, a folder was expected; a PyTorch file is "
+            "converted to one by convert_torch_weights.py"
+        )
+    absent = [name for name in (WEIGHTS_NAME, CONFIG_NAME) if not (folder / name).is_file()]
+    if absent:
+        raise UserError(f"The folder {folder} is not a model: it has no {' and no '.join(absent)}")
+    with _readable(folder), (folder / CONFIG_NAME).open("rb") as file:
+        text = file.read(MAX_CONFIG_BYTES)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(folder, f"{CONFIG_NAME} is not JSON") from error
+    sound = isinstance(document, dict)
+    sound = sound and all(isinstance(document.get(x, {}), dict) for x in ("provenance", "weights"))
+    if not (sound and isinstance(document.get("weights", {}).get("crc32", {}), dict)):
+        raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration")
+    return folder, document
+
+
+def _damaged(folder: Path, why: str) -> UserError:
+    return UserError(f"The model {folder} is damaged ({why}); copy or convert it again")
+
+
+# --- listing ------------------------------------------------------------------------------
+
+
+def describe(folder: str | os.PathLike[str]) -> str:
+    """A model for people: networks, tensors with shapes and types, sizes, provenance.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    folder = model_folder(folder)
+    provenance = load_provenance(folder)
+    lines = []
+    with _open_weights(folder) as file:
+        for network, shapes in _stored_shapes(folder, file).items():
+            dtypes = {
+                path: _STORED_DTYPES[file.get_slice(f"{network}.{path}").get_dtype()]
+                for path in shapes
+            }
+            size = sum(
+                math.prod(shape) * DTYPES[dtypes[path]].itemsize for path, shape in shapes.items()
+            )
+            lines.append(
+                f"{network}: {len(shapes)} tensors, {size / 1e6:.2f} MB, "
+                + ", ".join(sorted(set(dtypes.values())))
+            )
+            lines += [
+                f"  {printable(path)}  {shape_text(shape)}  {dtypes[path]}"
+                for path, shape in shapes.items()
+            ]
+    size = (folder / WEIGHTS_NAME).stat().st_size / 1e6
+    head = [f"{folder}: {size:.1f} MB"]
+    if (folder / BANK_NAME).is_file():
+        head[0] += ", with an emotion bank"
+    if provenance:
+        head.append(f"came from: {json.dumps(provenance, indent=2)}")
+    return "\n".join([*head, *lines])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints `describe` of a folder; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eamm_jax.checkpoint", description="Lists the networks of a model."
+    )
+    parser.add_argument("folder", metavar="DIR", help="a model, or a training work directory")
+    folder = parser.parse_args(argv).folder
+    try:
+        print(describe(folder), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
