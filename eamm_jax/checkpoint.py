@@ -320,7 +320,7 @@ def load_config(folder: str | os.PathLike[str]) -> ModelConfig:
     try:
         return ModelConfig.from_dict(document["model"])
     except UserError as error:
-        raise UserError(f"The model {folder} cannot be used: {error}") from error
+        raise UserError(f"The checkpoint {folder} cannot be used: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration") from error
 
@@ -392,7 +392,7 @@ def load_networks(
                 problems = _differences(network, stored[network], config)
                 if problems:
                     raise UserError(
-                        f"The model {folder} does not fit its {CONFIG_NAME}: {network}: "
+                        f"The checkpoint {folder} does not fit its {CONFIG_NAME}: {network}: "
                         f"{'; '.join(problems)}; get or convert it again"
                     )
         loaded = {}
@@ -413,7 +413,7 @@ def _check_present(folder: Path, stored: Iterable[str], wanted: Iterable[str]) -
     if missing:
         files = " and ".join(dict.fromkeys(SOURCES[network] for network in missing))
         raise UserError(
-            f"The model {folder} holds no {', '.join(missing)}; the published weights are in "
+            f"The checkpoint {folder} holds no {', '.join(missing)}; the published weights are in "
             f"{files}: convert again, with that file too"
         )
 
@@ -446,10 +446,12 @@ def _stored_shapes(folder: Path, file: Any) -> dict[str, Shapes]:
         if tensor.get_dtype() not in _STORED_DTYPES:
             mistyped.append(f"{name} is {tensor.get_dtype()}")
     if unknown:
-        raise UserError(f"The model {folder} holds tensors of no known network: {named(unknown)}")
+        raise UserError(
+            f"The checkpoint {folder} holds tensors of no known network: {named(unknown)}"
+        )
     if mistyped:
         raise UserError(
-            f"The model {folder} holds tensors that are not {', '.join(DTYPES)}: {named(mistyped)}"
+            f"The checkpoint {folder} holds tensors that are not {', '.join(DTYPES)}: {named(mistyped)}"
         )
     return {network: shapes for network, shapes in found.items() if shapes}
 
@@ -470,7 +472,7 @@ def _readable(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise UserError(f"The model {folder} cannot be read: permission denied") from error
+        raise UserError(f"The checkpoint {folder} cannot be read: permission denied") from error
     except OSError as error:
         raise _damaged(folder, f"{error.strerror or error}".lower()) from error
 
@@ -479,16 +481,18 @@ def _read_document(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
     folder = model_folder(folder)
     if not folder.exists():
         raise UserError(
-            f"No such model: {folder}; make one with convert_torch_weights.py or by training"
+            f"No such checkpoint: {folder}; make one with convert_torch_weights.py or by training"
         )
     if folder.is_file():
         raise UserError(
-            f"The model {folder} is a file, a folder was expected; a PyTorch file is "
+            f"The checkpoint {folder} is a file, a folder was expected; a PyTorch file is "
             "converted to one by convert_torch_weights.py"
         )
     absent = [name for name in (WEIGHTS_NAME, CONFIG_NAME) if not (folder / name).is_file()]
     if absent:
-        raise UserError(f"The folder {folder} is not a model: it has no {' and no '.join(absent)}")
+        raise UserError(
+            f"The folder {folder} is not a checkpoint: it has no {' and no '.join(absent)}"
+        )
     with _readable(folder), (folder / CONFIG_NAME).open("rb") as file:
         text = file.read(MAX_CONFIG_BYTES)
     try:
@@ -503,7 +507,7 @@ def _read_document(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
 
 
 def _damaged(folder: Path, why: str) -> UserError:
-    return UserError(f"The model {folder} is damaged ({why}); copy or convert it again")
+    return UserError(f"The checkpoint {folder} is damaged ({why}); copy or convert it again")
 
 
 # --- listing ------------------------------------------------------------------------------

@@ -224,8 +224,10 @@ def test_networks_that_are_not_there(original):
 
 
 def test_what_is_not_a_model(tmp_path):
-    assert "No such model" in refusal(tmp_path / "absent")
-    assert "is not a model: it has no model.safetensors and no config.json" in refusal(tmp_path)
+    assert "No such checkpoint" in refusal(tmp_path / "absent")
+    assert "is not a checkpoint: it has no model.safetensors and no config.json" in refusal(
+        tmp_path
+    )
     assert stored_networks(tmp_path) == ()
     file = tmp_path / "124_52000.pth.tar"
     file.write_bytes(b"PK")
@@ -510,4 +512,4 @@ def test_listing_a_model(original, capsys):
 
 def test_listing_what_is_not_a_model(tmp_path, capsys):
     assert checkpoint.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: The folder {tmp_path} is not a model")
+    assert capsys.readouterr().err.startswith(f"error: The folder {tmp_path} is not a checkpoint")

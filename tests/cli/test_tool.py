@@ -168,6 +168,6 @@ def test_every_command_says_that_there_is_no_gpu(command, tmp_path):
     assert "Traceback" not in done.stderr
     *_, line = done.stderr.splitlines()
     if command == "convert":  # computes nothing, so it needs no GPU
-        assert line == "error: No such file for --audio_checkpoint: missing.pth"
+        assert line == "error: No such file for the audio checkpoint (1-6000.pth.tar): missing.pth"
     else:
         assert line.startswith("error: JAX finds no device for JAX_PLATFORMS=cuda: ")
