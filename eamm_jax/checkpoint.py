@@ -451,7 +451,8 @@ def _stored_shapes(folder: Path, file: Any) -> dict[str, Shapes]:
         )
     if mistyped:
         raise UserError(
-            f"The checkpoint {folder} holds tensors that are not {', '.join(DTYPES)}: {named(mistyped)}"
+            f"The checkpoint {folder} holds tensors of other types than {', '.join(DTYPES)}: "
+            f"{named(mistyped)}"
         )
     return {network: shapes for network, shapes in found.items() if shapes}
 
