@@ -66,7 +66,10 @@ def commands(page: Path) -> Iterator[list[str]]:
     programs = ("python ", *PROJECT["scripts"])
     shown = [block for language, block in code_blocks(page) if language in ("", "sh")]
     for block in [*shown, *inline_code(page)]:
-        for line in re.sub(r"\\\n", " ", block).splitlines():
+        text = re.sub(r"\\\n", " ", block)
+        for name, value in re.findall(r"^\s*(\w+)=[\"']?(.*?)[\"']?$", text, re.MULTILINE):
+            text = re.sub(rf"\${name}\b", lambda _, value=value: value, text)
+        for line in text.splitlines():
             for piece in re.split(r";|&&|\||\s#\s", line):
                 start = min((piece.find(p) for p in programs if p in piece), default=-1)
                 if start >= 0 and (start == 0 or piece[start - 1] in ' "'):
