@@ -1,4 +1,4 @@
-"""What devices tell each other in a compiled program: counted from its text, not run."""
+"""Counts the collectives of a compiled program from its text, without running it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPERATIONS = (
 )
 
 _BITS = {"pred": 8, "bf16": 16}
-"""Bits of the types whose names are not a letter and their bits, such as f32."""
+"""Bits of types whose names are not a letter and a number, such as f32."""
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (.+?) ([\w\-]+)\((.*)$")
@@ -31,11 +31,11 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 @dataclasses.dataclass
 class Traffic:
-    """Collectives of one kind in one step, as one device takes part in them.
+    """Collectives of one kind in one step, per device.
 
     Attributes:
-        count: how many are run.
-        num_bytes: of their results.
+        count: number of executions.
+        num_bytes: total size of their results.
     """
 
     count: int = 0
@@ -43,17 +43,16 @@ class Traffic:
 
 
 def count_collectives(hlo: str) -> dict[str, Traffic]:
-    """Counts the collectives that one device runs, by kind.
+    """Counts the collectives run by one device, by kind.
 
-    Those in the body of a loop count as often as it runs.
+    Collectives in a loop count once per iteration.
 
     Args:
         hlo: text of a partitioned program of the CPU backend, where collectives are
             synchronous (`jax.stages.Compiled.as_text()`).
 
     Raises:
-        ValueError: they cannot be counted: one is in a loop of unknown length, or is run in
-            the background.
+        ValueError: a collective is in a loop of unknown length, or is asynchronous.
     """
     computations, entry = _computations(hlo)
     found: dict[str, Traffic] = defaultdict(Traffic)
@@ -96,7 +95,7 @@ def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str]]], str]
 
 
 def _bytes(shape: str) -> int:
-    """Of an array, or of all arrays of a tuple."""
+    """Size of an array, or of all arrays of a tuple."""
     total = 0
     for dtype, sizes in _SHAPE.findall(shape):
         bits = _BITS.get(dtype) or int(re.sub(r"^[a-z]+", "", dtype))

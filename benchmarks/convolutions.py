@@ -1,10 +1,9 @@
-"""Convolutions of training: XLA's, and those of `ops.convolution.conv`, with their gradients.
+"""Convolutions and their gradients: XLA's against `ops.convolution.conv`.
 
     python benchmarks/convolutions.py [--repeats 5] [--json]
 
-prints, for layers of the published networks, the milliseconds of the convolution, of the
-gradient of its input and of that of its kernel, by `jax.lax.conv_general_dilated` and by ours,
-all in turns; medians.
+prints the milliseconds of convolution, input gradient and kernel gradient for layers of the
+published networks, with `jax.lax.conv_general_dilated` and with ours; in turns, medians.
 """
 
 # ruff: noqa: E402 (the path is set before the package is imported)
@@ -32,7 +31,7 @@ from eamm_jax.ops.convolution import conv
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A convolution: where it stands, its input, its kernel."""
+    """A convolution: its place in the model, its input, its kernel."""
 
     place: str
     shape: tuple[int, int, int, int]
@@ -55,18 +54,18 @@ LAYERS = (
     Layer("discriminator, second", (4, 126, 126, 64), 128, 4, 0),
 )
 
-JOBS = ("itself", "gradient of the input", "gradient of the kernel")
+JOBS = ("forward", "input gradient", "kernel gradient")
 
 
 def of_xla(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    """The plain convolution."""
+    """XLA's convolution."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1, 1), ((padding,) * 2,) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
 def jobs(layer: Layer) -> dict[str, Callable[[], Any]]:
-    """Both convolutions and their gradients, compiled one by one."""
+    """Both convolutions and their gradients, each compiled separately."""
     draw = np.random.default_rng(0)
     x = jnp.asarray(draw.standard_normal(layer.shape, np.float32))
     shape = (layer.size, layer.size, layer.shape[-1], layer.features)
@@ -93,7 +92,7 @@ def jobs(layer: Layer) -> dict[str, Callable[[], Any]]:
 
 
 def measure(repeats: int) -> list[dict[str, Any]]:
-    """Rows of the table."""
+    """The rows of the table."""
     rows = []
     for layer in LAYERS:
         times = in_turns(jobs(layer), repeats)

@@ -1,17 +1,16 @@
-"""One step of part 1 as the published PyTorch code takes it, timed at every line of input.
+"""Times a step of part 1 of the published PyTorch code, once per line of input.
 
     cd CHECKOUT && PYTHON published_part1.py --batch_size 2 [--size 256]
 
-Run by `benchmarks/training.py` with an interpreter that has torch, in a copy of the published
-repository. Networks, losses and loops over frames are those of its files, with random weights;
-the update is that of its `train_part1`. What keeps its training from starting is put right
-from outside: CUDA is asked for without need, torchvision is imported for VGG-19 (which part 1
-does not use), and `TrainPart1Model` speaks of itself by the name it once had.
+`benchmarks/training.py` runs it with an interpreter that has torch, in a copy of the published
+repository. Networks, losses and loops over frames come from its files, with random weights; the
+update is that of its `train_part1`. Three patches let its training start: `cuda()` does nothing,
+torchvision is a stub (it is imported for VGG-19, which part 1 does not use), and `TrainPart1Model`
+is also defined by its former name.
 
-For each line read, `published` or `frozen`, a step is taken and its seconds are printed.
-`published` is the step as it stands: the teacher runs in training mode, gradients are computed
-for its parameters, too (no optimiser has them), and a frame is drawn of every clip (no loss
-has it). `frozen` leaves out both.
+Each input line, `published` or `frozen`, runs a step and prints its seconds. `published` is the
+unchanged step: the teacher runs in training mode and gets gradients that no optimizer uses, and one
+frame of every clip is rendered that no loss uses. `frozen` leaves out both.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ FRAMES = 16
 
 
 class NoGenerator(torch.nn.Module):
-    """Draws nothing."""
+    """Renders nothing."""
 
     def forward(self, *_: object, **__: object) -> dict[str, object]:
         return {}

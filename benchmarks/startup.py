@@ -1,10 +1,10 @@
-"""How long it takes until something happens: imports, help, the first frame.
+"""Startup time: imports, help, the first frame.
 
     python benchmarks/startup.py --checkpoint weights [--repeats 5] [--json]
 
-prints seconds of `infer.py --help`, of importing the package and all that an animation needs
-(each in new processes; medians), which libraries that import spends its time in, and seconds to
-the first frame with an empty and with a filled compilation cache.
+prints the seconds of `infer.py --help` and of the imports of an animation (each in new processes;
+medians), the import time of each library, and the seconds to the first frame with an empty and with
+a filled compilation cache.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COMMANDS = {
 }
 
 LARGEST = 8
-"""Libraries that are listed."""
+"""Number of libraries in the list."""
 
 
 def command_seconds(words: list[str], repeats: int) -> float:
@@ -48,7 +48,7 @@ def command_seconds(words: list[str], repeats: int) -> float:
 
 
 def import_seconds() -> dict[str, float]:
-    """Seconds that importing what an animation needs spends in each library, largest first."""
+    """Import time of each library of an animation, in seconds, largest first."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "import eamm_jax.animate.job"],
         cwd=ROOT,
@@ -89,18 +89,18 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print("| | seconds |\n|---|---|")
+    print("| step | seconds |\n|---|---|")
     for name, seconds in result["commands"].items():
         print(f"| `{name}` | {seconds:.2f} |")
     for name, words in (("cold", "an empty"), ("warm", "a filled")):
         run = result[name]
         print(
             f"| first frame, {words} compilation cache | {run['first_frame']:.1f} (compiling "
-            f"{run['compile']:.1f}), after {run['import']:.1f} of imports and {run['load']:.1f} "
-            "of loading |"
+            f"{run['compile']:.1f}), after {run['import']:.1f} for imports and "
+            f"{run['load']:.1f} for loading |"
         )
     shares = ", ".join(f"{name} {seconds:.2f}" for name, seconds in result["imports"].items())
-    print(f"\nOf the imports, in seconds: {shares}.")
+    print(f"\nImports, in seconds: {shares}.")
 
 
 if __name__ == "__main__":

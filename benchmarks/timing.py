@@ -1,4 +1,4 @@
-"""Times of compiled functions, in turns, and what the machine can do at most."""
+"""Times compiled functions in turns, and measures the machine's peak."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 
 MATMUL_SIDE = 2048
 CONV_SHAPE = (1, 64, 64, 256)
-"""Of the largest part of the published generator."""
+"""The shape of the published generator's residual blocks, its largest part."""
 
 COPIED_BYTES = 1 << 28
 
 
 def in_turns(jobs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Seconds of each job, one after the other, again and again, so that all see one machine.
+    """Times jobs in turns, so that all of them see the same state of the machine.
 
     Args:
-        jobs: what is timed; each is run once before.
-        repeats: times of each.
+        jobs: jobs by name; each is run once before timing.
+        repeats: number of measurements per job.
 
     Returns:
-        (repeats,) by name.
+        Seconds of each job, (repeats,).
     """
     for job in jobs.values():
         jax.block_until_ready(job())
@@ -39,9 +39,9 @@ def in_turns(jobs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, n
 
 
 def peaks(repeats: int = 10) -> dict[str, float]:
-    """What the device does at most, as measured: FLOP/s of products, bytes/s of a copy.
+    """Measured peak of the device: FLOP/s of matrix products and convolutions, bytes/s of a copy.
 
-    The best of some runs, as what else the machine does is no limit of its own.
+    The best of several runs, to exclude other load on the machine.
     """
     x = jnp.ones(CONV_SHAPE)
     square = jnp.ones((MATMUL_SIDE, MATMUL_SIDE))
