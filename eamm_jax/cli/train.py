@@ -191,13 +191,11 @@ def _with_config_file(argv: Sequence[str]) -> list[str]:
 
 
 def _train(given: Flags) -> None:
-    import jax
+    keep_freed_memory()
 
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()
 
     start_jax()
 

@@ -31,7 +31,7 @@ def page_faults(how: str, num_bytes: int, touched: int) -> list[int]:
         text=True,
         timeout=120,
         cwd=ROOT,
-        env={"PATH": "", "NUMPY_MADVISE_HUGEPAGE": "0"},
+        env={"PATH": "", "NUMPY_MADVISE_HUGEPAGE": "0", "JAX_PLATFORMS": "cpu"},
         check=True,
     )
     return [int(line) for line in done.stdout.split()]
@@ -50,3 +50,22 @@ def test_memory_is_given_back_and_taken_again_only_without(num_bytes):
 def test_other_systems_are_left_as_they_are(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not memory.keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("platforms", "plugins", "expected"),
+    [
+        ("cpu", ["cuda"], True),
+        ("cuda,cpu", [], False),
+        ("tpu", [], False),
+        ("", ["cuda"], False),
+        ("", [], True),
+    ],
+)
+def test_allocation_changes_on_cpus_only(monkeypatch, platforms, plugins, expected):
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    monkeypatch.setattr(memory, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(memory.importlib.util, "find_spec", lambda name: None)
+    assert memory.runs_on_cpu() == expected
+    if not expected:
+        assert not memory.keep_freed_memory()
