@@ -50,7 +50,7 @@ def counted(program):
     }
 
 
-def test_collectives_are_counted_with_the_loops_they_stand_in():
+def test_collectives_in_loops_count_per_iteration():
     assert counted(PROGRAM) == {
         "all-gather": (1, 16 * 3 * 2),
         "all-reduce": (15 + 1, 15 * 4 * 2 * 4 + 4 + 10),
@@ -65,6 +65,6 @@ def test_a_loop_of_unknown_length_matters_only_with_collectives_in_it():
     assert counted(without)["all-reduce"] == (1, 14)
 
 
-def test_asynchronous_collectives_are_refused():
+def test_asynchronous_collectives_are_rejected():
     with pytest.raises(ValueError, match="all-gather-start in main_spmd is asynchronous"):
         count_collectives(PROGRAM.replace(" all-gather(", " all-gather-start("))

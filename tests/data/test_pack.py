@@ -41,7 +41,7 @@ def pack(builder: type[ClipsBuilder], root: Path, data_dir: Path, **options) -> 
     return packed
 
 
-def test_a_packed_clip_is_the_clip(lrw, tmp_path):
+def test_packed_clips_equal_the_originals(lrw, tmp_path):
     packed = pack(Lrw, lrw, tmp_path)
     assert Path(packed.data_dir) == tmp_path / "lrw" / "1.0.0"
     ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", with_motion=True)
@@ -56,7 +56,7 @@ def test_a_packed_clip_is_the_clip(lrw, tmp_path):
         np.testing.assert_array_equal(clip.windows, expected.windows)
 
 
-def test_tfds_reads_it_without_tensorflow(lrw, tmp_path):
+def test_tfds_reads_packed_data_without_tensorflow(lrw, tmp_path):
     packed = pack(Lrw, lrw, tmp_path)
     assert [f.name for f in sorted(Path(packed.data_dir).glob("*array_record*"))] == [
         f"lrw-clips.array_record-0000{n}-of-00003" for n in range(3)
@@ -102,7 +102,7 @@ def test_both_sources_give_the_same_batches(builder, write, batch_of, split, tmp
     batches[1].set_state(batches[0].get_state())
 
 
-def test_a_pair_of_a_long_clip_reads_two_records(tmp_path, monkeypatch):
+def test_pairs_of_long_clips_read_two_records(tmp_path, monkeypatch):
     root = write_voxceleb(tmp_path / "root", people=1, clips=1, frames=150, size=SIZE)
     packed = pack(Voxceleb, root, tmp_path / "packed")
     folder = PackedFolder(Path(packed.data_dir), "voxceleb", with_motion=False)
@@ -117,7 +117,7 @@ def test_a_pair_of_a_long_clip_reads_two_records(tmp_path, monkeypatch):
     assert read == [1, 10]
 
 
-def test_frames_alone_serve_stage_0_only(tmp_path):
+def test_data_packed_without_motion_is_for_stage_0_only(tmp_path):
     root = write_voxceleb(tmp_path / "root", people=1, frames=4, size=SIZE)
     for folder in ("MFCC", "fomm_pose_crop"):
         (root / folder).rename(tmp_path / folder)
@@ -129,7 +129,7 @@ def test_frames_alone_serve_stage_0_only(tmp_path):
         make_dataset([source], **options)
 
 
-def test_a_packed_data_set_of_another_kind_is_refused(lrw, tmp_path):
+def test_packed_data_of_another_kind_is_rejected(lrw, tmp_path):
     packed = pack(Lrw, lrw, tmp_path)
     with pytest.raises(UserError, match="was packed as lrw, but is read as mead"):
         make_dataset([Source("mead", packed.data_dir)], batch_size=1, size=SIZE)
@@ -165,7 +165,7 @@ def test_a_bad_clip_stops_packing(damaged, tmp_path):
     assert not (tmp_path / "packed" / "lrw" / "1.0.0").exists()
 
 
-def test_bad_clips_are_left_out_and_listed(damaged, tmp_path):
+def test_bad_clips_are_skipped_and_listed(damaged, tmp_path):
     packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
     assert packed.info.metadata["skipped"] == [
         [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG"] for n in (0, 2, 4)
@@ -180,14 +180,14 @@ def test_bad_clips_are_left_out_and_listed(damaged, tmp_path):
     assert [names for _, names in batches] == [("lrw:WORLD/WORLD_00001", "lrw:WORLD/WORLD_00003")]
 
 
-def test_packing_that_stopped_at_a_bad_clip_may_go_on_without_it(damaged, tmp_path):
+def test_packing_resumes_after_a_bad_clip_with_skip(damaged, tmp_path):
     with pytest.raises(UserError, match="bad clip"):
         pack(Lrw, damaged, tmp_path / "packed")
     packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
     assert len(packed.info.metadata["clips"]) == 2
 
 
-def test_nothing_but_bad_clips(tmp_path):
+def test_all_clips_bad_is_an_error(tmp_path):
     root = write_lrw(tmp_path / "root", clips=2, frames=5, size=SIZE)
     with pytest.raises(UserError, match=r"all clips of .* are bad"):
         pack(Lrw, root, tmp_path / "packed", on_bad_clip="skip")
@@ -225,7 +225,7 @@ def test_finished_shards_are_not_packed_again(lrw, tmp_path, monkeypatch):
     assert leftovers == {"1.0.0"}
 
 
-def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_path):
+def test_resuming_with_other_clips_is_rejected(lrw, damaged, tmp_path):
     with pytest.raises(UserError, match="not a readable PNG"):
         pack(Lrw, damaged, tmp_path)
     with pytest.raises(UserError, match=r"unfinished run with other clips.*--restart"):
@@ -234,7 +234,7 @@ def test_an_unfinished_packing_of_other_clips_is_not_mixed_in(lrw, damaged, tmp_
     assert len(packed.info.metadata["clips"]) == 7
 
 
-def test_a_full_disk_is_said_and_finished_shards_are_kept(lrw, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_finished_shards(lrw, tmp_path, monkeypatch):
     opened = []
 
     def writer_on_a_full_disk(path, options):
@@ -247,13 +247,13 @@ def test_a_full_disk_is_said_and_finished_shards_are_kept(lrw, tmp_path, monkeyp
     assert len(list(tmp_path.glob("lrw/1.0.0.packing/*.json"))) == 2
 
 
-def test_a_folder_that_cannot_be_written(lrw, tmp_path, capsys):
+def test_an_unwritable_folder_is_an_error(lrw, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert run_main("--root", str(lrw), "--data_dir", str(tmp_path / "file" / "packed")) == 2
     assert "error: cannot write" in capsys.readouterr().err
 
 
-def test_without_a_folder_to_pack(tmp_path):
+def test_a_builder_without_packing_is_an_error(tmp_path):
     with pytest.raises(UserError, match="is not packed yet"):
         Lrw(data_dir=str(tmp_path)).download_and_prepare()
 
@@ -267,7 +267,7 @@ def run_main(*flags: str) -> int:
     return exit_.value.code
 
 
-def test_the_command_packs_once(lrw, tmp_path, capsys):
+def test_packing_twice_is_rejected(lrw, tmp_path, capsys):
     flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--workers", "1")
     assert run_main(*flags) == 0
     assert "packed 7 clips into" in capsys.readouterr().out
@@ -277,7 +277,7 @@ def test_the_command_packs_once(lrw, tmp_path, capsys):
     assert "is already packed" in error
 
 
-def test_the_command_says_what_is_wrong(tmp_path, capsys):
+def test_the_command_reports_errors(tmp_path, capsys):
     assert run_main("--root", str(tmp_path), "--data_dir", str(tmp_path), "--workers", "0") == 2
     assert "must be at least 1" in capsys.readouterr().err
     assert run_main("--root", str(tmp_path), "--data_dir", str(tmp_path / "out")) == 2
@@ -285,7 +285,7 @@ def test_the_command_says_what_is_wrong(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_killed_packing_goes_on(tmp_path):
+def test_packing_resumes_after_a_kill(tmp_path):
     root = write_lrw(tmp_path / "root", clips=7, size=SIZE)
     # A pipe in place of the last clip's poses: packing waits there until it is killed.
     last = root / "fomm_pose_crop" / "WORLD" / "WORLD_00005.npy"
@@ -334,7 +334,7 @@ def test_beam_packs_the_same_bytes(lrw, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_beam_stops_at_a_bad_clip_and_goes_on(damaged, tmp_path, capsys):
+def test_beam_stops_at_a_bad_clip_and_resumes(damaged, tmp_path, capsys):
     pytest.importorskip("apache_beam", reason="needs eamm_jax[beam]")
     flags = ("--root", str(damaged), "--data_dir", str(tmp_path / "beam"))
     beam = ("--clips_per_shard", "3", "--beam_runner")
@@ -348,7 +348,7 @@ def test_beam_stops_at_a_bad_clip_and_goes_on(damaged, tmp_path, capsys):
     assert run_main(*flags, *beam, "DirectRunner") == 0
 
 
-def test_beam_that_is_not_installed_is_explained(lrw, tmp_path, capsys, monkeypatch):
+def test_missing_beam_is_explained(lrw, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", None)
     flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--beam_runner", "DirectRunner")
@@ -356,7 +356,7 @@ def test_beam_that_is_not_installed_is_explained(lrw, tmp_path, capsys, monkeypa
     assert "pip install 'eamm_jax[beam]'" in capsys.readouterr().err
 
 
-def test_shards_can_be_sent_to_other_processes(lrw, tmp_path):
+def test_shards_can_be_pickled(lrw, tmp_path):
     packing = Packing(root=str(lrw), clips_per_shard=3)
     shards = Lrw(data_dir=str(tmp_path), packing=packing).plan_shards(packing, tmp_path / "spool")
     sent = multiprocessing.reduction.ForkingPickler.dumps(shards)

@@ -30,7 +30,7 @@ def data(drawn):
     return DataSet(Source("synthetic", str(drawn)), **OPTIONS)
 
 
-def test_rows_come_back_from_their_windows(rng):
+def test_mfcc_rows_are_recovered_from_windows(rng):
     rows = rng.normal(size=(4 * 9 + 28, 13))
     windows = features.mfcc_windows(rows)
     assert len(windows) == 10
@@ -38,7 +38,7 @@ def test_rows_come_back_from_their_windows(rng):
     np.testing.assert_array_equal(mfcc_rows(windows[:1]), rows[:28])
 
 
-def test_a_clip_is_a_case(data, drawn):
+def test_cases_are_read_from_clips(data, drawn):
     name = ClipName("s1", "happy_level_2_001")
     case = data.case(name)
     assert case.name == "s1/happy_level_2_001"
@@ -57,7 +57,7 @@ def test_a_clip_is_a_case(data, drawn):
     assert (neutral.portrait != neutral.truth[0]).any()  # which has its own from another
 
 
-def test_the_portrait_may_be_the_first_frame(drawn):
+def test_source_image_can_be_the_first_frame(drawn):
     source = Source("synthetic", str(drawn))
     data = DataSet(source, **OPTIONS, portrait_from="first", max_frames=20)
     case = data.case(data.names[0])
@@ -66,7 +66,7 @@ def test_the_portrait_may_be_the_first_frame(drawn):
     assert features.num_frames(len(case.sound.mfcc)) == 20
 
 
-def test_a_data_set_without_labels_or_truth(tmp_path):
+def test_data_without_labels_or_landmarks(tmp_path):
     write_lrw(tmp_path, clips=2, frames=FRAMES)
     data = DataSet(Source("lrw", str(tmp_path)), **{**OPTIONS, "with_motion": False})
     case = data.case(data.names[0])
@@ -74,7 +74,7 @@ def test_a_data_set_without_labels_or_truth(tmp_path):
     np.testing.assert_array_equal(case.portrait, case.truth[0])
 
 
-def test_emotions_and_people_are_chosen_evenly(data):
+def test_selection_is_balanced_over_emotions_and_people(data):
     emotions = [data.emotion(name) for name in data.choose(6)]
     assert sorted(emotions.count(e) for e in set(emotions)) == [2, 2, 2]
     assert data.choose(0) == data.names == data.choose(100)
@@ -98,7 +98,7 @@ def test_a_bad_clip_is_named(tmp_path):
         data.case(ClipName("s0", "angry_level_2_001"))
 
 
-def test_somebody_without_another_neutral_clip(tmp_path):
+def test_a_missing_second_neutral_clip_is_an_error(tmp_path):
     write_drawn(tmp_path, people=("s0",), frames=FRAMES, neutral=1)
     data = DataSet(Source("synthetic", str(tmp_path)), **OPTIONS)
     data.case(ClipName("s0", "angry_level_2_001"))
@@ -147,7 +147,7 @@ def test_pairs(pairs):
     assert Pairs(root, size=16).case("b").truth.shape == (11, 16, 16, 3)
 
 
-def test_pairs_that_do_not_match_are_named(pairs):
+def test_mismatched_pairs_are_named(pairs):
     root, frames = pairs
     save_frames(root / "truth" / "c", frames)
     with pytest.raises(UserError, match=r"ours has no video named c.*1 are missing"):
@@ -163,7 +163,7 @@ def test_pairs_that_do_not_match_are_named(pairs):
         Pairs(root).case("d")
 
 
-def test_what_is_no_folder_of_pairs(tmp_path):
+def test_folders_with_another_layout_are_rejected(tmp_path):
     with pytest.raises(UserError, match="no folder truth"):
         Pairs(tmp_path)
     (tmp_path / "truth").mkdir()

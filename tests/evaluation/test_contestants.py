@@ -61,7 +61,7 @@ def test_baselines(case):
     np.testing.assert_array_equal(Made("theirs").frames(made), 255 - case.truth)
 
 
-def test_keypoints_of_the_true_video_move_the_portrait(case):
+def test_ground_truth_keypoints_drive_the_source_image(case):
     config, variables = tiny_variables()
     found = Driven(config, variables).frames(case)
     assert found.shape == case.truth.shape
@@ -86,7 +86,7 @@ def frames_of(animation) -> np.ndarray:
     return np.stack([frame.image for frame in animation])
 
 
-def test_the_model_hears_sees_and_feels(case, animator):
+def test_the_model_depends_on_audio_pose_and_emotion(case, animator):
     class Shown:
         def feeling(self, asked, emotion):
             assert (asked, emotion) == (case, "happy")
@@ -106,7 +106,7 @@ def test_the_model_hears_sees_and_feels(case, animator):
     np.testing.assert_array_equal(kept, neutral)
 
 
-def test_sound_is_the_same_as_its_mfcc(case, animator):
+def test_samples_and_mfcc_give_the_same_frames(case, animator):
     portrait = case.portrait.astype(np.float32) / 255
     speech = 0.1 * np.random.default_rng(1).normal(size=6000).astype(np.float32)
     pose = case.sound.pose[:1]
@@ -116,7 +116,7 @@ def test_sound_is_the_same_as_its_mfcc(case, animator):
     )
 
 
-def test_the_bank_gives_an_emotion_as_strong_as_the_case(case, animator):
+def test_the_bank_uses_the_level_of_the_case(case, animator):
     found = Animated("model", animator, Settings(), Bank()).frames(case)
     portrait = case.portrait.astype(np.float32) / 255
     feeling = Bank().feeling(case, "happy")
@@ -128,7 +128,7 @@ def test_the_bank_gives_an_emotion_as_strong_as_the_case(case, animator):
     assert Bank().feeling(dataclasses.replace(case, emotion=5), "happy").level is None
 
 
-def test_emotions_of_the_person(tmp_path):
+def test_emotions_come_from_clips_of_the_person(tmp_path):
     root = write_drawn(tmp_path, people=("s0", "s1"), emotions=("happy",), frames=FRAMES + 15)
     for level in (1, 3):
         (root / "fomm_crop" / "s0" / f"happy_level_{level}_001").symlink_to(
@@ -149,7 +149,7 @@ def test_emotions_of_the_person(tmp_path):
     assert max(data.clips_of("s0", "happy"), key=data.level).clip == "happy_level_3_001"
 
 
-def test_silence_is_the_quietest_moment_of_the_sound(case, animator):
+def test_silence_is_the_quietest_moment_of_the_audio(case, animator):
     mfcc = np.random.default_rng(0).normal(size=(100, 13))
     mfcc[40:68, 0] -= 20
     silent = contestants.quietest_moment(mfcc)
@@ -165,6 +165,6 @@ def test_silence_is_the_quietest_moment_of_the_sound(case, animator):
     np.testing.assert_array_equal(found, frames_of(expected))
 
 
-def test_a_case_without_sound_cannot_be_animated(case, animator):
+def test_a_case_without_audio_cannot_be_animated(case, animator):
     with pytest.raises(ValueError, match="without audio"):
         Animated("model", animator, Settings(), None).frames(dataclasses.replace(case, sound=None))

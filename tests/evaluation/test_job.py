@@ -90,7 +90,7 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
     assert facts["metrics"]["psnr"]["unit"] == "dB"
 
 
-def test_emotions_are_asked_for(evaluated):
+def test_emotion_control_is_measured(evaluated):
     output, result, told = evaluated
     facts = read(output)["asked"]
     assert facts["people"] == ["s0"]
@@ -104,7 +104,7 @@ def test_emotions_are_asked_for(evaluated):
         assert page.size == (104 + 9 * 64, 18 + 64)
 
 
-def test_the_pages_of_pictures(evaluated):
+def test_sheets_are_written(evaluated):
     output, result, _ = evaluated
     sheets = sorted(path.name for path in (output / "clips").iterdir())
     assert sheets == sorted(f"{name.replace('/', '_')}.png" for name in result.by_clip)
@@ -115,7 +115,7 @@ def test_the_pages_of_pictures(evaluated):
         assert page.height == 3 * (26 + height)
 
 
-def test_of_a_stage_0_only_its_keypoints_are_measured(drawn, weights, tmp_path):
+def test_stage_0_is_measured_without_audio(drawn, weights, tmp_path):
     job = Job(
         output=tmp_path / "report",
         source=Source("synthetic", str(drawn)),
@@ -136,7 +136,7 @@ def test_of_a_stage_0_only_its_keypoints_are_measured(drawn, weights, tmp_path):
     assert read(tmp_path / "report")["evaluated"]["reader"] is None
 
 
-def test_contestants_are_chosen_by_name(drawn, weights, tmp_path):
+def test_contestants_are_selected_by_name(drawn, weights, tmp_path):
     job = Job(
         output=tmp_path / "report",
         source=Source("synthetic", str(drawn)),
@@ -208,7 +208,7 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
         (["--pairs", "p"], "--output"),
     ],
 )
-def test_bad_input_is_answered_in_one_line(flags, words, tmp_path, monkeypatch, capsys):
+def test_invalid_input_gives_one_line(flags, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_command(*flags) == 2
     error = capsys.readouterr().err
@@ -244,7 +244,7 @@ def test_the_module_runs():
     assert "--pairs" in done.stdout
 
 
-def test_who_has_no_second_neutral_clip_is_not_asked(tmp_path):
+def test_emotion_control_needs_two_neutral_clips(tmp_path):
     write_drawn(tmp_path, people=("s0",), emotions=("sad",), neutral=1, frames=FRAMES)
     data = DataSet(
         Source("synthetic", str(tmp_path)),

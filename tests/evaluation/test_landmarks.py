@@ -14,7 +14,7 @@ def face(rng) -> np.ndarray:
     return rng.uniform(-0.5, 0.5, (1, 68, 2)) + 0.01 * rng.normal(size=(10, 68, 2)).cumsum(0)
 
 
-def test_a_face_somewhere_else_is_no_worse(face):
+def test_distance_ignores_position(face):
     np.testing.assert_allclose(
         landmarks.landmark_distance(face + np.array([0.3, -0.1]), face), 0, atol=1e-9
     )
@@ -30,7 +30,7 @@ def test_distance_of_one_displaced_point(face):
         np.testing.assert_allclose(found, np.where(np.arange(10) == 3, expected, 0), atol=1e-9)
 
 
-def test_the_mouth_alone_is_centred_for_its_distance(face):
+def test_mouth_distance_centres_the_mouth(face):
     moved = face.copy()
     moved[:, landmarks.MOUTH] += (0.0, 0.1)
     mouth = landmarks.landmark_distance(moved, face, landmarks.MOUTH)
@@ -38,7 +38,7 @@ def test_the_mouth_alone_is_centred_for_its_distance(face):
     assert landmarks.landmark_distance(moved, face).min() > 1
 
 
-def test_opening_is_the_gap_in_widths_of_the_eyes():
+def test_opening_is_normalized_by_the_eye_distance():
     face = np.zeros((2, 68, 2))
     face[:, 36], face[:, 45] = (-0.4, 0.1), (0.4, 0.1)
     for upper, lower in ((61, 67), (62, 66), (63, 65)):
@@ -72,7 +72,7 @@ def test_lag_is_found(rng, lag):
     assert timing.near == pytest.approx(max(timing.correlation, early, late))
 
 
-def test_lags_beyond_the_limit_are_not_looked_at(rng):
+def test_lags_beyond_the_limit_are_ignored(rng):
     long = rng.normal(size=80)
     assert abs(landmarks.timing(long[2:50], long[10:58], 5).best) < 0.9
     assert landmarks.timing(long[2:50], long[10:58], 9).lag == 8

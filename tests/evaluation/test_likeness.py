@@ -35,7 +35,7 @@ def moved(picture: np.ndarray, points: np.ndarray, matrix: np.ndarray):
 TURN = np.array([[0.97, -0.12, 0.05], [0.12, 0.97, -0.03]])
 
 
-def test_a_moved_head_is_the_same_person(portrait):
+def test_rigid_motion_is_no_drift(portrait):
     points = template()
     frame, frame_points = moved(portrait, points, TURN)
     drift = likeness.identity_drift(
@@ -47,7 +47,7 @@ def test_a_moved_head_is_the_same_person(portrait):
     assert unaligned[0] > 4 * drift[1]
 
 
-def test_mouth_eyes_brows_and_surroundings_do_not_count(portrait):
+def test_mouth_eyes_brows_and_background_are_excluded(portrait):
     points = template()
     region = likeness.compared_region(points, SIZE, SIZE)
     line = (2 * np.arange(SIZE) + 1) / SIZE - 1
@@ -71,7 +71,7 @@ def test_mouth_eyes_brows_and_surroundings_do_not_count(portrait):
     assert found[0] < 0.1
 
 
-def test_another_colour_of_skin_is_drift(portrait):
+def test_another_skin_colour_is_drift(portrait):
     points = template()
     even = np.full((SIZE, SIZE, 3), [0.8, 0.6, 0.5])
     darker = np.full((SIZE, SIZE, 3), [0.5, 0.35, 0.3])

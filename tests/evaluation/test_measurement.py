@@ -43,7 +43,7 @@ def case(rng) -> Case:
     return Case("s0/happy_level_2_001", "s0", truth[0], truth, emotion=HAPPY, level=2)
 
 
-def test_the_truth_scores_what_is_best(case):
+def test_ground_truth_has_the_best_scores(case):
     reader = Oracle()
     values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
     assert list(values) == list(measurement.METRICS)
@@ -98,7 +98,7 @@ def test_each_value_is_its_metric(case, rng):
     assert values["mouth_correlation_best"] > 0.999
 
 
-def test_what_is_not_known_is_left_out(case):
+def test_unavailable_metrics_are_absent(case):
     pictures_only = {"psnr", "ssim", "cpbd", "flicker"}
     values = measurement.measure(measurement.prepare(case, None), case.truth, None)
     assert set(values) == pictures_only
@@ -124,7 +124,7 @@ def test_an_identical_frame_does_not_make_the_mean_infinite(case):
     assert values["psnr"] == pytest.approx(expected)
 
 
-def test_frames_of_another_shape_are_refused(case):
+def test_frames_of_another_shape_are_rejected(case):
     with pytest.raises(ValueError, match="shape"):
         measurement.measure(measurement.prepare(case, None), case.truth[1:], None)
 
@@ -134,7 +134,7 @@ def test_means_are_over_the_clips_that_have_the_metric():
     assert means == {"psnr": 25.0, "emotion": 1.0}
 
 
-def test_the_emotion_of_a_clip_is_that_of_the_best_mean_score():
+def test_clip_emotion_has_the_best_mean_score():
     scores = np.log([[0.6, 0.4], [0.1, 0.9], [0.6, 0.4]])
     assert named_emotion(scores) == 1
 

@@ -15,11 +15,11 @@ from eamm_jax.io.image import read_image, to_uint8
 from tests.faces.imitations import Box, imitate_dlib
 
 
-def test_nobody_looks():
+def test_none_has_no_reader():
     assert make_reader("none") is None
 
 
-def test_no_such_kind():
+def test_unknown_kind_is_an_error():
     with pytest.raises(UserError, match=r"'painted'; allowed are drawn, real, none"):
         make_reader("painted")
 
@@ -45,7 +45,7 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
     np.testing.assert_allclose(seen.landmarks[0, 3], (47 / 200 - 1, 93 / 100 - 1), atol=1e-6)
 
 
-def test_where_no_face_is_found_it_is_where_it_was(imitation):
+def test_undetected_faces_keep_the_last_box(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     found = DlibReader().read(np.zeros((3, 100, 100, 3), np.uint8)).landmarks[:, 0]
     left, top, *_ = readers.USUAL_FACE
@@ -54,7 +54,7 @@ def test_where_no_face_is_found_it_is_where_it_was(imitation):
     assert (found[1] != found[0]).any()
 
 
-def test_dlib_itself_on_a_portrait(shared):
+def test_dlib_on_a_portrait(shared):
     if not is_installed():
         pytest.skip("dlib and its landmarks are not installed")
     frame = to_uint8(read_image(shared / "media" / "image" / "60.png", 256))

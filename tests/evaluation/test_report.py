@@ -49,7 +49,7 @@ def test_ranks_are_by_psnr():
     assert set(report.best_median_worst(one, "model").values()) == {"a"}
 
 
-def test_one_line_says_the_main_figures():
+def test_one_line_shows_the_main_metrics():
     line = report.one_line("model", {"psnr": 25.123, "mouth_correlation": 0.8, "ssim": 0.9})
     assert line == "model: PSNR 25.12 dB, mouth, lag 0 0.800 r"
 
@@ -66,7 +66,7 @@ def asked() -> Asked:
     return Asked(["s0", "s1"], named, [0.9] * 8 + [0.7], [1.0] * 9)
 
 
-def test_what_came_of_asking(asked):
+def test_emotion_control_table(asked):
     assert asked.share_right == pytest.approx(7 / 8)
     assert asked.neutral_without == pytest.approx(0.5)
     assert asked.mouth_lost == pytest.approx(0.2)
@@ -103,7 +103,7 @@ def test_sheets_are_stacked_under_headings():
     np.testing.assert_array_equal(page[62:], wide)
 
 
-def test_frames_are_spread_over_the_clip():
+def test_sheet_frames_are_evenly_spaced():
     frames = np.arange(29)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     shown = [int(frame[0, 0, 0]) for frame in report.spread(frames)]
     assert shown == [0, 4, 8, 12, 16, 20, 24, 28]

@@ -64,7 +64,7 @@ def test_blur_lowers_it(rng):
     assert found[0] - found[2] > 0.1
 
 
-def test_where_there_is_nothing_there_is_no_edge():
+def test_uniform_images_have_no_edges():
     assert sharpness.cpbd(np.full((64, 64), 128.0)) == 0
     assert not sharpness.canny_edges(np.full((64, 64), 128.0)).any()
 

@@ -69,7 +69,7 @@ def test_shares_are_even_and_fixed():
 
 
 @pytest.mark.parametrize("emotion", EMOTIONS)
-def test_names_of_mead_tell_the_emotion(emotion):
+def test_mead_names_give_the_emotion(emotion):
     name = ClipName("M003", f"{emotion}_level_1_012")
     assert MEAD.emotion(name) == EMOTIONS.index(emotion)
     assert LRW.emotion(name) == VOXCELEB.emotion(name) == -1
@@ -96,7 +96,7 @@ def clip(frames: int = 29, poses: int = 29, windows: int = 29) -> Clip:
 
 
 @pytest.mark.parametrize(("windows", "length"), [(27, 27), (29, 29), (30, 29), (31, 29)])
-def test_sound_may_be_a_little_longer_or_shorter(windows, length):
+def test_audio_length_may_differ_slightly(windows, length):
     assert clip(windows=windows).motion()[2] == length
 
 
@@ -111,13 +111,13 @@ def test_sound_may_be_a_little_longer_or_shorter(windows, length):
         (Clip(29, lambda n: b"", np.zeros((29, 7)), np.zeros((29, 28))), r"shape \(29, 28\)"),
     ],
 )
-def test_tracks_that_do_not_fit_are_bad(bad, fault):
+def test_mismatched_tracks_are_bad(bad, fault):
     with pytest.raises(BadClip, match=fault):
         bad.motion()
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_are_bad(number):
+def test_non_finite_tracks_are_bad(number):
     bad = clip()
     bad.pose[11, 6] = number
     with pytest.raises(BadClip, match="the pose of frame 11 is not finite"):
@@ -140,7 +140,7 @@ def png(image: Image.Image) -> bytes:
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
-def test_frames_come_as_stored():
+def test_frames_are_decoded_exactly():
     np.testing.assert_array_equal(decode_frame(png(Image.fromarray(PIXELS))), PIXELS)
 
 
@@ -151,7 +151,7 @@ def test_other_kinds_of_png_become_rgb(mode):
     np.testing.assert_array_equal(decoded, np.asarray(image.convert("RGB")))
 
 
-def test_frames_are_shrunk_without_aliasing():
+def test_frames_are_downsampled_with_antialiasing():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     small = decode_frame(png(Image.fromarray(stripes)), 16)
@@ -168,12 +168,12 @@ def test_frames_are_shrunk_without_aliasing():
         (png(Image.fromarray(PIXELS[:20])), "is 32x20, not square"),
     ],
 )
-def test_frames_that_cannot_be_used_are_bad(data, fault):
+def test_unusable_frames_are_bad(data, fault):
     with pytest.raises(BadClip, match=fault):
         decode_frame(data)
 
 
-def test_other_formats_are_refused():
+def test_other_image_formats_are_rejected():
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, "BMP")
     with pytest.raises(BadClip, match="not a readable PNG"):

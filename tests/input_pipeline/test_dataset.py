@@ -84,7 +84,7 @@ def test_clips_have_the_shapes_and_types_that_steps_expect(lrw):
         assert (leaf.shape, leaf.dtype) == (shape, dtype), field
 
 
-def test_a_clip_is_a_window_with_its_own_sound_and_pose(lrw):
+def test_a_window_has_its_own_audio_and_pose(lrw):
     starts = set()
     for clips, _ in take(dataset(("lrw", lrw)), 30):
         sources = frame_numbers(clips.source)
@@ -98,7 +98,7 @@ def test_a_clip_is_a_window_with_its_own_sound_and_pose(lrw):
     assert starts == {3, 4, 5, 6, 7}
 
 
-def test_every_other_frame_keeps_all_sound_and_the_end_of_each_stride(lrw, mead):
+def test_frame_stride_keeps_all_audio_and_the_last_frame_of_each_stride(lrw, mead):
     whole, sparse = dataset(("lrw", lrw)), dataset(("lrw", lrw), frame_stride=4)
     for (clips, names), (fewer, same_names) in zip(take(whole, 5), take(sparse, 5), strict=True):
         assert names == same_names
@@ -165,7 +165,7 @@ def test_pairs_are_two_frames_of_a_clip_in_order(voxceleb):
     assert max(gaps) > 15
 
 
-def test_pairs_need_no_sound_or_pose(tmp_path):
+def test_pairs_need_no_audio_or_pose(tmp_path):
     root = write_voxceleb(tmp_path, people=1, clips=2, frames=3, size=SIZE)
     shutil.rmtree(root / "MFCC")
     shutil.rmtree(root / "fomm_pose_crop")
@@ -204,13 +204,13 @@ def test_an_epoch_has_every_clip_once_and_epochs_differ(lrw):
     assert len(set(epochs)) == 4
 
 
-def test_the_seed_alone_decides(lrw):
+def test_the_order_depends_on_the_seed_only(lrw):
     first = take(dataset(("lrw", lrw), seed=5), 6)
     assert_same(first, take(dataset(("lrw", lrw), seed=5, threads=3), 6))
     assert names_of(first) != names_of(take(dataset(("lrw", lrw), seed=6), 6))
 
 
-def test_a_single_pass_is_in_order_and_filled_up(lrw):
+def test_a_single_pass_is_in_order_and_padded(lrw):
     batches = dataset(("lrw", lrw), batch_size=4, single_pass=True)
     assert batches.steps_per_epoch == 2
     passed = list(batches)
@@ -236,7 +236,7 @@ def test_per_identity_draws_one_clip_of_each(voxceleb):
 
 
 @pytest.mark.slow
-def test_workers_change_nothing(lrw, mead):
+def test_workers_do_not_change_batches(lrw, mead):
     sources = (("lrw", lrw), ("mead", mead))
     expected = take(dataset(*sources, seed=3), 7)
     batches = dataset(*sources, seed=3, workers=2)
@@ -255,7 +255,7 @@ def test_workers_change_nothing(lrw, mead):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_out_the_same_batches(lrw, processes):
+def test_processes_load_shares_of_the_same_batches(lrw, processes):
     whole = take(dataset(("lrw", lrw), batch_size=4), 5)
     shards = [
         take(dataset(("lrw", lrw), batch_size=4, process_index=p, process_count=processes), 5)
@@ -286,7 +286,7 @@ def test_shards_of_a_single_pass_are_disjoint_and_complete(lrw):
 
 
 @pytest.mark.parametrize("kind", ["lrw", "voxceleb"])
-def test_splits_share_nothing_and_leave_nothing_out(kind, lrw, voxceleb):
+def test_splits_are_disjoint_and_complete(kind, lrw, voxceleb):
     root = {"lrw": lrw, "voxceleb": voxceleb}[kind]
 
     def found(split):
@@ -344,7 +344,7 @@ def test_mixtures_keep_their_weights(lrw, voxceleb):
     assert kinds.count("voxceleb") == 20
 
 
-def test_mixtures_pass_through_all_sources_once(lrw, voxceleb):
+def test_a_single_pass_covers_all_sources_once(lrw, voxceleb):
     names = names_of(list(dataset(("lrw", lrw), ("voxceleb", voxceleb), single_pass=True)))
     assert len(set(names) - {""}) == 7 + 12
 
@@ -402,7 +402,7 @@ def test_resuming_is_exact(lrw, mead, after):
     assert resumed.get_state() == straight.get_state()
 
 
-def test_going_back_in_the_same_iterator(lrw):
+def test_setting_an_earlier_state_rewinds(lrw):
     batches = dataset(("lrw", lrw), threads=2)
     take(batches, 2)
     state = batches.get_state()
@@ -411,7 +411,7 @@ def test_going_back_in_the_same_iterator(lrw):
     assert_same(expected, take(batches, 3))
 
 
-def test_resuming_with_other_data_is_refused(lrw, voxceleb):
+def test_resuming_with_other_data_is_rejected(lrw, voxceleb):
     state = dataset(("lrw", lrw)).get_state()
     with pytest.raises(UserError, match="saved with examples 7, now it is 12"):
         dataset(("voxceleb", voxceleb)).set_state(state)
@@ -479,13 +479,13 @@ def test_skipping_is_repeatable_and_resumes_exactly(damaged):
     assert len(resumed.skipped) == 2
 
 
-def test_nothing_but_bad_clips_is_an_error_even_when_skipping(tmp_path):
+def test_only_bad_clips_is_an_error_even_with_skip(tmp_path):
     root = write_lrw(tmp_path, clips=3, frames=16, size=SIZE)
     with pytest.raises(UserError, match=r"3 bad clips in a row.* at least 17 are needed"):
         next(dataset(("lrw", root), on_bad_clip="skip"))
 
 
-def test_a_bad_neutral_clip_is_passed_over(mead, tmp_path):
+def test_a_bad_neutral_clip_is_skipped(mead, tmp_path):
     root = shutil.copytree(mead, tmp_path / "mead")
     for path in (root / "fomm_crop" / "M003" / "neutral_level_1_001").iterdir():
         path.write_bytes(b"")
@@ -510,14 +510,14 @@ def test_a_person_without_neutral_clips_is_skipped(mead, tmp_path):
     }
 
 
-def test_no_bad_clips_are_described_too():
+def test_describe_skipped_without_bad_clips():
     assert describe_skipped({}) == "no bad clips"
     many = describe_skipped({f"lrw:A/{n}": "it has no frames" for n in range(10)})
     assert many.startswith("skipped 10 bad clips: ")
     assert many.endswith("; and 7 more")
 
 
-def test_only_clips_of_the_emotions_asked_for_are_used(mead, lrw):
+def test_only_clips_of_the_given_emotions_are_used(mead, lrw):
     batches = dataset(("mead", mead), emotions=("happy",))
     assert batches.num_examples == 3
     clips, names = next(batches)

@@ -28,7 +28,7 @@ def test_clips_are_listed_in_order(root):
     ]
 
 
-def test_a_clip_is_what_was_written(root):
+def test_a_clip_reads_what_was_written(root):
     clip = PublishedFolder(root, with_motion=True).open(2)
     assert clip.num_frames == 18
     assert decode_frame(clip.encoded_frame(7))[0, 0].tolist() == [7, 7, 7]
@@ -62,7 +62,7 @@ def test_the_real_clip_is_good(shared, tmp_path):
     assert folder.open(0).motion()[2] == 29
 
 
-def test_frames_alone_are_enough_where_motion_is_not_wanted(root):
+def test_frames_suffice_without_motion(root):
     shutil.rmtree(root / "MFCC")
     shutil.rmtree(root / "fomm_pose_crop")
     clip = PublishedFolder(root, with_motion=False).open(0)
@@ -70,7 +70,7 @@ def test_frames_alone_are_enough_where_motion_is_not_wanted(root):
     assert clip.windows is None
 
 
-def test_files_that_are_no_frames_are_left_alone(root):
+def test_other_files_are_ignored(root):
     (root / "fomm_crop" / "ABOUT" / "ABOUT_00000" / "Thumbs.db").touch()
     (root / "fomm_crop" / ".cache").mkdir()
     (root / "fomm_crop" / "readme.txt").touch()
@@ -82,7 +82,7 @@ def test_files_that_are_no_frames_are_left_alone(root):
 # A root that is not one.
 
 
-def test_files_that_a_mac_leaves_are_left_alone(root):
+def test_files_of_macos_are_ignored(root):
     expected = [PublishedFolder(root, with_motion=True).open(index) for index in range(3)]
     for path in [path for path in root.rglob("*") if path.parent != root]:
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
@@ -95,12 +95,12 @@ def test_files_that_a_mac_leaves_are_left_alone(root):
         np.testing.assert_array_equal(found.windows, clip.windows)
 
 
-def test_a_root_that_is_missing(tmp_path):
+def test_a_missing_root_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"looked for .*nope/fomm_crop.*there is no such folder"):
         PublishedFolder(tmp_path / "nope", with_motion=True)
 
 
-def test_a_root_with_other_folders(tmp_path):
+def test_a_root_with_other_folders_is_an_error(tmp_path):
     for name in ("Image", "Pose", "MFCC"):
         (tmp_path / name).mkdir()
     with pytest.raises(UserError) as raised:
@@ -111,7 +111,7 @@ def test_a_root_with_other_folders(tmp_path):
     assert "\n" not in message
 
 
-def test_an_empty_root(tmp_path):
+def test_an_empty_root_is_an_error(tmp_path):
     (tmp_path / "fomm_crop" / "someone").mkdir(parents=True)
     with pytest.raises(UserError, match=r"holds no clips: looked for .*<clip>/0.png"):
         PublishedFolder(tmp_path, with_motion=False)
@@ -158,7 +158,7 @@ def test_damaged_clips_are_named(root, file, damage, fault):
     folder.open(1).motion()
 
 
-def test_strangely_numbered_frames_are_named(root):
+def test_misnumbered_frames_are_named(root):
     frames = root / "fomm_crop" / "ABOUT" / "ABOUT_00000"
     (frames / "3.png").rename(frames / "03.png")
     with pytest.raises(BadClip, match=r"frame 03.png is not numbered"):

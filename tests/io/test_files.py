@@ -26,7 +26,7 @@ def test_a_readable_file_passes(tmp_path):
     assert check_readable(str(path), "portrait") == path
 
 
-def test_missing_files_are_called_what_they_are_to_the_user(tmp_path):
+def test_missing_files_are_named_by_role(tmp_path):
     for path in (tmp_path / "x.png", tmp_path / "none" / "x.png"):
         with pytest.raises(UserError, match=f"No such portrait: {path}") as error:
             check_readable(path, "portrait")
@@ -36,7 +36,7 @@ def test_missing_files_are_called_what_they_are_to_the_user(tmp_path):
         check_readable(tmp_path / "file" / "x.png", "portrait")
 
 
-def test_folders_empty_files_and_impossible_names_are_refused(tmp_path):
+def test_folders_empty_files_and_invalid_names_are_rejected(tmp_path):
     (tmp_path / "empty").touch()
     for path, reason in [
         (tmp_path, "it is a folder"),
@@ -49,7 +49,7 @@ def test_folders_empty_files_and_impossible_names_are_refused(tmp_path):
         one_line(error)
 
 
-def test_files_without_permission_are_refused(tmp_path, monkeypatch):
+def test_files_without_permission_are_rejected(tmp_path, monkeypatch):
     path = tmp_path / "x.png"
     path.write_bytes(b"x")
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read anything
@@ -108,7 +108,7 @@ FAILURES = [ValueError("x"), KeyboardInterrupt(), SystemExit(143), UserError("x"
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda e: type(e).__name__)
-def test_nothing_is_left_of_a_file_that_failed(tmp_path, failure):
+def test_a_failed_file_leaves_nothing(tmp_path, failure):
     path = tmp_path / "x.mp4"
     path.write_text("old")
     with pytest.raises(type(failure)), atomic_output(path) as temporary:  # noqa: PT012
@@ -119,7 +119,7 @@ def test_nothing_is_left_of_a_file_that_failed(tmp_path, failure):
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda e: type(e).__name__)
-def test_nothing_is_left_of_a_folder_that_failed(tmp_path, failure):
+def test_a_failed_folder_leaves_nothing(tmp_path, failure):
     with pytest.raises(type(failure)), atomic_output_dir(tmp_path / "x") as temporary:  # noqa: PT012
         (temporary / "a").mkdir()
         (temporary / "a" / "b").write_text("half")
@@ -128,7 +128,7 @@ def test_nothing_is_left_of_a_folder_that_failed(tmp_path, failure):
 
 
 @pytest.mark.parametrize("make", [atomic_output, atomic_output_dir])
-def test_a_full_disk_is_said_in_words(tmp_path, make):
+def test_a_full_disk_is_reported(tmp_path, make):
     with pytest.raises(UserError, match="no space left on device; nothing was kept") as error:  # noqa: PT012, SIM117
         with make(tmp_path / "x") as temporary:
             (temporary / "a" if temporary.is_dir() else temporary).write_text("half")
@@ -137,12 +137,12 @@ def test_a_full_disk_is_said_in_words(tmp_path, make):
     assert not list(tmp_path.iterdir())
 
 
-def test_errors_of_reading_inside_the_block_stay_what_they_are(tmp_path):
+def test_read_errors_in_the_block_are_unchanged(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_output(tmp_path / "x"):
         Path(tmp_path / "none").read_text()
 
 
-def test_a_full_disk_noticed_when_flushing_is_said_too(tmp_path, monkeypatch):
+def test_a_full_disk_at_flush_is_reported(tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -161,7 +161,7 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_replaces_an_empty_one_but_no_other_unless_asked(tmp_path):
+def test_only_empty_folders_are_replaced_without_overwrite(tmp_path):
     path = tmp_path / "x"
     path.mkdir()
     with atomic_output_dir(path) as temporary:
@@ -181,7 +181,7 @@ def test_a_folder_does_not_replace_a_file(tmp_path):
             pytest.fail("the block must not start")
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_words(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_reported(tmp_path, monkeypatch):
     def refused(*_args, **_kwargs):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

@@ -39,7 +39,7 @@ def page_faults(how: str, num_bytes: int, touched: int) -> list[int]:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of another C library")
 @pytest.mark.parametrize("num_bytes", [100 << 20, 3 << 30])
-def test_memory_is_given_back_and_taken_again_only_without(num_bytes):
+def test_freed_memory_is_kept(num_bytes):
     pages = 20_000
     *_, last_without = page_faults("", num_bytes, pages)
     first, *_, last = page_faults("keep", num_bytes, pages)
@@ -47,7 +47,7 @@ def test_memory_is_given_back_and_taken_again_only_without(num_bytes):
     assert last < pages / 100
 
 
-def test_other_systems_are_left_as_they_are(monkeypatch):
+def test_other_systems_are_unchanged(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not memory.keep_freed_memory()
 

@@ -48,7 +48,7 @@ def test_other_shapes_are_named(tmp_path, shape):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_none_are_found(tmp_path, value):
+def test_non_finite_poses_are_rejected(tmp_path, value):
     pose = np.zeros((9, 7))
     pose[4, 2] = pose[7, 6] = value
     np.save(tmp_path / "pose.npy", pose)
@@ -90,7 +90,7 @@ HUGE = npy(np.zeros((3, 7))).replace(b"(3, 7)", b"(99999999999, 7)")
     ],
     ids=["text", "npz", "pickle", "strings", "complex", "cut", "header cut", "promises too much"],
 )
-def test_other_files_are_refused_in_one_line(tmp_path, content, found):
+def test_other_files_are_rejected_in_one_line(tmp_path, content, found):
     (tmp_path / "pose.npy").write_bytes(content)
     with pytest.raises(UserError, match=found) as error:
         read_pose(tmp_path / "pose.npy")

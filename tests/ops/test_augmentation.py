@@ -51,7 +51,7 @@ def through_pillow(frame: np.ndarray, change) -> np.ndarray:
         (aug.adjust_saturation, ImageEnhance.Color),
     ],
 )
-def test_adjustments_are_those_of_pillow(frames, adjust, enhancer, factor):
+def test_adjustments_match_pillow(frames, adjust, enhancer, factor):
     ours = adjust(frames[0], factor)
     for frame, result in zip(frames[0], ours, strict=True):
         expected = through_pillow(frame, lambda image: enhancer(image).enhance(factor))
@@ -60,7 +60,7 @@ def test_adjustments_are_those_of_pillow(frames, adjust, enhancer, factor):
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.04, 0.3, 1.0])
-def test_hue_is_that_of_colorsys(frames, shift):
+def test_hue_matches_colorsys(frames, shift):
     frame = frames[0, 0, :8, :8]
     expected = []
     for red, green, blue in frame.reshape(-1, 3).tolist():
@@ -70,7 +70,7 @@ def test_hue_is_that_of_colorsys(frames, shift):
     np.testing.assert_allclose(ours.reshape(-1, 3), expected, atol=2e-6)
 
 
-def test_hue_of_grey_is_left_alone():
+def test_hue_shift_keeps_grey():
     grey = np.broadcast_to(np.linspace(0, 1, 16, dtype=np.float32)[:, None, None], (16, 4, 3))
     np.testing.assert_allclose(aug.adjust_hue(grey, 0.37), grey, atol=1e-7)
 
@@ -123,13 +123,13 @@ def test_no_jitter_changes_nothing(frames):
 # Flips and the mouth mask.
 
 
-def test_only_marked_clips_are_mirrored(frames):
+def test_only_marked_clips_are_flipped(frames):
     ours = aug.flip_horizontally(frames, np.array([True, False]))
     np.testing.assert_array_equal(ours[0], frames[0, :, :, ::-1])
     np.testing.assert_array_equal(ours[1], frames[1])
 
 
-def test_half_of_the_clips_are_mirrored():
+def test_half_of_the_clips_are_flipped():
     ramp = np.broadcast_to(np.arange(4, dtype=np.float32)[:, None], (400, 2, 3, 4, 3))
     mirrored = np.asarray(aug.flip_at_random(RNG, ramp))[..., 0, 0] == 3
     assert (mirrored == mirrored[:, :1, :1]).all()
@@ -148,7 +148,7 @@ def test_mouth_box_scales_with_the_frame(size):
     assert [rows[0], rows[-1] + 1] == [round(160 * scale), round(220 * scale)]
 
 
-def test_masked_mouth_is_the_same_grey_every_time(frames):
+def test_mouth_mask_is_deterministic_grey(frames):
     ours = np.asarray(aug.mask_mouth(frames))
     changed = (ours != frames).any(axis=(0, 1, 4))
     assert changed.sum() == round(48 * 100 / 256) * round(48 * 60 / 256)
@@ -181,7 +181,7 @@ def sampled(frame: np.ndarray, rows: np.ndarray, columns: np.ndarray, mode: str)
 
 
 @pytest.mark.parametrize("degrees", [-30.0, -7.0, 0.0, 12.5, 30.0, 90.0])
-def test_rotation_is_a_bilinear_rotation_about_the_middle(frames, degrees):
+def test_rotation_is_bilinear_about_the_centre(frames, degrees):
     matrix = cv2.getRotationMatrix2D((23.5, 23.5), degrees, 1.0)  # counter-clockwise too
     inverse = cv2.invertAffineTransform(matrix)
     row, column = np.mgrid[:48, :48]
@@ -194,7 +194,7 @@ def test_rotation_is_a_bilinear_rotation_about_the_middle(frames, degrees):
     np.testing.assert_allclose(ours[1], frames[1], atol=1e-5)
 
 
-def test_a_quarter_turn_is_exact(frames):
+def test_a_quarter_rotation_is_exact(frames):
     ours = rotate(frames, np.array([90.0, 90.0], np.float32))
     np.testing.assert_allclose(ours, np.rot90(frames, axes=(2, 3)), atol=1e-4)
 
@@ -226,7 +226,7 @@ def test_perspective_is_the_published_homography(shift, enlargement, size):
     np.testing.assert_allclose(ours[0, 0, :, :, :2], expected, atol=2e-3 * scale)
 
 
-def test_perspective_looks_like_opencv_and_differs_by_frame(frames):
+def test_perspective_matches_opencv_and_differs_by_frame(frames):
     shift = np.array([[20.0, -25.0, 29.0], [0.0, 20.0, -20.0]], np.float32)
     enlargement = np.array([[20.0, -39.0, 30.0], [30.0, -20.0, 39.0]], np.float32)
     ours = np.asarray(warp_perspective(frames, shift, enlargement))
@@ -304,14 +304,14 @@ def test_emotion_chain_under_jit_is_repeatable_and_differs_by_key(frames):
     assert jnp.abs(first - augment(jax.random.key(1), frames)).mean() > 0.02
 
 
-def test_emotion_chain_can_be_switched_off(frames):
+def test_emotion_augmentation_can_be_disabled(frames):
     nothing = aug.EmotionAugmentation(
         mask_mouth=False, flip=False, rotation=0.0, perspective=None, jitter=None
     )
     np.testing.assert_array_equal(aug.augment_emotion_frames(RNG, frames, nothing), frames)
 
 
-def test_pairs_are_turned_mirrored_or_left(frames):
+def test_pairs_are_swapped_flipped_or_unchanged(frames):
     source, driving = (np.repeat(frames[:1, t, :8, :8], 400, axis=0) for t in (0, 1))
     still = aug.ColourJitter(0.0, 0.0, 0.0, 0.0)
     ours = [np.asarray(x) for x in augment_pair(RNG, source, driving, still)]
