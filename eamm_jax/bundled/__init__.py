@@ -1,7 +1,7 @@
-"""What comes with the package, so that it works before anything is fetched.
+"""Files that come with the package, so that it works without downloads.
 
-A small model trained on drawn faces by this project's own stages (see `MODEL_CARD.md`), and a
-drawn portrait, a synthetic voice and a gentle motion of the head to try it with.
+A small model trained on synthetic faces (see `MODEL_CARD.md`), and a portrait, a voice and a head
+motion to try it with, all synthetic.
 """
 
 from pathlib import Path
@@ -12,10 +12,10 @@ MODEL = _FOLDER / "model"
 PORTRAIT = _FOLDER / "portrait.png"
 SPEECH = _FOLDER / "speech.mp3"
 POSE = _FOLDER / "pose.npy"
-"""Head poses of somebody who looks at the viewer and talks, 25 a second."""
+"""Head poses of a talking person who faces the camera, 25 per second."""
 
 FACE_READER = _FOLDER / "face_reader.npz"
-"""Weights of the network that sees landmarks and emotion of drawn faces; its card is beside it."""
+"""Weights of the face reader for synthetic faces; its card is beside it."""
 
 EXAMPLES = _FOLDER / "examples"
-"""A few more drawn people and what they say; `examples.json` lists them."""
+"""More synthetic portraits and voices; `examples.json` lists them."""

@@ -1,4 +1,4 @@
-"""One evaluation, from folders to a folder: reads, animates, measures, writes."""
+"""Runs an evaluation: reads clips, animates, measures, and writes the report folder."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from eamm_jax.evaluation.contestants import (
     Bank,
     Contestant,
     Driven,
+    EmotionSource,
     Made,
     OwnClips,
     Still,
@@ -46,35 +47,32 @@ RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS = (
 
 DEFAULT_CLIPS = 40
 DEFAULT_PEOPLE = 8
-"""Clips that are measured, and people who are asked for emotions, unless others are wanted."""
+"""Default numbers of clips, and of people for the test of emotion control."""
 
 Advance = Callable[[str, int, int], None]
-"""Is told what is being done, how much of it is done and how much there is."""
+"""Called with the current task, and its done and total counts."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is evaluated.
-
-    Either `pairs`, or `source` and `checkpoint`.
+    """What to evaluate: either `pairs`, or `source` and `checkpoint`.
 
     Attributes:
-        output: folder to be written.
-        pairs: folder of videos beside the true ones.
-        source: data set whose clips are imitated.
-        checkpoint: the model that does it: converted, or the work directory of a training.
-        split: of the data set.
-        validation_fraction: of the identities, as in training.
-        clips: that are measured, chosen evenly; 0: all.
-        max_frames: of a clip that are used; 0: all.
-        portrait: where it comes from.
-        faces: who reads them (`readers.KINDS`); None: `drawn` for a synthetic data set, else
-            `real`.
-        emotions: where the model's come from: `own` clips of the person, or its `bank`.
-        people: who are asked for all emotions; 0: nobody.
-        only: names of the contestants that are wanted; empty: all there can be.
-        settings: of the animations.
-        overwrite: replace what is in `output`.
+        output: folder to write.
+        pairs: folder of rendered and ground-truth videos.
+        source: data set of clips that the model is compared with.
+        checkpoint: the model: a converted one, or a work directory.
+        split: split of the data set.
+        validation_fraction: fraction of the identities, as in training.
+        clips: number of clips, selected evenly; 0: all.
+        max_frames: frames per clip; 0: all.
+        portrait: the source image (see `cases.DataSet`).
+        faces: face reader (`readers.KINDS`); None: `drawn` for synthetic data, else `real`.
+        emotions: source of emotions: the person's `own` clips, or the model's `bank`.
+        people: number of people for the test of emotion control; 0: none.
+        only: names of contestants; empty: all.
+        settings: settings of the animations.
+        overwrite: replace the contents of `output`.
     """
 
     output: Path
@@ -95,12 +93,12 @@ class Job:
 
 
 class Result(NamedTuple):
-    """What was found.
+    """Results of an evaluation.
 
     Attributes:
         by_clip: metrics by clip and contestant.
-        asked: what came of asking for emotions, if that was done.
-        seconds: that it took.
+        asked: results of the test of emotion control, or None.
+        seconds: duration.
     """
 
     by_clip: dict[str, dict[str, Values]]
@@ -109,14 +107,13 @@ class Result(NamedTuple):
 
 
 def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
-    """Does one evaluation and writes its folder.
+    """Runs an evaluation and writes its folder atomically.
 
-    The folder holds `metrics.json`, a page of pictures of each clip below `clips`, the best,
-    the median and the worst of them in `pictures.png`, and if emotions were asked for
-    `asked.png`. It appears when it is complete.
+    The folder contains `metrics.json`, a sheet per clip in `clips`, the best, median and worst of
+    them in `pictures.png`, and `asked.png` if emotion control was tested.
 
     Raises:
-        UserError: an input is bad or missing; nothing is written then.
+        UserError: an input is invalid or missing; nothing is written then.
     """
     start = time.perf_counter()
     _check_output(job)
@@ -137,11 +134,11 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
 
 
 def _check_output(job: Job) -> None:
-    """Nothing is replaced but another evaluation."""
+    """Refuses to replace anything but another evaluation."""
     there = [path.name for path in job.output.iterdir()] if job.output.is_dir() else []
     if there and job.overwrite and RESULTS_FILE not in there:
         raise UserError(
-            f"{job.output} holds other things than an evaluation ({there[0]}); name another folder"
+            f"{job.output} contains other things than an evaluation ({there[0]}); name another"
         )
 
 
@@ -240,7 +237,7 @@ def _measure_all(
     folder: Path,
     advance: Advance,
 ) -> dict[str, dict[str, Values]]:
-    """Measures all contestants on all cases, and draws the sheets."""
+    """Measures all contestants on all cases, and writes the sheets."""
     by_clip: dict[str, dict[str, Values]] = {}
     sheets: dict[str, Path] = {}
     total = count * len(field)
@@ -273,14 +270,14 @@ def _ask(
     folder: Path,
     advance: Advance,
 ) -> Asked:
-    """Asks for all emotions, and draws the sheet."""
+    """Tests emotion control, and writes its sheet."""
     cases = list(cases_to_ask(data, job.people))
     done = 0
 
     def answered() -> None:
         nonlocal done
         done += 1
-        advance("asking for emotions", done, len(cases) * len(ASKED))
+        advance("emotion control", done, len(cases) * len(ASKED))
 
     asked, shown = ask(cases, animator, job.settings, emotions, reader, answered)
     write_png(folder / ASKED_FILE, report.asked_sheet(shown))

@@ -99,7 +99,7 @@ def test_emotion_control_is_measured(evaluated):
     np.testing.assert_array_equal(named.sum(axis=1), 1)
     assert len(facts["mouth_correlation"]) == 9
     assert result.asked is not None
-    assert told[-1] == ("asking for emotions", 9, 9)
+    assert told[-1] == ("emotion control", 9, 9)
     with Image.open(output / "asked.png") as page:
         assert page.size == (104 + 9 * 64, 18 + 64)
 

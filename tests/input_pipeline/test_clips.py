@@ -21,7 +21,7 @@ from eamm_jax.types import EMOTIONS
 LRW, MEAD, VOXCELEB = (KINDS[name] for name in ("lrw", "mead", "voxceleb"))
 
 
-# Where examples start (ARCHITECTURE.md section 5).
+# Start frames of examples, as in the published data loaders.
 
 
 def test_lrw_clips_start_at_frames_3_to_7():
