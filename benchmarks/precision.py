@@ -2,9 +2,8 @@
 
     python benchmarks/precision.py --checkpoint weights [--chunk 8] [--repeats 5] [--json]
 
-times, in turns, what the animator computes for a chunk in float32 and in bfloat16, by the
-algorithms for a CPU (`fast`) and by the plain ones, and compares the frames of a short
-animation (the bundled portrait and voice) with those in float32 by the plain ones.
+times, in turns, what the animator computes for a chunk in float32 and in bfloat16, and compares
+the frames of a short animation (the bundled portrait and voice).
 """
 
 from __future__ import annotations
@@ -22,12 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-VARIANTS = {
-    "float32, plain": ("float32", False),
-    "float32, fast": ("float32", True),
-    "bfloat16, plain": ("bfloat16", False),
-    "bfloat16, fast": ("bfloat16", True),
-}
+DTYPES = ("float32", "bfloat16")
 
 
 def frames(animator: Any, count: int) -> np.ndarray:
@@ -69,17 +63,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     animators = {
         name: Animator.from_checkpoint(
-            arguments.checkpoint, emotion=False, chunk=arguments.chunk, dtype=dtype, fast=fast
+            arguments.checkpoint, emotion=False, chunk=arguments.chunk, dtype=name
         )
-        for name, (dtype, fast) in VARIANTS.items()
+        for name in DTYPES
     }
     drawn = {name: frames(animator, arguments.frames) for name, animator in animators.items()}
     jobs = {name: drawing(animator) for name, animator in animators.items()}
     times = in_turns(jobs, arguments.repeats)
-    first, *_ = VARIANTS
+    first = DTYPES[0]
     result = {}
-    for name in VARIANTS:
-        ratios = times["float32, fast"] / times[name]
+    for name in DTYPES:
+        ratios = times[first] / times[name]
         result[name] = {
             "ms_a_frame": 1e3 * float(np.median(times[name])) / arguments.chunk,
             "best_ms_a_frame": 1e3 * float(np.min(times[name])) / arguments.chunk,
@@ -104,7 +98,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result))
         return
-    print("| | drawing: ms a frame | best | against float32, fast | PSNR, mean and least |")
+    print("| | drawing: ms a frame | best | against float32 | PSNR, mean and least |")
     print("|---|---|---|---|---|")
     for name, row in result.items():
         quality = f"{row['psnr']:.1f}, {row['least_psnr']:.1f} dB" if "psnr" in row else ""

@@ -1,10 +1,10 @@
 """Numbers and names that the whole system shares; importing them imports nothing else."""
 
 FRAME_RATE = 25
-"""Video frames a second, everywhere in the system (ARCHITECTURE.md section 1)."""
+"""Video frames per second (`docs/architecture.md` section 2)."""
 
 SAMPLE_RATE = 16_000
-"""Sound samples a second, mono (ARCHITECTURE.md section 1)."""
+"""Audio samples per second, mono (`docs/architecture.md` section 2)."""
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 """The eight emotions; a label's number is its index here."""
@@ -19,10 +19,10 @@ DTYPES = ("float32", "bfloat16")
 """What networks can compute in."""
 
 CLIP_FRAMES = 16
-"""Consecutive frames in a training clip (ARCHITECTURE.md section 5)."""
+"""Consecutive frames in a training clip (`docs/architecture.md` section 8)."""
 
 AUDIO_WINDOW = (28, 12)
-"""MFCC rows and columns that one video frame hears (ARCHITECTURE.md section 1)."""
+"""MFCC rows and columns that one video frame reads (`docs/architecture.md` section 6)."""
 
 POSE_NUMBERS = 6
 """Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""

@@ -127,9 +127,7 @@ class Parts(NamedTuple):
     render: Callable[..., Array]
 
 
-def compile_parts(
-    networks: Networks, config: ModelConfig, device: jax.Device, *, one_by_one: bool
-) -> Parts:
+def compile_parts(networks: Networks, config: ModelConfig, device: jax.Device) -> Parts:
     """Compiles the program, each part at its first call."""
     return Parts(
         initial_state=jax.jit(
@@ -146,10 +144,7 @@ def compile_parts(
             static_argnames=("smooth", "relative"),
             donate_argnames="state",
         ),
-        render=jax.jit(
-            partial(program.render, networks, config, one_by_one=one_by_one),
-            static_argnames="as_uint8",
-        ),
+        render=jax.jit(partial(program.render, networks), static_argnames="as_uint8"),
     )
 
 
@@ -168,10 +163,7 @@ class Animator:
         chunk: frames computed at a time.
         dtype: `float32`, or `bfloat16` for what computes faster in it: accelerators, and
             processors with AMX.
-        fast: whether to use the algorithms of `ops/convolution.py`; by default on a CPU.
         device: to compute on; by default JAX's first.
-        one_by_one: whether frames are decoded one at a time; by default on a CPU, where one
-            fits the cache. Elsewhere a chunk fills the device.
 
     Attributes:
         parts: the compiled functions.
@@ -185,9 +177,7 @@ class Animator:
         bank: EmotionBank | None = None,
         chunk: int = DEFAULT_CHUNK,
         dtype: str = "float32",
-        fast: bool | None = None,
         device: jax.Device | None = None,
-        one_by_one: bool | None = None,
     ):
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
@@ -195,16 +185,9 @@ class Animator:
             raise UserError(f"chunk is {chunk}; it must be 1 or more frames")
         self.config, self.bank, self.chunk = config, bank, chunk
         self.device = jax.devices()[0] if device is None else device
-        on_cpu = self.device.platform == "cpu"
-        self.one_by_one = on_cpu if one_by_one is None else one_by_one
-        fast = on_cpu if fast is None else fast
-        self.networks = build(config, jnp.dtype(dtype), fast=fast)
-        self.parts = compile_parts(self.networks, config, self.device, one_by_one=self.one_by_one)
+        self.networks = build(config, jnp.dtype(dtype))
+        self.parts = compile_parts(self.networks, config, self.device)
         self.variables = self.put(program.select_networks(variables))
-        if fast:
-            prepare = jax.jit(partial(program.prepare, self.networks, config))
-            for name, prepared in prepare(self.variables).items():
-                self.variables[name] = {**self.variables[name], **prepared}
 
     @classmethod
     def from_checkpoint(

@@ -27,6 +27,7 @@ from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import SourceFeatures, WarpedFeatures
 from eamm_jax.ops import augmentation
 from eamm_jax.ops.keypoints import add_displacement, close_lids, relative_keypoints
+from eamm_jax.ops.platform import map_frames
 from eamm_jax.ops.smoothing import (
     EMOTION_FILTER,
     KEYPOINT_FILTER,
@@ -272,27 +273,23 @@ def combine(
 
 def render(
     networks: Networks,
-    config: ModelConfig,
     variables: Variables,
     features: SourceFeatures,
     source: Keypoints,
     driving: Keypoints,
     count: int | Array | None = None,
     *,
-    one_by_one: bool = False,
     as_uint8: bool = True,
 ) -> Array:
     """Frames (t, h, w, 3): the source features warped by the dense motion, and decoded.
 
     Args:
         networks: modules.
-        config: of the model.
         variables: of `generator`.
         features: `Source.features`.
         source: keypoints of the source image.
         driving: keypoints of the frames.
-        count: with `one_by_one`, how many of the t frames are rendered; the rest is black.
-        one_by_one: decode one frame at a time; on a CPU one fits the cache.
+        count: how many of the t frames are wanted; all by default. The rest is undefined.
         as_uint8: bytes, or float32 in [0, 1].
     """
     generator = variables["generator"]
@@ -302,16 +299,7 @@ def render(
         frames = networks.generator.apply(generator, warped, method="decode")
         return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
 
-    if not one_by_one:
-        return decode(warped)
-
-    def decode_one(index: Array, frames: Array) -> Array:
-        one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index, 1), warped)
-        return jax.lax.dynamic_update_slice_in_dim(frames, decode(one), index, 0)
-
-    t, size = len(driving.value), config.image_size
-    blank = jnp.zeros((t, size, size, config.num_channels), jnp.uint8 if as_uint8 else jnp.float32)
-    return jax.lax.fori_loop(0, t if count is None else count, decode_one, blank)
+    return map_frames(decode, warped, len(driving.value) if count is None else count)
 
 
 def augment_video(
@@ -342,25 +330,6 @@ def augment_video(
         )[0, 0]
 
     return jax.vmap(one)(frames, first + jnp.arange(len(frames)))
-
-
-def prepare(networks: Networks, config: ModelConfig, variables: Variables) -> Variables:
-    """Variables with what the networks' CPU algorithms derive from kernels."""
-    size = config.image_size
-    image = jnp.zeros((1, size, size, config.num_channels))
-    keypoints = Keypoints(
-        jnp.zeros((1, config.num_keypoints, 2)),
-        jnp.broadcast_to(jnp.eye(2), (1, config.num_keypoints, 2, 2)),
-    )
-    prepared = {}
-    _, prepared["generator"] = networks.generator.apply(
-        variables["generator"], image, keypoints, keypoints, mutable=["prepared"]
-    )
-    if EMOTION_NETWORK in variables:
-        _, prepared[EMOTION_NETWORK] = networks.emo_detector.apply(
-            variables[EMOTION_NETWORK], image, method="encode", mutable=["prepared"]
-        )
-    return prepared
 
 
 def _filter(

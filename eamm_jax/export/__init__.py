@@ -101,7 +101,7 @@ def make_parts(
             audio_weight=struct(),
         ),
         "render": _part(
-            partial(program.render, networks, config),
+            partial(program.render, networks),
             ["frames"],
             features=source.features,
             source=keypoints(1),

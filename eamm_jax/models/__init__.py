@@ -30,25 +30,22 @@ class Networks(NamedTuple):
     vgg19: VGG19
 
 
-def build(config: ModelConfig, dtype: Dtype = jnp.float32, *, fast: bool = False) -> Networks:
+def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
     """The networks of a configuration; they hold no parameters.
 
     Args:
         config: widths, depths, resolutions.
-        dtype: what they compute in.
-        fast: whether what runs for every frame uses the algorithms of `ops/convolution.py`,
-            which pay on a CPU (in bfloat16 on one with units for it); the parameters are
-            the same.
+        dtype: what convolutions and matrix products compute in.
     """
     detector, k = config.keypoint_detector, config.num_keypoints
     feature_shape = (config.feature_size, config.feature_channels)
     return Networks(
         kp_detector=KeypointDetector(detector, k, dtype),
-        generator=Generator(config.generator, config.num_channels, dtype, fast),
+        generator=Generator(config.generator, config.num_channels, dtype),
         discriminator=MultiScaleDiscriminator(config.discriminator, dtype),
         audio_feature=AudioToMotion(config.audio_to_motion, *feature_shape, dtype),
         kp_detector_a=KeypointHead(detector, k, dtype),
-        emo_detector=EmotionNetwork(config.emotion, k, dtype, fast),
+        emo_detector=EmotionNetwork(config.emotion, k, dtype),
         vgg19=VGG19(dtype),
     )
 

@@ -7,17 +7,20 @@ transposed convolutions turn its output into a map, in which `KeypointHead` find
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Float
 
 from eamm_jax.models.config import AudioToMotionConfig
 from eamm_jax.models.layers import DenseStack, DownBlock, Dtype, batch_norm, conv
-from eamm_jax.ops.convolution import transposed_conv
+from eamm_jax.ops.convolution import conv_transpose
+from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.types import Array
 
 
@@ -77,7 +80,15 @@ def _cell(gates: Float[Array, "b 4n"], c: Float[Array, "b n"]) -> tuple[Array, A
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-@jax.custom_vjp
+class _Frames(NamedTuple):
+    """What the derivative of an LSTM layer needs of every frame."""
+
+    gates: Float[Array, "t b 4n"]
+    hidden: Float[Array, "t b n"]
+    cell: Float[Array, "t b n"]
+
+
+@jax.custom_jvp
 def _recur(
     inputs: Float[Array, "t b 4n"],
     kernel: Float[Array, "n 4n"],
@@ -98,22 +109,67 @@ def _recur(
     Returns:
         The outputs of all frames, and hidden and cell after the last.
     """
-    return _recur_forward(inputs, kernel, hidden, cell)[0]
+    return _run(inputs, kernel, hidden, cell)[0]
 
 
-def _recur_forward(inputs: Array, kernel: Array, hidden: Array, cell: Array) -> tuple[Any, Any]:
+def _run(inputs: Array, kernel: Array, hidden: Array, cell: Array) -> tuple[Any, _Frames]:
     def step(carry: tuple[Array, Array], gates_in: Array) -> tuple[tuple[Array, Array], Any]:
         h, c = carry
-        gates = (gates_in + h.astype(kernel.dtype) @ kernel).astype(jnp.float32)
+        gates = at_least_float32(gates_in + h.astype(kernel.dtype) @ kernel)
         after = _cell(gates, c)
-        return after, (after[0], (gates, h, c))
+        return after, (after[0], _Frames(gates, h, c))
 
-    after, (outputs, seen) = jax.lax.scan(step, (hidden, cell), inputs)
-    return (outputs, after), (seen, kernel)
+    after, (outputs, frames) = jax.lax.scan(step, (hidden, cell), inputs)
+    return (outputs, after), frames
 
 
-def _recur_backward(saved: Any, cotangents: Any) -> tuple[Array, Array, Array, Array]:
-    (gates, hidden, cell), kernel = saved
+@functools.partial(_recur.defjvp, symbolic_zeros=True)
+def _recur_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    out, frames = _run(*primals)
+    d_gates, d_kernel, d_hidden, d_cell = (
+        None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents
+    )
+    if d_kernel is not None:
+        # The kernel's part in all frames at once: its transpose is the one product.
+        before = frames.hidden.astype(d_kernel.dtype)
+        of_kernel = jnp.einsum("tbn,ng->tbg", before, d_kernel)
+        d_gates = of_kernel if d_gates is None else d_gates + of_kernel
+    residuals = frames.gates, frames.cell, primals[1]
+    linear = d_gates, d_hidden, d_cell
+
+    def transposed(residuals: Any, cotangents: Any) -> Any:
+        found = _cotangents(residuals, cotangents)
+        return tuple(None if d is None else f for d, f in zip(linear, found, strict=True))
+
+    return out, linear_call(_tangents, transposed, residuals, linear)
+
+
+def _tangents(residuals: Any, linear: Any) -> tuple[Array, tuple[Array, Array]]:
+    """Forward in time: tangents of the outputs, and of hidden and cell after the last frame.
+
+    Args:
+        residuals: gates and cell of every frame, and the kernel.
+        linear: tangents of the gates, of hidden and of cell before the first frame; None for 0.
+    """
+    gates, cell, kernel = residuals
+    d_gates, *d_before = linear
+    d_gates = jnp.zeros(gates.shape, kernel.dtype) if d_gates is None else d_gates
+    d_before = [jnp.zeros_like(cell[0]) if d is None else d for d in d_before]
+
+    def step(carry: tuple[Array, Array], frame: Any) -> tuple[tuple[Array, Array], Array]:
+        d_h, d_c = carry
+        gates, c, d_gates = frame
+        d_gates = (d_gates + d_h.astype(kernel.dtype) @ kernel).astype(gates.dtype)
+        _, after = jax.jvp(_cell, (gates, c), (d_gates, d_c))
+        return after, after[0]
+
+    after, outputs = jax.lax.scan(step, tuple(d_before), (gates, cell, d_gates))
+    return outputs, after
+
+
+def _cotangents(residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
+    """The transpose of `_tangents`, backward in time."""
+    gates, cell, kernel = residuals
     of_outputs, of_after = cotangents
 
     def step(carry: tuple[Array, Array], frame: Any) -> tuple[tuple[Array, Array], Array]:
@@ -123,14 +179,8 @@ def _recur_backward(saved: Any, cotangents: Any) -> tuple[Array, Array, Array, A
         of_gates = of_gates.astype(kernel.dtype)
         return ((of_gates @ kernel.T).astype(of_h.dtype), of_c), of_gates
 
-    (of_hidden, of_cell), of_gates = jax.lax.scan(
-        step, of_after, (gates, cell, of_outputs), reverse=True
-    )
-    of_kernel = jnp.einsum("tbn,tbg->ng", hidden.astype(kernel.dtype), of_gates)
-    return of_gates, of_kernel, of_hidden, of_cell
-
-
-_recur.defvjp(_recur_forward, _recur_backward)
+    of_before, of_gates = jax.lax.scan(step, of_after, (gates, cell, of_outputs), reverse=True)
+    return of_gates, *of_before
 
 
 def _uniform_initializer(bound: float) -> nn.initializers.Initializer:
@@ -192,7 +242,7 @@ class TransposedConv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return transposed_conv(x, kernel) + bias
+        return conv_transpose(x, kernel) + bias
 
 
 class MapDecoder(nn.Module):
@@ -246,7 +296,8 @@ class AudioToMotion(nn.Module):
 
     def initial_state(self, batch: int) -> LSTMState:
         """The state before the first frame."""
-        zeros = jnp.zeros((self.config.lstm_layers, batch, self.config.lstm_width), jnp.float32)
+        shape = (self.config.lstm_layers, batch, self.config.lstm_width)
+        zeros = jnp.zeros(shape, jnp.promote_types(self.dtype, jnp.float32))
         return LSTMState(zeros, zeros)
 
     def encode_source(self, source_image: Float[Array, "b h w c"], *, train: bool = False) -> Array:

@@ -16,6 +16,7 @@ from eamm_jax.models.config import DenseMotionConfig
 from eamm_jax.models.layers import Dtype, Hourglass, conv
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.ops.keypoints import inverse_2x2, keypoint_distances, keypoint_gaussians
+from eamm_jax.ops.precision import at_least_float32, exact_einsum, exact_matmul
 from eamm_jax.types import Array, Keypoints
 
 BACKGROUND_RADII = 3.0
@@ -52,10 +53,10 @@ def sparse_motions(
 
     source + J_source J_driving^-1 (z - driving) (Siarohin et al. 2019, eq. 4).
     """
-    grid = coordinate_grid(height, width, half_pixel=half_pixel)
-    linear = source.jacobian @ inverse_2x2(driving.jacobian)
+    grid = coordinate_grid(height, width, source.value.dtype, half_pixel=half_pixel)
+    linear = exact_matmul(source.jacobian, inverse_2x2(driving.jacobian))
     offset = grid - driving.value[:, :, None, None, :]
-    moved = jnp.einsum("bkij,bkhwj->bkhwi", linear, offset, precision=jax.lax.Precision.HIGHEST)
+    moved = exact_einsum("bkij,bkhwj->bkhwi", linear, offset)
     moved = moved + source.value[:, :, None, None, :]
     background = jnp.broadcast_to(grid, (moved.shape[0], 1, *grid.shape))
     return jnp.concatenate([background, moved], axis=1)
@@ -66,7 +67,6 @@ class DenseMotionNetwork(nn.Module):
 
     config: DenseMotionConfig
     dtype: Dtype = jnp.float32
-    fast: bool = False
 
     @nn.compact
     def __call__(
@@ -90,17 +90,15 @@ class DenseMotionNetwork(nn.Module):
         heatmap = there - here
         heatmap = jnp.pad(heatmap, ((0, 0), (0, 0), (0, 0), (1, 0)))  # none for the background
         inputs = jnp.concatenate([heatmap[..., None], warped.transpose(0, 2, 3, 1, 4)], axis=-1)
-        hourglass = Hourglass(config, self.dtype, self.fast, name="hourglass")
+        hourglass = Hourglass(config, self.dtype, name="hourglass")
         x = hourglass(inputs.reshape(b, h, w, m * (1 + c)), train=train)
-        scores = conv(m, config.kernel, self.dtype, name="mask")(x).astype(jnp.float32)
+        scores = at_least_float32(conv(m, config.kernel, self.dtype, name="mask")(x))
         if config.mask_radius:
             near = keypoint_distances(driving.value, h, w, half_pixel=half_pixel)
             prior = -0.5 * near / config.mask_radius**2
-            background = jnp.full((b, h, w, 1), -0.5 * BACKGROUND_RADII**2)
+            background = jnp.full((b, h, w, 1), -0.5 * BACKGROUND_RADII**2, prior.dtype)
             scores = scores + jnp.concatenate([background, prior], axis=-1)
         mask = jax.nn.softmax(scores, axis=-1)
-        deformation = jnp.einsum(
-            "bmhwd,bhwm->bhwd", motions, mask, precision=jax.lax.Precision.HIGHEST
-        )
-        occlusion = conv(1, config.kernel, self.dtype, name="occlusion")(x).astype(jnp.float32)
+        deformation = exact_einsum("bmhwd,bhwm->bhwd", motions, mask)
+        occlusion = at_least_float32(conv(1, config.kernel, self.dtype, name="occlusion")(x))
         return DenseMotion(deformation, mask, jax.nn.sigmoid(occlusion), warped, x)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from eamm_jax.models.config import EmotionConfig
 from eamm_jax.models.layers import DenseStack, Dtype, Hourglass, batch_norm, conv
+from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
 
@@ -70,14 +71,13 @@ class EmotionEncoder(nn.Module):
 
     config: EmotionConfig
     dtype: Dtype = jnp.float32
-    fast: bool = False
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) in [0, 1] -> (b, stage_widths[-1])."""
         widths = self.config.stage_widths
         x = antialias_downsample(image, self.config.scale)
-        x = Hourglass(self.config, self.dtype, self.fast, name="hourglass")(x, train=train)
+        x = Hourglass(self.config, self.dtype, name="hourglass")(x, train=train)
         x = conv(widths[0], 3, self.dtype, use_bias=False, name="conv")(x)
         x = nn.relu(batch_norm(train, self.dtype, name="norm")(x))
         x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -87,7 +87,7 @@ class EmotionEncoder(nn.Module):
                 x = BasicBlock(width, stride, self.dtype, name=f"stage_{stage}_{index}")(
                     x, train=train
                 )
-        return x.mean(axis=(1, 2)).astype(jnp.float32)
+        return at_least_float32(x.mean(axis=(1, 2)))
 
 
 class FourKeypointHead(nn.Module):
@@ -160,12 +160,11 @@ class EmotionNetwork(nn.Module):
     config: EmotionConfig
     num_keypoints: int
     dtype: Dtype = jnp.float32
-    fast: bool = False
 
     def setup(self) -> None:
         """Encoder, classifier, and the layers of the heads."""
         config, moved = self.config, len(self.config.keypoints)
-        self.encoder = EmotionEncoder(config, self.dtype, self.fast)
+        self.encoder = EmotionEncoder(config, self.dtype)
         self.classifier = nn.Dense(config.num_emotions)
         self.keypoint_code = DenseStack(config.code_widths, self.dtype)
         self.keypoint_raw = DenseStack(config.raw_widths, self.dtype)
@@ -193,7 +192,7 @@ class EmotionNetwork(nn.Module):
             final = self.final_dense
         else:
             final = self.final_all if self.config.head.endswith("_10") else self.final_few
-        rows = final(code).astype(jnp.float32)
+        rows = at_least_float32(final(code))
         if self.is_initializing():
             # All heads get parameters, as in the published files, whichever is trained.
             self.keypoint_raw(numbers.reshape(b, -1))

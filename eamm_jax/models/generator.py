@@ -16,6 +16,7 @@ from eamm_jax.models.config import GeneratorConfig
 from eamm_jax.models.dense_motion import DenseMotion, DenseMotionNetwork
 from eamm_jax.models.layers import DownBlock, Dtype, ResBlock, SameBlock, UpBlock, conv
 from eamm_jax.ops.grids import grid_sample
+from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.ops.resizing import (
     antialias_downsample,
     blocks_to_pixels,
@@ -71,7 +72,6 @@ class Generator(nn.Module):
     config: GeneratorConfig
     num_channels: int
     dtype: Dtype = jnp.float32
-    fast: bool = False
 
     def setup(self) -> None:
         """Encoder, dense motion, decoder."""
@@ -79,9 +79,9 @@ class Generator(nn.Module):
         width, *deeper = config.widths
         self.first = SameBlock(width, config.kernel, self.dtype)
         self.down = [DownBlock(n, self.dtype) for n in deeper]
-        self.dense_motion = DenseMotionNetwork(config.dense_motion, self.dtype, self.fast)
-        self.res = [ResBlock(self.dtype, self.fast) for _ in range(config.res_blocks)]
-        self.up = [UpBlock(n, self.dtype, self.fast) for n in reversed(config.widths[:-1])]
+        self.dense_motion = DenseMotionNetwork(config.dense_motion, self.dtype)
+        self.res = [ResBlock(self.dtype) for _ in range(config.res_blocks)]
+        self.up = [UpBlock(n, self.dtype) for n in reversed(config.widths[:-1])]
         if config.motion_skip:
             self.join = SameBlock(width, dtype=self.dtype)
         channels = (self.num_channels + config.blend) * config.pixel_block**2
@@ -124,7 +124,7 @@ class Generator(nn.Module):
         if warped.motion is not None:
             x = jnp.concatenate([x, warped.motion.astype(x.dtype)], axis=-1)
             x = self.join(x, train=train)
-        frames = jax.nn.sigmoid(self.final(x).astype(jnp.float32))
+        frames = jax.nn.sigmoid(at_least_float32(self.final(x)))
         frames = blocks_to_pixels(frames, self.config.pixel_block)
         if warped.image is None:
             return frames

@@ -7,13 +7,12 @@ audio keypoint head is its last two convolutions, applied to the maps of `AudioT
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.config import KeypointDetectorConfig
 from eamm_jax.models.layers import Dtype, Hourglass
-from eamm_jax.ops.convolution import conv_unfolded, pooled_conv, unfold_rows
+from eamm_jax.ops.convolution import keypoint_head
 from eamm_jax.ops.keypoints import heatmap_to_value
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
@@ -66,17 +65,15 @@ class KeypointHead(nn.Module):
             name="jacobian",
         )(channels)
         features, kernel, bias = nn.dtypes.promote_dtype(features, kernel, bias, dtype=self.dtype)
-        rows = unfold_rows(features, size)
-        scores = conv_unfolded(rows, kernel) + bias
-        b, h, w, _ = scores.shape
-        scores = scores.astype(jnp.float32).reshape(b, h * w, k)
-        heatmap = jax.nn.softmax(scores / self.config.temperature, axis=1)
-        # Each Jacobian is the mean of a convolution under its keypoint's heatmap.
-        jacobian_kernel = jacobian_kernel.reshape(*jacobian_kernel.shape[:3], k, 4)
-        jacobian = pooled_conv(rows, heatmap.reshape(b, h, w, k), jacobian_kernel)
-        jacobian = jacobian + jacobian_bias.reshape(k, 4)
-        heatmap = heatmap.reshape(b, h, w, k)
-        return Keypoints(heatmap_to_value(heatmap), jacobian.reshape(b, k, 2, 2), heatmap)
+        heatmap, jacobian = keypoint_head(
+            features,
+            kernel,
+            bias,
+            jacobian_kernel,
+            jacobian_bias,
+            self.config.temperature,
+        )
+        return Keypoints(heatmap_to_value(heatmap), jacobian, heatmap)
 
 
 class KeypointDetector(nn.Module):

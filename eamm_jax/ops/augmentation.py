@@ -174,9 +174,7 @@ def jitter_colours(
     centre = jnp.array([1.0, 1.0, 0.0, 1.0])
     reach = jnp.array([amount.brightness, amount.saturation, amount.hue, amount.contrast])
     lowest = jnp.where(centre > 0, jnp.maximum(centre - reach, 0.0), -reach)
-    factors = jax.random.uniform(
-        factor_rng, (batch, 4), minval=lowest, maxval=centre + reach, dtype=jnp.float32
-    )
+    factors = jax.random.uniform(factor_rng, (batch, 4), minval=lowest, maxval=centre + reach)
     order = jax.random.permutation(
         order_rng, jnp.tile(jnp.arange(4), (batch, 1)), axis=1, independent=True
     )
@@ -313,7 +311,7 @@ def warp_perspective_at_random(
     def draw(rng: PRNGKeyArray, limits: tuple[int, int]) -> Array:
         size_rng, sign_rng = jax.random.split(rng)
         pixels = jax.random.randint(size_rng, frames.shape[:2], *limits)
-        return pixels * jax.random.rademacher(sign_rng, frames.shape[:2], jnp.float32)
+        return pixels * jax.random.rademacher(sign_rng, frames.shape[:2], float)
 
     shift_rng, enlargement_rng = jax.random.split(rng)
     return warp_perspective(frames, draw(shift_rng, shift), draw(enlargement_rng, enlargement))
@@ -321,8 +319,8 @@ def warp_perspective_at_random(
 
 def _pixel_grid(height: int, width: int) -> tuple[Float[Array, "1 w"], Float[Array, "h 1"]]:
     """Coordinates of pixel centres, where -1 and 1 are the edges of the image."""
-    x = (2 * jnp.arange(width, dtype=jnp.float32) + 1) / width - 1
-    y = (2 * jnp.arange(height, dtype=jnp.float32) + 1) / height - 1
+    x = (2 * jnp.arange(width, dtype=float) + 1) / width - 1
+    y = (2 * jnp.arange(height, dtype=float) + 1) / height - 1
     return x[None, :], y[:, None]
 
 

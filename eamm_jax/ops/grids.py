@@ -7,6 +7,8 @@ half-pixel aligned (-1 and 1 are the image's outer *edges*).
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -16,17 +18,20 @@ from eamm_jax.types import Array
 PADDINGS = ("zeros", "border", "reflection")
 
 
-def coordinate_grid(height: int, width: int, *, half_pixel: bool = False) -> Float[Array, "h w 2"]:
+def coordinate_grid(
+    height: int, width: int, dtype: Any = jnp.float32, *, half_pixel: bool = False
+) -> Float[Array, "h w 2"]:
     """The (x, y) of every pixel, corner-aligned: 2 i / (n - 1) - 1.
 
     Args:
         height: rows.
         width: columns.
+        dtype: of the points.
         half_pixel: half-pixel aligned instead, as `grid_sample` is: (2 i + 1) / n - 1.
     """
 
     def centres(size: int) -> Array:
-        index = jnp.arange(size, dtype=jnp.float32)
+        index = jnp.arange(size, dtype=dtype)
         if half_pixel:
             return (2.0 * index + 1.0) / size - 1.0
         # Parity: corner-aligned although `grid_sample` is half-pixel aligned.

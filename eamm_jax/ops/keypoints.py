@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.spatial import ConvexHull
 
 from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.ops.precision import exact_einsum, exact_matmul
 from eamm_jax.types import Array, Keypoints
 
 
@@ -23,8 +24,9 @@ def inverse_2x2(matrix: Float[Array, "*b 2 2"]) -> Float[Array, "*b 2 2"]:
 
 def heatmap_to_value(heatmap: Float[Array, "*b h w k"]) -> Float[Array, "*b k 2"]:
     """The expected position under each heatmap (Siarohin et al. 2019, eq. 10)."""
-    grid = coordinate_grid(*heatmap.shape[-3:-1])
-    return jnp.einsum("...hwk,hwd->...kd", heatmap, grid)
+    height, width = heatmap.shape[-3:-1]
+    grid = coordinate_grid(height, width, heatmap.dtype)
+    return exact_einsum("...hwk,hwd->...kd", heatmap, grid)
 
 
 def keypoint_gaussians(
@@ -44,37 +46,37 @@ def keypoint_distances(
     value: Float[Array, "b k 2"], height: int, width: int, *, half_pixel: bool = False
 ) -> Float[Array, "b h w k"]:
     """|z - value|^2 at every pixel z of a `coordinate_grid`."""
-    grid = coordinate_grid(height, width, half_pixel=half_pixel)
+    grid = coordinate_grid(height, width, value.dtype, half_pixel=half_pixel)
     offset = grid[:, :, None, :] - value[:, None, None, :, :]
     return jnp.sum(offset**2, axis=-1)
 
 
 def relative_keypoints(
-    portrait: Keypoints, driving: Keypoints, initial: Keypoints, scale: float | Array = 1.0
+    source: Keypoints, driving: Keypoints, initial: Keypoints, scale: float | Array = 1.0
 ) -> Keypoints:
-    """The motion since the first driving frame, applied to the portrait.
+    """The motion since the first driving frame, applied to the source keypoints.
 
-    value = portrait + scale (driving - initial); jacobian = J_driving J_initial^-1 J_portrait
-    (Siarohin et al. 2019, eq. 12; ARCHITECTURE.md section 4).
+    value = source + scale (driving - initial); jacobian = J_driving J_initial^-1 J_source
+    (Siarohin et al. 2019, eq. 12; `docs/architecture.md` section 7).
     """
     return Keypoints(
-        value=portrait.value + scale * (driving.value - initial.value),
-        jacobian=driving.jacobian @ inverse_2x2(initial.jacobian) @ portrait.jacobian,
+        value=source.value + scale * (driving.value - initial.value),
+        jacobian=exact_matmul(driving.jacobian, inverse_2x2(initial.jacobian), source.jacobian),
     )
 
 
-def movement_scale(portrait: np.ndarray, initial: np.ndarray) -> float:
-    """How much larger the portrait's face is than the driving one's.
+def movement_scale(source: np.ndarray, initial: np.ndarray) -> float:
+    """How much larger the face of the source image is than the driving one.
 
     Args:
-        portrait: (k, 2) keypoint positions of the portrait.
+        source: (k, 2) keypoint positions of the source image.
         initial: (k, 2) positions in the first driving frame.
 
     Returns:
         sqrt of the ratio of the areas of their convex hulls.
     """
     # In two dimensions scipy calls the area of a hull its volume.
-    return float(np.sqrt(ConvexHull(portrait).volume) / np.sqrt(ConvexHull(initial).volume))
+    return float(np.sqrt(ConvexHull(source).volume) / np.sqrt(ConvexHull(initial).volume))
 
 
 def add_displacement(
@@ -83,17 +85,17 @@ def add_displacement(
     indices: Sequence[int],
     weights: Sequence[float] | Array,
 ) -> Keypoints:
-    """Moves some keypoints by an emotion's displacement, value and jacobian alike.
+    """Moves some keypoints by the emotion's displacement, value and jacobian alike.
 
     Args:
         keypoints: all keypoints.
         displacement: one displacement for each of `indices`.
         indices: which keypoints are moved (1, 4, 6, 8 in the published model).
         weights: how far each is moved; 1 in training; the published demo has weights of
-            its own (ARCHITECTURE.md section 4).
+            its own (`docs/architecture.md` section 7).
     """
     where = np.asarray(indices)
-    weight = jnp.asarray(weights, jnp.float32)
+    weight = jnp.asarray(weights, displacement.value.dtype)
     return Keypoints(
         value=jnp.asarray(keypoints.value)
         .at[..., where, :]

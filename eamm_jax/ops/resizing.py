@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from eamm_jax.ops.precision import exact_einsum
 from eamm_jax.types import Array
 
 ANTIALIAS_SIGMA = 1.5
-"""Gaussian of the published anti-aliasing, in pixels, whatever the scale (ARCHITECTURE.md 2)."""
+"""Standard deviation of the published anti-aliasing, in pixels, at every scale
+(`docs/architecture.md` section 5)."""
 
 
 def scale_sigma(scale: float) -> float:
@@ -19,11 +21,11 @@ def scale_sigma(scale: float) -> float:
 
 
 def gaussian_kernel(sigma: float) -> np.ndarray:
-    """A normalised gaussian of 2 round(4 sigma) + 1 taps, float32."""
+    """A normalized Gaussian of 2 round(4 sigma) + 1 taps."""
     radius = round(4 * sigma)
     offsets = np.arange(-radius, radius + 1, dtype=np.float64)
     kernel = np.exp(-(offsets**2) / (2 * sigma**2))
-    return (kernel / kernel.sum()).astype(np.float32)
+    return kernel / kernel.sum()
 
 
 def antialias_downsample(
@@ -36,11 +38,9 @@ def antialias_downsample(
     """
     if scale == 1:
         return image
-    rows = _blur_matrix(image.shape[1], scale, sigma)
-    columns = _blur_matrix(image.shape[2], scale, sigma)
-    return jnp.einsum(
-        "ih,bhwc,jw->bijc", rows, image, columns, precision=jax.lax.Precision.HIGHEST
-    ).astype(image.dtype)
+    dtype = jnp.promote_types(image.dtype, jnp.float32)
+    rows, columns = (_blur_matrix(size, scale, sigma).astype(dtype) for size in image.shape[1:3])
+    return exact_einsum("ih,bhwc,jw->bijc", rows, image, columns).astype(image.dtype)
 
 
 def _blur_matrix(size: int, scale: float, sigma: float) -> np.ndarray:
@@ -52,7 +52,7 @@ def _blur_matrix(size: int, scale: float, sigma: float) -> np.ndarray:
     taps = np.arange(size)[None, :] - kept[:, None] + radius
     return np.where(
         (taps >= 0) & (taps < len(kernel)), kernel[np.clip(taps, 0, len(kernel) - 1)], 0.0
-    ).astype(np.float32)
+    )
 
 
 def image_pyramid(

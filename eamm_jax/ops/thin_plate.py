@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
+from eamm_jax.ops.precision import exact_einsum
 from eamm_jax.types import Array
 
 LOG_EPSILON = 1e-6
@@ -53,14 +54,14 @@ def random_warp(
 def warp_points(warp: Warp, points: Float[Array, "b n 2"]) -> Float[Array, "b n 2"]:
     """Where each point goes."""
     side = math.isqrt(warp.weights.shape[-1])
-    controls = coordinate_grid(side, side).reshape(-1, 2)
+    controls = coordinate_grid(side, side, points.dtype).reshape(-1, 2)
     linear, shift = warp.affine[:, :, :2], warp.affine[:, :, 2]
-    moved = jnp.einsum("bij,bnj->bni", linear, points, precision=jax.lax.Precision.HIGHEST)
+    moved = exact_einsum("bij,bnj->bni", linear, points)
     # Parity: the distance is the sum of both differences rather than the length, and one
     # spline bends x and y alike.
     distance = jnp.abs(points[:, :, None, :] - controls).sum(axis=-1)
     spline = distance**2 * jnp.log(distance + LOG_EPSILON)
-    bend = jnp.einsum("bnm,bm->bn", spline, warp.weights, precision=jax.lax.Precision.HIGHEST)
+    bend = exact_einsum("bnm,bm->bn", spline, warp.weights)
     return moved + shift[:, None, :] + bend[:, :, None]
 
 
@@ -78,7 +79,7 @@ def warp_jacobian(warp: Warp, points: Float[Array, "b n 2"]) -> Float[Array, "b 
 def warp_image(warp: Warp, image: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Images whose pixel z shows what was at `warp_points(z)`; mirrored beyond the edges."""
     batch, height, width, _ = image.shape
-    grid = coordinate_grid(height, width).reshape(1, height * width, 2)
+    grid = coordinate_grid(height, width, warp.affine.dtype).reshape(1, height * width, 2)
     grid = jnp.broadcast_to(grid, (batch, height * width, 2))
     moved = warp_points(warp, grid).reshape(batch, height, width, 2)
     return grid_sample(image, moved, padding="reflection")

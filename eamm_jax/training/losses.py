@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Float, Int
 
 from eamm_jax.ops.keypoints import inverse_2x2
+from eamm_jax.ops.precision import exact_matmul
 from eamm_jax.ops.thin_plate import Warp, warp_jacobian, warp_points
 from eamm_jax.types import Array, Keypoints
 

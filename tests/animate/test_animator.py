@@ -72,13 +72,6 @@ def test_the_chunk_size_does_not_change_the_result(animator, inputs, emotion_fra
         np.testing.assert_allclose(a.neutral, b.neutral, atol=1e-5)
 
 
-def test_fast_and_plain_paths_agree(animator, inputs):
-    plain = Animator(*tiny_variables(), chunk=4, fast=False)
-    found = images(animator.animate(**inputs, as_uint8=False))
-    expected = images(plain.animate(**inputs, as_uint8=False))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-
-
 def test_bytes_are_the_rounded_floats(animator, inputs):
     floats = images(animator.animate(**inputs, as_uint8=False))
     assert floats.dtype == np.float32
@@ -268,7 +261,7 @@ def test_a_video_without_frames_has_no_emotion(animator, nothing):
 
 def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inputs):
     config = animator.config.replace({"inference.lid_keypoints": (2, 3, 5, 6)})
-    knowing = Animator(config, animator.variables, chunk=animator.chunk, fast=False)
+    knowing = Animator(config, animator.variables, chunk=animator.chunk)
     rng = np.random.default_rng(4)
     inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}
     count = len(knowing.animate(**inputs))
@@ -420,6 +413,6 @@ def test_the_emotion_network_is_loaded_where_there_is_one(emotional, tmp_path):
     config, variables = tiny_variables()
     networks = {n: v for n, v in variables.items() if emotional or n != "emo_detector"}
     save_networks(tmp_path / "weights", config, networks)
-    animator = Animator.from_checkpoint(tmp_path / "weights", emotion=None, fast=False)
+    animator = Animator.from_checkpoint(tmp_path / "weights", emotion=None)
     assert animator.has_emotion_network == emotional
     assert ("emo_detector" in stored_networks(tmp_path / "weights")) == emotional

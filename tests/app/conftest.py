@@ -52,7 +52,7 @@ class Gated(Animator):
 
 @pytest.fixture(scope="session")
 def _animator() -> Gated:
-    return Gated(*tiny_variables(), bank=random_bank(), chunk=4, fast=False)
+    return Gated(*tiny_variables(), bank=random_bank(), chunk=4)
 
 
 @pytest.fixture

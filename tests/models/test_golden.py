@@ -96,11 +96,9 @@ def test_golden_audio_to_motion(networks, published_variables, arrays, images):
     assert_heatmap(found.heatmap[:1], arrays["kp_audio0_heatmap"])
 
 
-@pytest.mark.parametrize(
-    ("head", "fast"), [(head, False) for head in PUBLISHED_HEADS] + [("linear_4", True)]
-)
-def test_golden_emotion_network(published_variables, arrays, images, head, fast):
-    net = build(published().replace({"emotion.head": head}), fast=fast).emo_detector
+@pytest.mark.parametrize("head", PUBLISHED_HEADS)
+def test_golden_emotion_network(published_variables, arrays, images, head):
+    net = build(published().replace({"emotion.head": head})).emo_detector
     variables = published_variables["emo_detector"]
     keypoints = golden_keypoints(arrays, "kp_audio0")
     found = jax.jit(net.apply)(variables, images["driver"], keypoints)
@@ -110,9 +108,8 @@ def test_golden_emotion_network(published_variables, arrays, images, head, fast)
     np.testing.assert_allclose(found.features, features, atol=MAPS * features.std())
 
 
-@pytest.mark.parametrize("fast", [False, True], ids=["plain", "fast"])
-def test_golden_generator(published_variables, arrays, images, fast):
-    net = build(published(), fast=fast).generator
+def test_golden_generator(published_variables, arrays, images):
+    net = build(published()).generator
     portrait = golden_keypoints(arrays, "kp_source")
 
     @jax.jit

@@ -120,24 +120,6 @@ def test_portrait_encoded_once_serves_many_frames(model, rng):
     np.testing.assert_allclose(reused, together, atol=1e-5)
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(jnp.float32, 1e-4), (jnp.bfloat16, 0.03)])
-def test_fast_generator_equals_the_plain_one(model, rng, dtype, atol):
-    config, networks, variables = model
-    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
-    points = keypoints_near(rng, config, 1), keypoints_near(rng, config, 1)
-    plain = jax.jit(networks.generator.apply)(variables["generator"], image, *points)
-    fast_net = build(config, dtype, fast=True).generator
-    fast, prepared = jax.jit(lambda v: fast_net.apply(v, image, *points, mutable=["prepared"]))(
-        variables["generator"]
-    )
-    assert {leaf.dtype for leaf in jax.tree.leaves(prepared)} == {jnp.dtype(dtype)}
-    np.testing.assert_allclose(fast.prediction, plain.prediction, atol=atol)
-    again = jax.jit(fast_net.apply)({**variables["generator"], **prepared}, image, *points)
-    np.testing.assert_allclose(
-        again.prediction, fast.prediction, atol=1e-6 if atol < 1e-3 else atol
-    )
-
-
 def test_bfloat16_computes_near_float32_and_keeps_parameters(model, rng):
     config, networks, variables = model
     half = build(config, jnp.bfloat16)
