@@ -7,7 +7,6 @@ whatever the networks compute in.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -16,19 +15,12 @@ import optax
 from jaxtyping import Float, Int
 
 from eamm_jax.ops.keypoints import inverse_2x2
-from eamm_jax.ops.precision import exact_matmul
+from eamm_jax.ops.precision import at_least_float32, exact_matmul
 from eamm_jax.ops.thin_plate import Warp, warp_jacobian, warp_points
 from eamm_jax.types import Array, Keypoints
 
 Scalar = Float[Array, ""]
 FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
-
-
-def _at_least_float32(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-_exact_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 def l1(
@@ -40,7 +32,7 @@ def l1(
 
     0 where no weight is above 0.
     """
-    difference = jnp.abs(_at_least_float32(prediction) - _at_least_float32(target))
+    difference = jnp.abs(at_least_float32(prediction) - at_least_float32(target))
     if weight is None:
         return jnp.mean(difference)
     return jnp.mean(difference * weight) / jnp.maximum(jnp.mean(weight), 1e-12)
@@ -48,7 +40,7 @@ def l1(
 
 def squared_error(prediction: Float[Array, "*n"], target: Float[Array, "*n"] | float) -> Scalar:
     """Mean squared difference: mean (prediction - target)^2."""
-    return jnp.mean((_at_least_float32(prediction) - target) ** 2)
+    return jnp.mean((at_least_float32(prediction) - target) ** 2)
 
 
 def peak_signal_to_noise(
@@ -66,7 +58,7 @@ def peak_signal_to_noise(
         weight: how much each pixel counts.
         floor: lower bound on the MSE, so that PSNR stays finite.
     """
-    squares = (_at_least_float32(prediction) - target) ** 2
+    squares = (at_least_float32(prediction) - target) ** 2
     error = (
         jnp.mean(squares)
         if weight is None
@@ -175,7 +167,7 @@ def emotion_cross_entropy(
     labelled = labels >= 0
     count = jnp.maximum(jnp.sum(labelled), 1)
     entropy = optax.softmax_cross_entropy_with_integer_labels(
-        _at_least_float32(logits), jnp.maximum(labels, 0)
+        at_least_float32(logits), jnp.maximum(labels, 0)
     )
     correct = jnp.argmax(logits, axis=-1) == labels
     return jnp.sum(entropy * labelled) / count, jnp.sum(correct & labelled) / count
@@ -196,8 +188,8 @@ def equivariance_distances(driving: Keypoints, warped: Keypoints, warp: Warp) ->
     Returns:
         `value` and `jacobian`.
     """
-    returned = _exact_matmul(warp_jacobian(warp, warped.value), warped.jacobian)
-    product = _exact_matmul(inverse_2x2(driving.jacobian), returned)
+    returned = exact_matmul(warp_jacobian(warp, warped.value), warped.jacobian)
+    product = exact_matmul(inverse_2x2(driving.jacobian), returned)
     return {
         "value": l1(driving.value, warp_points(warp, warped.value)),
         "jacobian": l1(product, jnp.broadcast_to(jnp.eye(2), product.shape)),
