@@ -1,6 +1,7 @@
-"""How many frames a second the drawn faces take on one core.
+"""How many frames a second the synthetic faces take on one core.
 
     python benchmarks/synthetic.py [--sizes 64 128 256] [--people 8] [--seconds 5]
+        [--renderer heads] [--head_model FILE]
 
 prints, for each size, the milliseconds of processor time a frame takes (median over people and
 expressions) and what that makes in frames a second on one core; then what else a clip costs:
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.synthetic.clip import record_clip
 from data.synthetic.folder import encode_png
+from data.synthetic.renderer import DRAWN, RENDERERS, Renderer
 from data.synthetic.script import Take
 from eamm_jax.constants import EMOTIONS
 
@@ -44,22 +46,28 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
+    parser.add_argument("--renderer", choices=RENDERERS, default=DRAWN)
+    parser.add_argument("--head_model", help="file, for --renderer heads")
     flags = parser.parse_args()
+    renderer = Renderer(flags.renderer, flags.head_model)
 
     takes = [Take(n, EMOTIONS[n % 8], 1, 1) for n in range(flags.people)]
-    clips = [record_clip(0, take) for take in takes]
+    clips = [record_clip(0, take, renderer) for take in takes]
     share = flags.seconds / flags.people
     for size in flags.sizes:
-        times = []
+        times, first = [], []
         for clip in clips:
-            clip.frame(0, size)  # what is painted once
+            start = time.process_time()
+            clip.frame(0, size)
+            first.append(time.process_time() - start)
             times.append(milliseconds(lambda n: clip.frame(n % clip.num_frames, size), share))  # noqa: B023
         took = statistics.median(times)
-        print(f"draw {size}x{size}: {took:.1f} ms a frame, {1e3 / took:.0f} frames/s on a core")
+        print(f"render {size}x{size}: {took:.1f} ms a frame, {1e3 / took:.0f} frames/s on a core")
+        print(f"  first frame of a person: {statistics.median(first):.2f} s")
     clip = clips[0]
     frame = clip.frame(0, 128)
     per_frame = clip.num_frames
-    took = milliseconds(lambda n: record_clip(0, takes[0]), 2, time.perf_counter)
+    took = milliseconds(lambda n: record_clip(0, takes[0], renderer), 2, time.perf_counter)
     print(f"record: {took:.0f} ms a clip")
     print(f"MFCC: {milliseconds(lambda n: clip.mfcc(), 1) / per_frame:.2f} ms a frame")
     print(f"landmarks: {milliseconds(lambda n: clip.landmarks(), 1) / per_frame:.2f} ms a frame")

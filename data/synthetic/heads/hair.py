@@ -27,7 +27,7 @@ class Strands(NamedTuple):
         opacity: of each strand.
         gloss: strength of highlights.
         tag: label.
-        anchors: the model's vertices around each root; None for strands that are rigid.
+        anchors: the model's vertices around each root; empty for strands that are rigid.
         weights: of the anchors.
     """
 
@@ -38,14 +38,8 @@ class Strands(NamedTuple):
     opacity: Float32[np.ndarray, " s"]
     gloss: Float32[np.ndarray, " s"]
     tag: Int32[np.ndarray, " s"]
-    anchors: Int32[np.ndarray, "s k 3"] | None = None
-    weights: Float32[np.ndarray, "s k 3"] | None = None
-
-    def placed(self, vertices: Float32[np.ndarray, "v 3"]) -> Float32[np.ndarray, "s k 3"]:
-        """The strands on a face with these vertices."""
-        if self.anchors is None or self.weights is None:
-            return self.points
-        return self.points + (vertices[self.anchors] * self.weights[..., None]).sum(2)
+    anchors: Int32[np.ndarray, "_ _ 3"] = np.zeros((0, 0, 3), np.int32)
+    weights: Float32[np.ndarray, "_ _ 3"] = np.zeros((0, 0, 3), np.float32)
 
 
 @dataclass(frozen=True)

@@ -138,15 +138,26 @@ def rasterize_depth(screen, triangles, depth):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def splat_depth(points, depth, stride):  # type: ignore[no-untyped-def]
-    """Adds every `stride`-th strand's points (s, k, 3), pixels, to a shadow's depth."""
-    height, width = depth.shape
-    for s in range(0, len(points), stride):
-        for k in range(points.shape[1]):
-            x, y = int(points[s, k, 0]), int(points[s, k, 1])
-            for j in range(max(y - 1, 0), min(y + 1, height)):
-                for i in range(max(x - 1, 0), min(x + 1, width)):
-                    depth[j, i] = min(depth[j, i], points[s, k, 2])
+def splat_depth(placed, axes, reach, depth, stride):  # type: ignore[no-untyped-def]
+    """Adds every `stride`-th strand of (s, k, 3), in the world, to a shadow map.
+
+    Args:
+        placed: points of the strands.
+        axes: rows that give x, y and depth seen from the lamp.
+        reach: half the width of the map in the world.
+        depth: of the map.
+        stride: between strands.
+    """
+    size = len(depth)
+    for s in range(0, placed.shape[0], stride):
+        for k in range(placed.shape[1]):
+            a, b, c = placed[s, k, 0], placed[s, k, 1], placed[s, k, 2]
+            x = int(((axes[0, 0] * a + axes[0, 1] * b + axes[0, 2] * c) / reach + 1) * size / 2)
+            y = int(((axes[1, 0] * a + axes[1, 1] * b + axes[1, 2] * c) / reach + 1) * size / 2)
+            z = axes[2, 0] * a + axes[2, 1] * b + axes[2, 2] * c
+            for j in range(max(y - 1, 0), min(y + 1, size)):
+                for i in range(max(x - 1, 0), min(x + 1, size)):
+                    depth[j, i] = min(depth[j, i], z)
 
 
 @njit(cache=True)
@@ -286,7 +297,14 @@ def shade(  # type: ignore[no-untyped-def]
     for row in range(height):
         for column in range(width):
             votes[:] = 0
+            # Two samples do where four see skin.
+            stride = 3
             for sub in range(4):
+                t = ident[2 * row + (sub >> 1), 2 * column + (sub & 1)]
+                if t < 0 or kind[triangles[t, 0]] > HEAD:
+                    stride = 1
+            part = 0.5 if stride == 3 else 0.25
+            for sub in range(0, 4, stride):
                 y, x = 2 * row + (sub >> 1), 2 * column + (sub & 1)
                 t = ident[y, x]
                 if t < 0:
@@ -407,9 +425,9 @@ def shade(  # type: ignore[no-untyped-def]
                         soft = wrap[k] * deep
                         q = min(1.0, max(0.0, (nl + soft) / (1 + soft)))
                         colour[k] += lamps[lamp, k] * (base[k] * q * share + glint)
-                cover[row, column] += 0.25
+                cover[row, column] += part
                 for k in range(3):
-                    rgb[row, column, k] += 0.25 * colour[k]
+                    rgb[row, column, k] += part * colour[k]
             best = 0
             for k in range(1, 12):
                 if votes[k] > votes[best]:
@@ -430,53 +448,97 @@ def shade(  # type: ignore[no-untyped-def]
                         break
 
 
+@njit(cache=True)
+def place_strands(  # type: ignore[no-untyped-def]
+    points, anchors, weights, vertices, turn, body, zoom, pivot, neck
+):
+    """Strands (s, k, 3) in the world.
+
+    Args:
+        points: in the head, or from their anchors.
+        anchors: (s, k, 3) vertices that they follow, or (0, 0, 3).
+        weights: of the anchors.
+        vertices: (v, 3) of the head.
+        turn: of the head.
+        body: turn of the shoulders, where long hair rests.
+        zoom: scale of the head.
+        pivot: where it turns.
+        neck: where the pivot is in the world.
+    """
+    result = np.empty(points.shape, np.float32)
+    q = np.zeros(3)
+    for s in range(points.shape[0]):
+        for k in range(points.shape[1]):
+            for j in range(3):
+                q[j] = points[s, k, j] - pivot[j]
+                if len(anchors):
+                    for n in range(3):
+                        q[j] += weights[s, k, n] * vertices[anchors[s, k, n], j]
+            low = min(1.0, max(0.0, (q[1] + pivot[1] + 13) / 5))
+            share = 0.3 + 0.7 * low * low * (3 - 2 * low)
+            for j in range(3):
+                head = turn[j, 0] * q[0] + turn[j, 1] * q[1] + turn[j, 2] * q[2]
+                rest = body[j, 0] * q[0] + body[j, 1] * q[1] + body[j, 2] * q[2]
+                result[s, k, j] = zoom * (share * head + (1 - share) * rest) + neck[j]
+    return result
+
+
 @njit(cache=True, fastmath=True)
-def strand_colours(  # type: ignore[no-untyped-def]
-    position, tangent, base, share, ambient, gloss, lights, lamps, sky, ground, viewer
+def light_strands(  # type: ignore[no-untyped-def]
+    placed, base, ambient, gloss, shadow, axes, reach, lights, lamps, sky, ground, viewer
 ):
     """Light from hair (s, k, 3): Kajiya and Kay's cylinders with a primary and a tinted highlight.
 
     Args:
-        position: (s, k, 3) in the world.
-        tangent: (s, k, 3).
+        placed: (s, k, 3) in the world.
         base: (s, 3) colour of each strand.
-        share: (s, k) of the first lamp's light that arrives.
         ambient: (s, k) share of the surroundings that is seen.
         gloss: (s,) strength of the highlights.
+        shadow: map of the first lamp's depth.
+        axes: of the map, as in `splat_depth`.
+        reach: of the map.
         lights: as in `shade`.
         lamps: as in `shade`.
         sky: as in `shade`.
         ground: as in `shade`.
         viewer: as in `shade`.
     """
-    result = np.empty(position.shape, np.float32)
-    for s in range(position.shape[0]):
-        for k in range(position.shape[1]):
-            tx, ty, tz = tangent[s, k, 0], tangent[s, k, 1], tangent[s, k, 2]
-            vx, vy, vz = (
-                viewer[0] - position[s, k, 0],
-                viewer[1] - position[s, k, 1],
-                viewer[2] - position[s, k, 2],
-            )
+    result = np.empty(placed.shape, np.float32)
+    size, last = len(shadow), placed.shape[1] - 1
+    for s in range(placed.shape[0]):
+        for k in range(last + 1):
+            x, y, z = placed[s, k, 0], placed[s, k, 1], placed[s, k, 2]
+            before, after = max(k - 1, 0), min(k + 1, last)
+            tx = placed[s, after, 0] - placed[s, before, 0]
+            ty = placed[s, after, 1] - placed[s, before, 1]
+            tz = placed[s, after, 2] - placed[s, before, 2]
+            length = 1 / max(sqrt(tx * tx + ty * ty + tz * tz), 1e-9)
+            tx, ty, tz = tx * length, ty * length, tz * length
+            column = ((axes[0, 0] * x + axes[0, 1] * y + axes[0, 2] * z) / reach + 1) * size / 2
+            row = ((axes[1, 0] * x + axes[1, 1] * y + axes[1, 2] * z) / reach + 1) * size / 2
+            away = axes[2, 0] * x + axes[2, 1] * y + axes[2, 2] * z
+            share = 0.0
+            for tap in range(5):
+                i = int(column) + (tap == 1) - (tap == 2)
+                j = int(row) + (tap == 3) - (tap == 4)
+                outside = i < 0 or j < 0 or i >= size or j >= size
+                if outside or away < shadow[j, i] + 0.45:
+                    share += 0.2
+            vx, vy, vz = viewer[0] - x, viewer[1] - y, viewer[2] - z
             near = 1 / sqrt(vx * vx + vy * vy + vz * vz)
             tv = (tx * vx + ty * vy + tz * vz) * near
             sv = sqrt(max(0.0, 1 - tv * tv))
             for j in range(3):
-                result[s, k, j] = (
-                    base[s, j] * (0.5 * sky[j] + 0.5 * ground[j]) * ambient[s, k] * 0.9
-                )
+                result[s, k, j] = base[s, j] * 0.45 * (sky[j] + ground[j]) * ambient[s, k]
             for lamp in range(len(lights)):
                 tl = tx * lights[lamp, 0] + ty * lights[lamp, 1] + tz * lights[lamp, 2]
                 sl = sqrt(max(0.0, 1 - tl * tl))
-                arrives = (share[s, k] if lamp == 0 else 0.6) * (0.35 + 0.65 * ambient[s, k])
-                first = sl * sv - (tl + 0.09) * tv
-                second = sl * sv - (tl - 0.14) * tv
-                first = max(0.0, first) ** 40 * 0.022 * gloss[s]
-                second = max(0.0, second) ** 12 * 0.7 * gloss[s]
+                arrives = (share if lamp == 0 else 0.6) * (0.35 + 0.65 * ambient[s, k])
+                first = max(0.0, sl * sv - (tl + 0.09) * tv) ** 40 * 0.022 * gloss[s]
+                second = max(0.0, sl * sv - (tl - 0.14) * tv) ** 12 * 0.7 * gloss[s]
                 for j in range(3):
-                    result[s, k, j] += (
-                        lamps[lamp, j] * arrives * (base[s, j] * (0.55 * sl + second) + first)
-                    )
+                    light = base[s, j] * (0.55 * sl + second) + first
+                    result[s, k, j] += lamps[lamp, j] * arrives * light
     return result
 
 

@@ -140,19 +140,10 @@ class Person:
         pose: Pose,
     ) -> Float32[np.ndarray, "*n 3"]:
         """From the head to the world: x right, y up, z to the viewer, centimetres at scale 1."""
-        turn, zoom = _turn(pose), pose.scale / camera.REST_SCALE
-        shift = np.array(
-            [
-                (pose.tx - camera.REST_TX) * camera.ROI_PIXEL,
-                (pose.ty - camera.REST_TY) * camera.ROI_PIXEL - camera.CENTRE_Y,
-                0.0,
-            ]
-        )
-        neck = zoom * turn @ (PIVOT - ORIGIN) + HALF_FRAME * shift
-        body = np.eye(3) * 0.75 + 0.25 * turn
-        at = points - PIVOT
+        turn, body, zoom, neck = _stance(pose)
         b = bound[..., None]
-        placed = b * (at @ turn.T.astype(np.float32)) + (1 - b) * (at @ body.T.astype(np.float32))
+        at = points - PIVOT
+        placed = b * (at @ turn.T) + (1 - b) * (at @ body.T)
         return (zoom * placed + neck).astype(np.float32)
 
     def _project(self, placed: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 2"]:
@@ -208,11 +199,12 @@ class Person:
         placed = self._place(points, mesh.bound, pose)
         b = mesh.bound[:, None]
         normals = b * (normals @ turn.T) + (1 - b) * normals
-        strands = [group._replace(points=group.placed(points)) for group in painted.strands]
-        everywhere = [np.ones(group.points.shape[:2], np.float32) for group in strands]
-        roots = [
-            self._place(group.points, self._strand_bound(group.points, ones), pose)
-            for group, ones in zip(strands, everywhere, strict=True)
+        head, body, zoom, neck = _stance(pose)
+        strands = [
+            kernels.place_strands(
+                group.points, group.anchors, group.weights, points, head, body, zoom, PIVOT, neck
+            )
+            for group in painted.strands
         ]
 
         lights = np.stack([lamp.direction for lamp in view.lamps]).astype(np.float32)
@@ -228,8 +220,7 @@ class Person:
 
         shadow = np.full((SHADOW_SIZE, SHADOW_SIZE), kernels.FAR, np.float32)
         kernels.rasterize_depth(from_lamp(placed), mesh.solid_triangles, shadow)
-        if strands and strands[0].tag[0] == kernels.HAIR:
-            kernels.splat_depth(from_lamp(roots[0]), shadow, 3)
+        kernels.splat_depth(strands[0], axes, SHADOW_REACH, shadow, 3)
         lifted = from_lamp(placed + 0.15 * normals.astype(np.float32))
         arrives = kernels.lit(lifted, shadow, 2, 0.9, 0.30)
 
@@ -279,18 +270,15 @@ class Person:
         through = np.ones_like(cover)
         hair_label = np.zeros_like(labels)
         most = np.zeros_like(cover)
-        for group, at in reversed(list(zip(strands, roots, strict=True))):
-            tangent = np.gradient(at, axis=1)
-            tangent /= np.maximum(np.linalg.norm(tangent, axis=-1, keepdims=True), 1e-9)
-            flat = from_lamp(at.reshape(-1, 3))
-            share = kernels.lit(flat, shadow, 1, 1.0, 0.45).reshape(at.shape[:2])
-            light = kernels.strand_colours(
+        for group, at in zip(painted.strands[::-1], strands[::-1], strict=True):
+            light = kernels.light_strands(
                 at,
-                tangent.astype(np.float32),
                 group.colour,
-                share,
                 group.ambient,
                 group.gloss,
+                shadow,
+                axes,
+                SHADOW_REACH,
                 lights,
                 lamps,
                 sky,
@@ -298,8 +286,8 @@ class Person:
                 viewer,
             )
             screen = self._screen(at, size)
-            pixels = group.width * (size / 2 / HALF_FRAME)
-            middle = 0.5 * (screen[:, :-1, 2] + screen[:, 1:, 2]).reshape(-1)
+            pixels = group.width * np.float32(size / 2 / HALF_FRAME)
+            middle = (screen[:, :-1, 2] + screen[:, 1:, 2]).reshape(-1)
             kernels.draw_strands(
                 hair_rgb,
                 through,
@@ -315,18 +303,12 @@ class Person:
             )
         picture = hair_rgb + through[..., None] * picture
         labels = np.where(through < 0.5, hair_label, labels).astype(np.uint8)
-        nearest = depth.reshape(size, 2, size, 2).min((1, 3))
+        rows = np.minimum(depth[::2], depth[1::2])
+        nearest = np.minimum(rows[:, ::2], rows[:, 1::2])
         seen = nearest < kernels.FAR
         distance = np.where(seen, view.distance + FACE_DEPTH - nearest, np.nan).astype(np.float32)
         image = scene.photograph(picture, view, (self.look.seed, moment))
         return Rendering(image, labels, distance, mean_shape)
-
-    def _strand_bound(
-        self, points: Float32[np.ndarray, "s k 3"], ones: Float32[np.ndarray, "s k"]
-    ) -> Float32[np.ndarray, "s k"]:
-        """Long hair rests on the shoulders where it hangs below the chin."""
-        low = smoothstep(-13.0, -8.0, points[..., 1]).astype(np.float32)
-        return ones * (0.3 + 0.7 * low)
 
     def _raise_tongue(self, points: Float32[np.ndarray, "v 3"], amount: float) -> None:
         """Lifts the tip of the tongue to the upper teeth."""
@@ -447,6 +429,20 @@ def _turn(pose: Pose) -> Float32[np.ndarray, "3 3"]:
     """Rotation of the head with y up."""
     turn = camera.rotation(pose.yaw, pose.pitch, pose.roll)
     return (_FLIP @ turn @ _FLIP).astype(np.float32)
+
+
+def _stance(
+    pose: Pose,
+) -> tuple[
+    Float32[np.ndarray, "3 3"], Float32[np.ndarray, "3 3"], float, Float32[np.ndarray, " 3"]
+]:
+    """Turn of the head, turn of the body, scale, and where the neck's pivot is in the world."""
+    turn, zoom = _turn(pose), float(pose.scale / camera.REST_SCALE)
+    across = (pose.tx - camera.REST_TX) * camera.ROI_PIXEL
+    up = (pose.ty - camera.REST_TY) * camera.ROI_PIXEL - camera.CENTRE_Y
+    neck = zoom * turn @ (PIVOT - ORIGIN) + HALF_FRAME * np.array([across, up, 0])
+    body = 0.75 * np.eye(3) + 0.25 * turn
+    return turn, body.astype(np.float32), zoom, neck.astype(np.float32)
 
 
 def _bulge(shell: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
