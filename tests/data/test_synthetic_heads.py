@@ -16,6 +16,8 @@ from data.synthetic.renderer import HEADS, Renderer
 from eamm_jax.faces import generic_face
 from eamm_jax.faces.pose_geometry import face_region, fit_pose
 
+pytestmark = pytest.mark.slow  # preparing the head model and a person
+
 SIZE = 96
 POSES = [held(0, 3, 0), held(14, -4, 5, 1.05, 0.03, -0.02), held(-18, 8, -4)]
 SPEECH = expression(jaw_open=0.9)
