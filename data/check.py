@@ -80,7 +80,10 @@ def guess_kind(names: Sequence[ClipName]) -> str:
     labelled = sum(map(is_labelled, names))
     if 2 * labelled > len(names):
         return "mead"
-    if all(re.fullmatch(rf"{re.escape(name.identity)}_\d+", name.clip) for name in names):
+    numbered = sum(
+        re.fullmatch(rf"{re.escape(name.identity)}_\d+", name.clip) is not None for name in names
+    )
+    if 2 * numbered > len(names):
         return "lrw"
     return "voxceleb"
 
@@ -156,7 +159,7 @@ def audit(
         for identity in sorted({name.identity for name in names} - neutral):
             result.problems[identity] = "has no good neutral clip to take portraits from"
     if not frames_only:
-        result.problems.update(_strays(Path(root), names))
+        result.problems.update(_strays(Path(root), names) | _timing(Path(root)))
     result.problems = dict(sorted(result.problems.items()))
     return result
 
@@ -173,7 +176,24 @@ def _strays(root: Path, names: Sequence[ClipName]) -> dict[str, str]:
         str(path.relative_to(root)): "belongs to no folder of frames"
         for folder in (POSE_FOLDER, SOUND_FOLDER)
         for path in (root / folder).glob("*/*.npy")
-        if (path.parent.name, path.stem) not in clips
+        # Names in "._" are what a Mac leaves beside files on other disks.
+        if (path.parent.name, path.stem) not in clips and not path.name.startswith("._")
+    }
+
+
+def _timing(root: Path) -> dict[str, str]:
+    """Whether clips were prepared before sound and picture were matched by time."""
+    from data.layout import RECIPE_FILE, TIMING
+
+    try:
+        recipe = json.loads((root / RECIPE_FILE).read_text())
+    except (OSError, ValueError):  # not made by data.prepare
+        return {}
+    if isinstance(recipe, dict) and recipe.items() >= TIMING.items():
+        return {}
+    return {
+        RECIPE_FILE: "an older version prepared these clips and matched sound and picture by "
+        "count, not by time; prepare them again"
     }
 
 

@@ -20,6 +20,12 @@ from eamm_jax.input_pipeline.published import FRAMES_FOLDER
 UNFINISHED = ".unfinished"
 """Marks unfinished output: the name of a folder in the root, and the suffix of files."""
 
+RECIPE_FILE = "prepare.json"
+"""What `data.prepare` made the clips with."""
+
+TIMING = {"timing": "presentation"}
+"""In that file: sound and picture are matched by their presentation times."""
+
 
 def frames_of(root: str | os.PathLike[str], name: ClipName) -> Path:
     """The folder of a complete clip's frames."""

@@ -27,11 +27,14 @@ from eamm_jax.faces.head_pose import (
     NetworkEstimator,
     PoseEstimator,
     fill_gaps,
-    follow_face,
+    framed,
 )
+from eamm_jax.faces.similarity import Similarity
+from eamm_jax.faces.tracking import follow
 from eamm_jax.input_pipeline.clips import LENGTH_TOLERANCE, WINDOW_FRAMES
 from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
 from eamm_jax.io.audio import read_speech
+from eamm_jax.io.decoding import start_time
 from eamm_jax.io.files import cannot_write
 from eamm_jax.io.video import read_video
 
@@ -125,7 +128,7 @@ def prepare(task: Task) -> str | None:
         try:
             _make(task)
         except BadVideo as fault:
-            layout.write_whole(layout.parent(task.skipped), str(fault).encode())
+            layout.write_whole(layout.parent(task.skipped), str(fault).encode(errors="replace"))
             return str(fault)
     except OSError as error:
         raise cannot_write(layout.frames_of(task.root, task.raw.name), error) from error
@@ -136,19 +139,18 @@ def _make(task: Task) -> None:
     raw, root, name = task.raw, Path(task.root), task.raw.name
     tools = tools_for(task.recipe)
     try:
-        windows = features.mfcc_windows(features.speech_mfcc(read_speech(raw.sound or raw.video)))
+        # A sound in a file of its own begins with the picture.
+        start = start_time(raw.video, "video") if raw.sound is None else None
+        speech = read_speech(raw.sound or raw.video, start)
+        windows = features.mfcc_windows(features.speech_mfcc(speech))
+        place = _place(raw.video, tools, task.recipe.size, len(windows))
         video = read_video(raw.video, None)
-        first = next(video)
     except UserError as error:
         raise BadVideo(str(error)) from error
     if len(windows) < WINDOW_FRAMES:
         raise BadVideo(f"its sound lasts {len(windows)} frames; {WINDOW_FRAMES} are needed")
-    found = tools.finder.find(first)
-    if not found:
-        raise BadVideo("no face was found in its first frame")
-    place = frame_face(found[0].landmarks, tools.template, task.recipe.size)
     # Without sound there is nothing to learn from a frame.
-    wanted = itertools.islice(itertools.chain([first], video), len(windows) + LENGTH_TOLERANCE)
+    wanted = itertools.islice(video, len(windows) + LENGTH_TOLERANCE)
     with layout.unfinished_frames(root, name) as folder:
 
         def cropped() -> Iterator[UInt8[np.ndarray, "s s 3"]]:
@@ -158,7 +160,7 @@ def _make(task: Task) -> None:
                 yield square
 
         try:
-            poses = list(tools.estimator.poses(follow_face(tools.finder, cropped())))
+            poses = list(tools.estimator.poses(framed(follow(tools.finder, cropped()))))
         except UserError as error:
             raise BadVideo(str(error)) from error
         if len(poses) < WINDOW_FRAMES:
@@ -170,6 +172,19 @@ def _make(task: Task) -> None:
         windows = windows[: len(poses) + LENGTH_TOLERANCE]
         layout.write_track(root, POSE_FOLDER, name, fill_gaps(poses))
         layout.write_track(root, SOUND_FOLDER, name, windows.astype(np.float32))
+
+
+def _place(video: Path, tools: Tools, size: int, length: int) -> Similarity:
+    """Where the crop of all frames lies, by the first frame that shows a face.
+
+    Raises:
+        BadVideo: too many frames show none.
+    """
+    tried = int(MISSING_FACES * length) + 1
+    for frame in itertools.islice(read_video(video, None), tried):
+        for face in tools.finder.find(frame)[:1]:
+            return frame_face(face.landmarks, tools.template, size)
+    raise BadVideo(f"no face was found in its first {tried} frames")
 
 
 def read_skipped(task: Task) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from data import layout
 from data.beam import run_with_beam
+from data.layout import RECIPE_FILE, TIMING
 from data.parallel import progress_bar, run_parallel
 from data.prepare.clip import (
     Recipe,
@@ -29,7 +30,6 @@ from data.prepare.names import Selection, guess_kind, name_clips, videos_in
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
 
-RECIPE_FILE = "prepare.json"
 REPORT_FILE = "prepare_report.json"
 
 
@@ -100,7 +100,7 @@ def run(
             f"none of the {len(videos)} videos in {source} can be prepared as {kind}; "
             f"for example, {example}: {why}"
         )
-    _begin(root, {"kind": kind, **asdict(recipe)})
+    _begin(root, {"kind": kind, **asdict(recipe), **TIMING})
     if retry:
         forget_skipped(tasks)
     missing = [task for task in tasks if not task.done and read_skipped(task) is None]
@@ -183,7 +183,7 @@ def _prepare_or_note(task: Task) -> None:
     try:
         prepare(task)
     except UserError as error:
-        layout.write_whole(layout.parent(_fault(task)), str(error).encode())
+        layout.write_whole(layout.parent(_fault(task)), str(error).encode(errors="replace"))
 
 
 def reasons(report: Report) -> list[tuple[str, int]]:

@@ -112,7 +112,12 @@ def videos_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of raw videos")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        # A Mac leaves "._name" beside files on other disks.
+        if path.suffix.lower() in ENDINGS and not path.name.startswith("._") and path.is_file()
+    )
     if not found:
         raise UserError(f"no videos in {folder} ({', '.join(ENDINGS)})")
     return found

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator
 from eamm_jax.faces.pasting import Patch
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import read_speech
+from eamm_jax.io.decoding import start_time
 from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
 from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
@@ -248,13 +250,19 @@ def run(
     if job.pose_network is not None:
         _, networks = load_networks(job.pose_network, ["head_pose"])
         estimator = NetworkEstimator(networks["head_pose"])
-    pose = job.head.track(to_uint8(source.crop), length, estimator)
+    head = dataclasses.replace(job.head, start=_start(job.speech, job.pose_video))
+    pose = head.track(to_uint8(source.crop), length, estimator)
     video = None
     if job.emotion_video is not None:
         # Frames after the end of the speech are not read.
         wanted = math.ceil(len(speech) / SAMPLE_RATE * FRAME_RATE) + 1
         video = EmotionVideo(
-            job.emotion_video, size, align=job.crop, template=job.template, frames=wanted
+            job.emotion_video,
+            size,
+            align=job.crop,
+            template=job.template,
+            frames=wanted,
+            start=_start(job.speech, job.emotion_video),
         )
     view = _View(job, source, video)
     settings = dataclasses.replace(
@@ -281,6 +289,13 @@ def run(
         write_png(job.contact_sheet, tile(sheet))
     clock.lap("writing")
     return Summary(len(animation), **clock.seconds, output=job.output)
+
+
+def _start(speech: Path, video: Path | None) -> Fraction | None:
+    """When a video begins: with the speech, if both are in one file; else with its first frame."""
+    if video is None or video.resolve() != speech.resolve():
+        return None
+    return start_time(speech, "audio")
 
 
 class _View:

@@ -137,14 +137,16 @@ _GREY_WEIGHTS = np.array([9798, 19235, 3735], np.int32)
 
 def to_grey(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w"]:
     """Grey levels (BT.601) of an RGB picture, to the bit those of OpenCV."""
-    red, green, blue = _GREY_WEIGHTS
-    grey = image[..., 0] * red
-    grey += image[..., 1] * green
-    grey += image[..., 2] * blue
-    grey += 1 << (_GREY_BITS - 1)
-    grey >>= _GREY_BITS
-    return grey.astype(np.uint8)
+    grey = np.empty(image.shape[:2], np.uint8)
+    for start in range(0, len(image), _STRIP_ROWS):
+        rows = slice(start, start + _STRIP_ROWS)
+        levels = image[rows] @ _GREY_WEIGHTS + (1 << (_GREY_BITS - 1))
+        grey[rows] = levels >> _GREY_BITS
+    return grey
 
+
+_STRIP_ROWS = 128
+"""Rows that are worked on at once, so that memory stays small."""
 
 _ENLARGED_PIXELS = 1_500_000
 """Pictures up to this size are searched enlarged twofold, as the published code does."""

@@ -12,18 +12,18 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
 
 from eamm_jax import bundled, features
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face
-from eamm_jax.faces.detection import Face, FaceFinder
+from eamm_jax.faces.detection import Face
 from eamm_jax.faces.pose_geometry import (
     FRAMED_REGION,
     Region,
@@ -32,6 +32,7 @@ from eamm_jax.faces.pose_geometry import (
     face_region,
     fit_pose,
 )
+from eamm_jax.faces.tracking import TrackedFrame, follow
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.video import read_video
 from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
@@ -44,12 +45,6 @@ TZ = -66.67
 
 BATCH = 16
 """Regions that the network sees at once; always as many, so that nothing is compiled again."""
-
-LOOKED_AT = 320
-"""Pixels across of the part of a video's frame that is searched for the face."""
-
-_AROUND = 2.0
-"""Side of that part in regions of the face before."""
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -150,6 +145,7 @@ class HeadPose:
         idle: strength of a gentle motion that is made up; 0 is none, 1 that of a calm speaker.
         still: whether the head is held fixed, in the first pose of the file.
         seed: of the idle motion.
+        start: second of the video's clock at which the animation begins; None is its first frame.
     """
 
     file: Path | None = None
@@ -158,6 +154,7 @@ class HeadPose:
     idle: float = 0.0
     still: bool = False
     seed: int = 0
+    start: Fraction | None = None
 
     def check(self) -> None:
         """Finds what contradicts itself, or is not there, before anything is read.
@@ -168,15 +165,17 @@ class HeadPose:
         if not np.isfinite(self.idle) or self.idle < 0:
             raise UserError(f"idle motion is {self.idle}; it must be 0 or more, 1 is natural")
         moves = {
-            "--pose_given": self.motion is not None,
-            "--pose_video": self.video is not None,
-            "--idle_motion": self.idle > 0,
+            "the motion of a track": self.motion is not None,
+            "the motion of a video": self.video is not None,
+            "idle motion": self.idle > 0,
         }
-        asked = [flag for flag, given in moves.items() if given]
+        asked = [what for what, given in moves.items() if given]
         if self.still and asked:
-            raise UserError(f"--still and {asked[0]} are both given; a head is held or moves")
+            raise UserError(f"a still head and {asked[0]} are both given; leave one of them out")
         if self.motion is not None and self.video is not None:
-            raise UserError("--pose_given and --pose_video are both given; choose one motion")
+            raise UserError(
+                "the motion of a track and of a video are both given; leave one of them out"
+            )
 
     def track(
         self, portrait: Picture, length: int, estimator: PoseEstimator | None = None
@@ -210,7 +209,7 @@ class HeadPose:
                 track = read_pose(self.motion)
             else:
                 assert self.video is not None
-                track = video_track(self.video, estimator, length)
+                track = video_track(self.video, estimator, length, self.start)
             pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
@@ -253,58 +252,21 @@ def video_track(path: Path, estimator: PoseEstimator, length: int) -> Float32[np
         path: any video, of any framing.
         estimator: of poses.
         length: frames that are wanted; fewer where the video ends.
+        start: second of the file's clock that the track begins at; None is the first frame.
 
     Raises:
         UserError: it cannot be read, no face is found in it, or the extra `faces` is missing.
     """
     finder = detection.make_finder()
-    frames = itertools.islice(read_video(path, None), length)
-    poses = list(estimator.poses(follow_face(finder, frames)))
+    frames = itertools.islice(read_video(path, None, start=start), length)
+    poses = list(estimator.poses(framed(follow(finder, frames))))
     return _complete(path, poses, estimator.name)
 
 
-def follow_face(finder: FaceFinder, frames: Iterable[Picture]) -> Iterator[Framed]:
-    """The face in each frame of a video: the largest of the first frame, then where it was.
-
-    Only the surroundings of where it was are searched, reduced to `LOOKED_AT` pixels.
-
-    Yields:
-        Those surroundings, with the face if one is found in them.
-    """
-    around: tuple[int, int, int, int] | None = None
-    for frame in frames:
-        looked_at, origin, factor = _surroundings(frame, around)
-        found = finder.find(looked_at)
-        if not found and around is not None:
-            # It has moved too far, or turned away: look everywhere.
-            looked_at, origin, factor = _surroundings(frame, None)
-            found = finder.find(looked_at)
-        framed = Framed.of(looked_at, found)
-        yield framed
-        region = framed.region
-        if region is None:
-            continue
-        half = _AROUND / 2 * region.side
-        x, y = region.left + region.side / 2, region.top + region.side / 2
-        corners = np.array([x - half, y - half, x + half, y + half]) / factor
-        left, top, right, bottom = np.round(corners + np.tile(origin, 2)).astype(int).tolist()
-        height, width = frame.shape[:2]
-        around = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-
-
-def _surroundings(
-    frame: Picture, around: tuple[int, int, int, int] | None
-) -> tuple[Picture, tuple[int, int], float]:
-    """A part of a frame, made small; where it begins, and by how much it was reduced."""
-    left, top, right, bottom = around or (0, 0, frame.shape[1], frame.shape[0])
-    part = frame[top:bottom, left:right]
-    # Where nothing is known of the face it may be a small one.
-    limit = LOOKED_AT if around else 3 * LOOKED_AT
-    factor = min(1.0, limit / max(part.shape[:2]))
-    if factor < 1:
-        size = [max(1, round(n * factor)) for n in part.shape[1::-1]]
-        part = np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BOX))
-    return np.ascontiguousarray(part), (left, top), factor
+def framed(followed: Iterable[TrackedFrame]) -> Iterator[Framed]:
+    """Frames of a video, for an estimator."""
+    for frame, face, _ in followed:
+        yield Framed.of(frame, [] if face is None else [face])
 
 
 def _complete(path: Path, poses: list[np.ndarray | None], name: str) -> Float32[np.ndarray, "t 7"]:

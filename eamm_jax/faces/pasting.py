@@ -7,6 +7,7 @@ join, and fades it in from its edges.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -49,6 +50,9 @@ def feather(
     return seen
 
 
+_STRIP_ROWS = 128
+
+
 class Patch:
     """A place in a picture that squares are pasted to, one after the other.
 
@@ -73,14 +77,16 @@ class Patch:
         left, top = np.maximum(np.floor(ends.min(axis=0)).astype(int) - margin, 0).tolist()
         right, bottom = np.ceil(ends.max(axis=0)).astype(int) + margin + 1
         self._place = slice(top, min(bottom, height)), slice(left, min(right, width))
-        self._below = picture[self._place].astype(np.float32)
+        self._below = picture[self._place]
 
         place = Similarity(1, -complex(left, top)).after(to_picture)
         from_place = place.inverse()
-        y, x = np.mgrid[: self._below.shape[0], : self._below.shape[1]]
-        z = from_place.turn * (x + 1j * y) + from_place.shift
-        seen = feather((z.real + 0.5) / size, (z.imag + 0.5) / size)
-        self._seen = seen[..., None].astype(np.float32)
+        self._seen = np.empty((*self._below.shape[:2], 1), np.float32)
+        for rows in self._strips():
+            y, x = np.mgrid[rows, : self._below.shape[1]]
+            z = from_place.turn * (x + 1j * y) + from_place.shift
+            seen = feather((z.real + 0.5) / size, (z.imag + 0.5) / size)
+            self._seen[rows] = seen[..., None]
 
         # Where the picture has fewer pixels than the square, the square shrinks first.
         self._size = min(size, max(1, round(size * to_picture.scale)))
@@ -102,14 +108,24 @@ class Patch:
         image = Image.fromarray(np.round(np.clip(matched, 0, 255)).astype(np.uint8))
         if self._size != len(square):
             image = image.resize((self._size, self._size), Image.Resampling.LANCZOS)
-        height, width = self._below.shape[:2]
-        over = image.transform(
-            (width, height), Image.Transform.AFFINE, self._affine, Image.Resampling.BICUBIC
-        )
-        blended = self._below + self._seen * (np.asarray(over) - self._below)
         result = self._picture.copy()
-        result[self._place] = np.round(blended)
+        width = self._below.shape[1]
+        a, b, c, d, e, f = self._affine
+        for rows in self._strips():
+            below = self._below[rows].astype(np.float32)
+            affine = (a, b, c + b * rows.start, d, e, f + e * rows.start)
+            over = image.transform(
+                (width, len(below)), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
+            )
+            blended = below + self._seen[rows] * (np.asarray(over) - below)
+            result[self._place][rows] = np.round(blended)
         return result
+
+    def _strips(self) -> Iterator[slice]:
+        """Rows of the place that are worked on at once, so that memory stays small."""
+        height = self._below.shape[0]
+        for start in range(0, height, _STRIP_ROWS):
+            yield slice(start, min(start + _STRIP_ROWS, height))
 
     def _shift(
         self, square: UInt8[np.ndarray, "size size 3"]

@@ -185,8 +185,16 @@ def cut_region(
 
     Bilinear and without anti-aliasing, as 3DDFA_V2 does.
     """
+    # Only that part is made into floats, with a margin as samples lie between pixels.
+    height, width = image.shape[:2]
+    start = np.array([region.left, region.top]) - 2
+    left, top = np.clip(start, 0, [width - 1, height - 1]).astype(int).tolist()
+    right, bottom = np.clip(start + region.side + 4, 0, [width, height]).astype(int).tolist()
+    image = image[top : max(bottom, top + 1), left : max(right, left + 1)]
     centres = (np.arange(REGION_SIZE) + 0.5) * (region.side / REGION_SIZE) - 0.5
-    rows, columns = np.meshgrid(region.top + centres, region.left + centres, indexing="ij")
+    rows, columns = np.meshgrid(
+        region.top - top + centres, region.left - left + centres, indexing="ij"
+    )
     channels = [
         map_coordinates(
             image[..., c].astype(np.float32), [rows, columns], order=1, mode="grid-constant"

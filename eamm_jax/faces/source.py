@@ -80,7 +80,7 @@ def read_source(
     found = detection.make_finder().find(picture)
     if not found:
         if height != width or asked:
-            raise UserError(f"{no_face(path, height, width)}; --no_crop takes its middle as it is")
+            raise UserError(f"{no_face(path, height, width)}; without cropping its middle is used")
         _log.info("%s shows no face that is known as one: taken as it is", path)
         return _middle(path, picture, size, None)
     face = _chosen(path, found, number)
@@ -94,7 +94,7 @@ def read_source(
 def _chosen(path: Path, found: list[Face], number: int | None) -> Face:
     if number is not None and not 1 <= number <= len(found):
         raise UserError(
-            f"--face {number}: {path} shows {len(found)} "
+            f"There is no face {number}: {path} shows {len(found)} "
             f"{'face' if len(found) == 1 else 'faces'}; 1 is the largest"
         )
     if number is None and len(found) > 1:
@@ -104,7 +104,7 @@ def _chosen(path: Path, found: list[Face], number: int | None) -> Face:
             for index, f in enumerate(found, 1)
         )
         _log.info(
-            "%s shows %d faces, took the largest; --face N takes another: %s",
+            "%s shows %d faces, took the largest; another can be chosen by its number: %s",
             path,
             len(found),
             places,

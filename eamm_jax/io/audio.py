@@ -7,9 +7,11 @@ so that only the 16 kHz result is ever held whole.
 
 from __future__ import annotations
 
+import logging
 import os
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,24 +26,27 @@ from eamm_jax.types import SAMPLE_RATE
 if TYPE_CHECKING:
     import av
 
+_log = logging.getLogger(__name__)
+
 MIN_SPEECH_SAMPLES = 27 * 160 + 400
-"""0.295 s, the sound behind the 28 MFCC rows that one video frame hears: less than that never
-fills a window."""
+"""0.295 s, the sound behind the 28 MFCC rows of a video frame's window; less fills none."""
 
 SILENCE_PEAK = 1e-4
-"""Sound that never exceeds this (-80 dB, three steps of 16-bit sound) says nothing."""
+"""Sound that never exceeds this (-80 dB, three steps of 16-bit sound) counts as silent."""
 
 
 class Block(NamedTuple):
     """A stretch of decoded sound.
 
     Attributes:
-        samples: one row a channel, nominally within [-1, 1].
-        rate: samples a second.
+        samples: one row per channel, nominally within [-1, 1].
+        rate: samples per second.
+        layout: FFmpeg's name of the channels ("stereo").
     """
 
     samples: Float32[np.ndarray, "channels n"]
     rate: int
+    layout: str
 
 
 class SoundInfo(NamedTuple):
@@ -74,27 +79,74 @@ def _as_planar_float(frame: av.AudioFrame) -> Float32[np.ndarray, "channels n"]:
     return (samples.astype(np.float32) - middle) / half
 
 
-def sound_blocks(path: str | os.PathLike[str]) -> Iterator[Block]:
+_JITTER = Fraction(1, 25)
+"""Seconds, a video frame, by which timestamps may be off before sound is moved."""
+
+_LONGEST_GAP = Fraction(3600)
+"""Seconds of silence that are filled in; a longer gap is a broken timestamp."""
+
+_SILENT_SAMPLES = 1 << 16
+"""Of silence, in one block."""
+
+RATES = range(1_000, 1_000_001)
+"""Samples per second that sound may have; others are damaged headers."""
+
+
+def sound_blocks(path: str | os.PathLike[str], start: Fraction | None = None) -> Iterator[Block]:
     """Decodes a file's sound at its own rate and channels, block by block.
 
+    Samples stay where their timestamps put them: gaps are filled with silence, and what overlaps
+    is cut.
+
+    Args:
+        path: any file with a sound track.
+        start: second of the file's clock that the sound begins at; None is its first sample.
+
     Raises:
-        UserError: the file cannot be read or has no sound track, or a sample is not a number.
+        UserError: the file cannot be read or has no sound track.
     """
     path = check_readable(path, "sound file")
+    due, previous, shift = start, None, Fraction(0)
     with opened(path, "audio") as (container, stream):
         for frame in decoded(path, container, stream):
-            samples = _as_planar_float(frame)
-            if not np.isfinite(samples).all():
-                raise UserError(f"The sound of {path} holds NaN or infinite samples")
-            yield Block(samples, frame.rate)
+            samples, rate, layout = _as_planar_float(frame), frame.rate, frame.layout.name
+            if rate not in RATES:
+                raise UserError(
+                    f"Cannot read the sound of {path}: it claims {rate} samples per second"
+                )
+            begin = due if frame.pts is None else frame.pts * frame.time_base + shift
+            begin = begin or Fraction(0)
+            due = begin if due is None else due
+            if previous is not None and not previous < begin <= due + _LONGEST_GAP:
+                shift, begin = shift + due - begin, due
+            previous = begin
+            gap = round((begin - due) * rate) if abs(begin - due) > _JITTER else 0
+            for done in range(0, gap, _SILENT_SAMPLES):
+                size = min(_SILENT_SAMPLES, gap - done)
+                yield Block(np.zeros((len(samples), size), np.float32), rate, layout)
+            samples = samples[:, max(0, -gap) :]
+            due += Fraction(gap * (gap > 0) + samples.shape[1], rate)
+            if samples.size:
+                yield Block(samples, rate, layout)
 
 
-def read_audio(path: str | os.PathLike[str]) -> Float32[np.ndarray, " n"]:
+_CANCELS = 0.1
+"""Share of what its loudest channel alone would leave of a mix, below which channels cancel."""
+
+
+def read_audio(
+    path: str | os.PathLike[str], start: Fraction | None = None
+) -> Float32[np.ndarray, " n"]:
     """Reads the sound of any sound or video file as one channel at `SAMPLE_RATE`.
+
+    Channels are averaged. Where that would cancel them (one is the other inverted), the loudest
+    is taken alone.
 
     Args:
         path: anything FFmpeg decodes (wav, mp3, m4a, mov, mp4, flac, ogg ...), of any rate,
             channel layout and sample format. The file's best sound track is taken.
+        start: second of the file's clock that the sound begins at, for sound that belongs to the
+            picture in the same file (`decoding.start_time`); None is its first sample.
 
     Returns:
         Samples, nominally within [-1, 1]; none if the track is empty.
@@ -102,30 +154,59 @@ def read_audio(path: str | os.PathLike[str]) -> Float32[np.ndarray, " n"]:
     Raises:
         UserError: the file cannot be read or has no sound track, or a sample is not a number.
     """
+    energy = np.zeros(0)  # of each channel
+    mixed = 0.0
+
+    def mix() -> Iterator[tuple[np.ndarray, int]]:
+        nonlocal energy, mixed
+        for block in sound_blocks(path, start):
+            if not np.isfinite(block.samples).all():
+                raise UserError(f"The sound of {path} holds NaN or infinite samples")
+            mono = block.samples.mean(axis=0)
+            channels = np.square(block.samples, dtype=np.float64).sum(axis=1)
+            if len(energy) != len(channels):
+                energy, mixed = np.zeros(len(channels)), 0.0
+            energy += channels
+            mixed += np.square(mono, dtype=np.float64).sum()
+            yield mono, block.rate
+
+    samples = _resampled(mix())
+    if energy.any() and mixed < _CANCELS * energy.max() / len(energy) ** 2:
+        _log.info("the channels of %s cancel: used the loudest", path)
+        loudest = int(energy.argmax())
+        blocks = sound_blocks(path, start)
+        samples = _resampled((b.samples[min(loudest, len(b.samples) - 1)], b.rate) for b in blocks)
+    return samples
+
+
+def _resampled(pieces: Iterable[tuple[np.ndarray, int]]) -> Float32[np.ndarray, " n"]:
+    """Joins pieces of one channel, each with its rate, at `SAMPLE_RATE`."""
     import soxr
 
-    pieces = [np.zeros(0, np.float32)]
+    result = [np.zeros(0, np.float32)]
     # A stream may change its rate on the way (joined recordings); each stretch has its own
     # resampler.
-    for rate, blocks in groupby(sound_blocks(path), key=lambda block: block.rate):
-        mono = (block.samples.mean(axis=0) for block in blocks)
+    for rate, group in groupby(pieces, key=lambda piece: piece[1]):
+        mono = (samples for samples, _ in group)
         if rate == SAMPLE_RATE:
-            pieces.extend(mono)
+            result.extend(mono)
             continue
         resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        pieces.extend(resampler.resample_chunk(samples) for samples in mono)
-        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    return np.concatenate(pieces)
+        result.extend(resampler.resample_chunk(np.ascontiguousarray(piece)) for piece in mono)
+        result.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    return np.concatenate(result)
 
 
-def read_speech(path: str | os.PathLike[str]) -> Float32[np.ndarray, " n"]:
+def read_speech(
+    path: str | os.PathLike[str], start: Fraction | None = None
+) -> Float32[np.ndarray, " n"]:
     """Reads speech as `read_audio` does, and makes sure that there is something to hear.
 
     Raises:
         UserError: as `read_audio`; also when the sound is shorter than 0.3 s or all silent.
     """
     path = check_readable(path, "speech")
-    samples = read_audio(path)
+    samples = read_audio(path, start)
     if len(samples) < MIN_SPEECH_SAMPLES:
         raise UserError(
             f"The speech in {path} is {len(samples) / SAMPLE_RATE:.2f} s long; "

@@ -1,27 +1,29 @@
 """Pictures from any file that Pillow reads, and PNG files written whole.
 
 Pictures are RGB throughout. Transparent parts are laid over white; 16-bit grey is scaled to 8
-bits; embedded colour profiles are not applied.
+bits; colours of an embedded profile are converted to sRGB; of metadata the orientation alone is
+used.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import struct
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output, atomic_output_dir, check_readable
+from eamm_jax.io.metadata import without_metadata
 
 _log = logging.getLogger(__name__)
 
@@ -55,15 +57,41 @@ def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(_open(check_readable(path, "picture")))
 
 
+_LARGEST_FILE = 1 << 29
+"""Bytes that are read to remove metadata; larger files are decoded as they are."""
+
+TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+
+
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+
 def _open(path: Path) -> Image.Image:
+    # Read whole, once: it may be a pipe.
+    content = path.read_bytes() if path.stat().st_size <= _LARGEST_FILE else None
     try:
         with warnings.catch_warnings():
             # What else Pillow has to say about a damaged file is an error soon, or no matter.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return _as_rgb(path, ImageOps.exif_transpose(image))
+            return _decoded(path, content)
+    except UserError:
+        raise
     except UnidentifiedImageError:
+        if content and content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+            raise UserError(
+                f"Cannot read the picture {path}: it is a HEIC photo, as iPhones take them; save "
+                "it as JPEG or PNG first"
+            ) from None
         raise UserError(
             f"Cannot read the picture {path}: it is not an image file that can be decoded; "
             "give a PNG, JPEG or the like"
@@ -73,9 +101,25 @@ def _open(path: Path) -> Image.Image:
             f"Cannot read the picture {path}: it has more than "
             f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; make it smaller"
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, MemoryError) as error:
-        # What Pillow's readers raise on files that are cut short or damaged.
-        raise UserError(f"Cannot read the picture {path}: the file is damaged ({error})") from None
+    except Exception as error:  # decoders raise anything on files that are damaged
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"Cannot read the picture {path}: the file is damaged ({reason})") from None
+
+
+def _decoded(path: Path, content: bytes | None) -> Image.Image:
+    orientation = 1
+    if content is not None:
+        content, orientation = without_metadata(content)
+    with Image.open(path if content is None else io.BytesIO(content)) as image:
+        image.load()
+        if image.format not in ("PNG", "JPEG"):  # whose metadata is gone
+            # Damaged metadata is as good as none.
+            with suppress(Exception):
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        upright = _as_rgb(path, image)
+    if orientation in TRANSPOSED:
+        upright = upright.transpose(TRANSPOSED[orientation])
+    return upright
 
 
 def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
@@ -88,10 +132,31 @@ def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
             f"Cannot read the picture {path}: it holds floating-point numbers of unknown "
             "range; save it with 8 bits"
         )
+    profile = image.info.get("icc_profile")
     if image.has_transparency_data:
         image = image.convert("RGBA")
+    elif image.mode not in ("RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profile:
+        image = _as_srgb(image, profile)
+    if image.mode == "RGBA":
+        if not image.getextrema()[3][1]:
+            raise UserError(f"Cannot use the picture {path}: all of it is transparent")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _as_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours of an embedded profile as a screen shows them; a damaged profile is ignored."""
+    try:
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(embedded).lower():
+            return image
+        mode = "RGB" if image.mode == "CMYK" else image.mode
+        screen = ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, embedded, screen, outputMode=mode) or image
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
 
 
 def fit_square(image: Image.Image, size: int, pixel_aspect_ratio: float = 1.0) -> Image.Image:
@@ -119,6 +184,30 @@ def fit_height(image: UInt8[np.ndarray, "h w 3"], height: int) -> UInt8[np.ndarr
         return image
     width = max(1, round(image.shape[1] * height / len(image)))
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def fit_inside(
+    pixels: UInt8[np.ndarray, "h w 3"], width: int, height: int, whole_width: int, whole_height: int
+) -> UInt8[np.ndarray, "i j 3"]:
+    """Resizes a picture to fit into a frame, centred on black; one that fits stays as it is.
+
+    Args:
+        pixels: of the picture.
+        width: that the picture should have, if only its proportions counted.
+        height: likewise.
+        whole_width: of the frame.
+        whole_height: of the frame.
+    """
+    if pixels.shape[:2] == (whole_height, whole_width):
+        return pixels
+    scale = min(whole_width / width, whole_height / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
+    if size == (whole_width, whole_height):
+        return np.asarray(image)
+    whole = Image.new("RGB", (whole_width, whole_height))
+    whole.paste(image, ((whole_width - size[0]) // 2, (whole_height - size[1]) // 2))
+    return np.asarray(whole)
 
 
 def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

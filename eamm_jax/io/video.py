@@ -24,16 +24,13 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.audio import sound_info
+from eamm_jax.io.audio import sound_blocks, sound_info
 from eamm_jax.io.decoding import decoded, opened
 from eamm_jax.io.files import atomic_output, cannot_write, check_readable
-from eamm_jax.io.image import fit_square
+from eamm_jax.io.image import fit_inside, fit_square
 from eamm_jax.types import FRAME_RATE
 
 # --- Reading -------------------------------------------------------------------------------
-
-_MAX_HOLD = Fraction(10)
-"""Seconds. A longer wait between two frames is taken for a broken timestamp."""
 
 
 class Shown(NamedTuple):
@@ -44,7 +41,9 @@ class Shown(NamedTuple):
     frame: Any
 
 
-def sample_in_time(shown: Iterable[Shown], frame_rate: int) -> Iterator[Any]:
+def sample_in_time(
+    shown: Iterable[Shown], frame_rate: int, origin: Fraction | None = None
+) -> Iterator[Any]:
     """Picks the frames that make a constant rate out of frames shown at any times.
 
     A frame is held until the next one starts; each output takes the frame that is shown in the
@@ -52,7 +51,9 @@ def sample_in_time(shown: Iterable[Shown], frame_rate: int) -> Iterator[Any]:
 
     Args:
         shown: frames with rising starts; of the last one the stop counts too.
-        frame_rate: frames a second that are wanted.
+        frame_rate: frames per second that are wanted.
+        origin: when the output begins; None is the first start. Until the first start the first
+            frame is held.
 
     Yields:
         Frames, some perhaps several times, some never; at least one if there was one.
@@ -60,12 +61,12 @@ def sample_in_time(shown: Iterable[Shown], frame_rate: int) -> Iterator[Any]:
     count = 0
 
     def middle() -> Fraction:
-        return origin + Fraction(2 * count + 1, 2 * frame_rate)
+        return start + Fraction(2 * count + 1, 2 * frame_rate)
 
     current = None
     for following in shown:
         if current is None:
-            origin = following.start
+            start = following.start if origin is None else origin
         else:
             while middle() < following.start:
                 yield current.frame
@@ -78,48 +79,97 @@ def sample_in_time(shown: Iterable[Shown], frame_rate: int) -> Iterator[Any]:
         count += 1
 
 
-def _timed(frames: Iterable[Any], nominal_rate: Fraction | None) -> Iterator[Shown]:
-    """Gives every frame a time, also where timestamps are missing, repeated or jump."""
+def timed(frames: Iterable[Any], nominal_rate: Fraction | None) -> Iterator[Shown]:
+    """Gives every frame a time, also where timestamps are missing, repeated or go back.
+
+    Args:
+        frames: PyAV's, of packets whose timestamps are continuous.
+        nominal_rate: frames per second, where a frame does not say how long it lasts.
+    """
     period = 1 / Fraction(nominal_rate or FRAME_RATE)
     previous: Shown | None = None
     shift = Fraction(0)
     for frame in frames:
         duration = (frame.duration or 0) * (frame.time_base or 0)
-        if not 0 < duration <= _MAX_HOLD:
+        if not 0 < duration <= _LONGEST_FRAME:
             duration = period
         expected = previous.stop if previous else Fraction(0)
         start = expected if frame.pts is None else frame.pts * frame.time_base + shift
-        if previous and not previous.start < start <= previous.start + _MAX_HOLD:
+        if previous and not previous.start < start <= previous.start + _LONGEST_PAUSE:
             shift += expected - start
             start = expected
         previous = Shown(start, start + duration, frame)
         yield previous
 
 
-def _pixels(frame: Any, size: int | None, pixel_aspect_ratio: float) -> UInt8[np.ndarray, "h w 3"]:
-    """A decoded frame as RGB, upright, and square if a size is given."""
-    pixels = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, as np.rot90 turns
-    if quarter_turns % 4:
-        pixels = np.ascontiguousarray(np.rot90(pixels, quarter_turns))
-    if size is None:
-        return pixels
-    if quarter_turns % 2:
-        pixel_aspect_ratio = 1 / pixel_aspect_ratio
-    return np.asarray(fit_square(Image.fromarray(pixels), size, pixel_aspect_ratio))
+_LONGEST_FRAME = Fraction(10)
+"""Seconds that a last frame is shown at most."""
+
+_LONGEST_PAUSE = Fraction(3600)
+"""Seconds between two frames; more is a broken timestamp."""
+
+_PIXEL_ASPECT_RATIOS = (1 / 4, 4)
+"""Others are damaged headers."""
+
+
+class _Upright:
+    """Turns decoded frames into RGB as a player shows them.
+
+    Args:
+        size: side of the square that is wanted; None keeps the whole frames, at the size of the
+            first, with square pixels.
+        pixel_aspect_ratio: width of a stored pixel divided by its height.
+    """
+
+    def __init__(self, size: int | None, pixel_aspect_ratio: float):
+        least, most = _PIXEL_ASPECT_RATIOS
+        self._ratio = pixel_aspect_ratio if least <= pixel_aspect_ratio <= most else 1.0
+        self._size = size
+        self._whole: tuple[int, int] | None = None
+
+    def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
+        pixels = frame.to_ndarray(format="rgb24")
+        ratio = self._ratio
+        (a, b), (c, d) = _display_matrix(frame)
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            pixels, ratio, a, d = pixels.swapaxes(0, 1), 1 / ratio, c, b
+        pixels = np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+        if self._size is not None:
+            return np.asarray(fit_square(Image.fromarray(pixels), self._size, ratio))
+        height, width = pixels.shape[:2]
+        # The shorter side of a pixel grows, so that nothing is lost.
+        width, height = round(width * max(ratio, 1)), round(height * max(1 / ratio, 1))
+        self._whole = self._whole or (width, height)
+        return fit_inside(pixels, width, height, *self._whole)
+
+
+def _display_matrix(frame: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How a stored (x, y) is shown, at (a x + c y, b x + d y): ((a, b), (c, d)), in 16.16."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return (1, 0), (0, 1)
+    a, b, _, c, d = np.frombuffer(stored, np.int32)[:5].tolist()
+    return (a, b), (c, d)
 
 
 def read_video(
-    path: str | os.PathLike[str], size: int | None, frame_rate: int = FRAME_RATE
+    path: str | os.PathLike[str],
+    size: int | None,
+    frame_rate: int = FRAME_RATE,
+    start: Fraction | None = None,
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Reads a video's frames at a constant rate, one by one.
+    """Reads a video's frames at a constant rate, one by one, as a player shows them.
 
     Args:
-        path: anything FFmpeg decodes, of any rate, also a variable one, and any orientation.
+        path: anything FFmpeg decodes, of any rate, also a variable one, any orientation and any
+            shape of pixels.
         size: side of the square frames that are wanted: the middle of the picture, resized with
             antialiasing; frames that fit already keep their exact pixels. None gives whole
-            frames as they are stored, upright.
-        frame_rate: frames a second.
+            frames, upright and with square pixels; frames of another size than the first are
+            fitted into it.
+        frame_rate: frames per second.
+        start: second of the file's clock that the video begins at, for a picture that belongs
+            to the sound in the same file (`decoding.start_time`); None is its first frame.
 
     Returns:
         An iterator of RGB frames, (size, size, 3) if a size was given. A file that is cut short
@@ -133,17 +183,19 @@ def read_video(
     path = check_readable(path, "video")
     with opened(path, "video"):
         pass
-    return _frames(path, size, frame_rate)
+    return _frames(path, size, frame_rate, start)
 
 
-def _frames(path: Path, size: int | None, frame_rate: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+def _frames(
+    path: Path, size: int | None, frame_rate: int, start: Fraction | None
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     with opened(path, "video") as (container, stream):
-        pixel_aspect_ratio = float(stream.sample_aspect_ratio or 1)
-        shown = _timed(decoded(path, container, stream), stream.average_rate)
+        upright = _Upright(size, float(stream.sample_aspect_ratio or 1))
+        shown = timed(decoded(path, container, stream), stream.average_rate)
         latest = None
-        for frame in sample_in_time(shown, frame_rate):
+        for frame in sample_in_time(shown, frame_rate, start):
             if frame is not latest:
-                latest, pixels = frame, _pixels(frame, size, pixel_aspect_ratio)
+                latest, pixels = frame, upright(frame)
             yield pixels
     if latest is None:
         raise UserError(f"Cannot read the video {path}: not one frame of it can be decoded")
@@ -165,7 +217,7 @@ def video_seconds(path: str | os.PathLike[str], at_most: float) -> float:
     path = check_readable(path, "video")
     start, seconds = None, Fraction(0)
     with opened(path, "video") as (container, stream):
-        for shown in _timed(decoded(path, container, stream), stream.average_rate):
+        for shown in timed(decoded(path, container, stream), stream.average_rate):
             start = shown.start if start is None else start
             seconds = shown.stop - start
             if seconds > at_most:
@@ -180,6 +232,10 @@ def video_seconds(path: str | os.PathLike[str], at_most: float) -> float:
 _CRF = 18
 """x264's constant quality: 18 is near what the eye can tell from the original."""
 _PRESET = "veryfast"
+_LARGE = 12_000_000
+"""Pixels from which on the encoder holds few frames at once: a photo of 48 megapixels takes 72 MB
+a frame."""
+_FEW_FRAMES = "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1"
 _QUEUE_FRAMES, _QUEUE_BYTES = 16, 256 * 2**20
 LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""
@@ -197,28 +253,30 @@ class _SoundTrack:
     """A file's sound at a rate and layout that AAC knows, handed out by the sample."""
 
     def __init__(self, path: str | os.PathLike[str]):
-        self._path = check_readable(path, "sound file")
-        info = sound_info(self._path)
+        info = sound_info(path)
         self.rate = info.rate if info.rate in _AAC_RATES else 48_000
         self.layout = "mono" if info.channels == 1 else "stereo"
         self.channels = 1 if info.channels == 1 else 2
-        self._blocks = self._converted()
+        self._blocks = self._converted(path)
         self._rest = np.zeros((self.channels, 0), np.float32)
 
-    def _converted(self) -> Generator[Float32[np.ndarray, "channels n"], None, None]:
+    def _converted(
+        self, path: str | os.PathLike[str]
+    ) -> Generator[Float32[np.ndarray, "channels n"], None, None]:
         import av
 
-        def form(frame: Any) -> tuple[Any, ...]:
-            return frame.rate, frame.format.name, frame.layout.nb_channels, frame.layout.name
-
-        with opened(self._path, "audio") as (container, stream):
-            for _, frames in groupby(decoded(self._path, container, stream), key=form):
-                resampler = av.AudioResampler("fltp", self.layout, self.rate)
-                for frame in chain(frames, [None]):
-                    if frame is not None:
-                        frame.pts = None  # gaps in it are not ours to fill
-                    for converted in resampler.resample(frame):
-                        yield np.nan_to_num(converted.to_ndarray(), posinf=1, neginf=-1)
+        for (rate, layout), blocks in groupby(sound_blocks(path), key=lambda block: block[1:]):
+            resampler = av.AudioResampler("fltp", self.layout, self.rate)
+            for block in chain(blocks, [None]):
+                frame = None
+                if block is not None:
+                    samples = np.ascontiguousarray(
+                        np.nan_to_num(block.samples, posinf=1, neginf=-1)
+                    )
+                    frame = av.AudioFrame.from_ndarray(samples, "fltp", layout)
+                    frame.rate = rate
+                for converted in resampler.resample(frame):
+                    yield converted.to_ndarray()
 
     def take(self, count: int) -> Float32[np.ndarray, "channels count"]:
         """The next `count` samples; zeros after the end."""
@@ -258,10 +316,14 @@ class _Encoder:
         self._container: Any = av.open(
             str(path), "w", format="mp4", options={"movflags": "+faststart"}
         )
-        self._container.metadata.update(metadata)
-        video: Any = self._container.add_stream(
-            "libx264", rate=frame_rate, options={"crf": str(crf), "preset": _PRESET}
+        # Names of files may hold bytes that are no text.
+        self._container.metadata.update(
+            {key: value.encode(errors="replace").decode() for key, value in metadata.items()}
         )
+        options = {"crf": str(crf), "preset": _PRESET}
+        if width * height > _LARGE:
+            options["x264-params"] = _FEW_FRAMES
+        video: Any = self._container.add_stream("libx264", rate=frame_rate, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = Fraction(1, frame_rate)
         video.codec_context.colorspace = _MATRIX_BT601
@@ -377,7 +439,7 @@ class VideoWriter:
             crf=crf,
         )
         self._queue: queue.Queue[Any] = queue.Queue(
-            max(2, min(_QUEUE_FRAMES, _QUEUE_BYTES // (height * width * 3)))
+            max(1, min(_QUEUE_FRAMES, _QUEUE_BYTES // (height * width * 3)))
         )
         self._error: BaseException | None = None
         self._cancelled = False
@@ -406,8 +468,9 @@ class VideoWriter:
                 f"expected uint8 of shape {self._shape}, got {frame.dtype} of {frame.shape}"
             )
         self._raise_error()
-        padded = np.pad(frame, self._padding, "edge")
-        self._queue.put(av.VideoFrame.from_ndarray(padded, format="rgb24"))
+        if np.any(self._padding):
+            frame = np.pad(frame, self._padding, "edge")
+        self._queue.put(av.VideoFrame.from_ndarray(frame, format="rgb24"))
 
     @contextmanager
     def _running(self) -> Iterator[None]:

@@ -94,6 +94,7 @@ def test_processes_find_the_same(tmp_path):
     [
         ([("ABOUT", "ABOUT_00001"), ("WORLD", "WORLD_00020")], "lrw"),
         ([("M003", "happy_level_1_001"), ("M003", "neutral_level_1_001"), ("M003", "x")], "mead"),
+        ([*[("ABOUT", f"ABOUT_{n:05d}") for n in range(9)], ("backup", "old")], "lrw"),
         ([("id10001", "1zcIwhmdeo4_00001"), ("id10002", "a_1")], "voxceleb"),
     ],
 )

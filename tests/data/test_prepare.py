@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from data.check import audit
+from data.layout import RECIPE_FILE
 from data.prepare import clip as clip_module
 from data.prepare import job
 from data.prepare.__main__ import main
@@ -198,7 +201,7 @@ def test_poses_are_those_of_the_frames(mead, tmp_path):
 BAD = {
     "M030_sad_1_001.mp4": ({"sound": 0}, "no sound track"),
     "M030_sad_1_002.mp4": ({"frames": 12}, "frames; 17 are needed"),
-    "M030_sad_1_003.mp4": ({"hidden": range(3)}, "no face was found in its first frame"),
+    "M030_sad_1_003.mp4": ({"hidden": range(30)}, "no face was found in its first 8 frames"),
     "M030_sad_1_004.mp4": ({"hidden": range(9, 30)}, "no face was found in 18 of its"),
 }
 
@@ -223,6 +226,98 @@ def test_short_gaps_are_bridged(tmp_path):
     assert run(tmp_path / "raw", tmp_path / "out").clips == 1
     poses = np.load(tmp_path / "out" / "fomm_pose_crop" / "M030" / "sad_level_1_001.npy")
     assert np.isfinite(poses).all()
+
+
+def write_flashing(path: Path, later: dict[str, float], gap: tuple[float, float]) -> Path:
+    """A spot that turns grey while a tone sounds; sound or picture may begin later.
+
+    Args:
+        path: of the video.
+        later: seconds that "sound" or "picture" begins after the file does.
+        gap: seconds from and to which there are no packets of sound.
+    """
+    on = [(0.8, 1.1), (2.0, 2.3)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        packets = []
+        for n in range(round(25 * later.get("picture", 0)), 75):
+            image = picture(80)
+            image[image > 200] = 180 if any(a <= n / 25 < b for a, b in on) else 255
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            packets += video.encode(frame)
+        packets += video.encode(None)
+        step = SAMPLE_RATE // 50
+        for n in range(round(50 * later.get("sound", 0)), 150):
+            time = n / 50 + np.arange(step) / SAMPLE_RATE
+            if gap[0] <= n / 50 < gap[1]:
+                continue
+            loud = np.any([(time >= a) & (time < b) for a, b in on], axis=0)
+            wave = (loud * 9000 + 30) * np.sin(2 * np.pi * 440 * time)
+            frame = av.AudioFrame.from_ndarray(wave[None].astype(np.int16), "s16", "mono")
+            frame.rate, frame.pts = SAMPLE_RATE, n * step
+            frame.time_base = Fraction(1, SAMPLE_RATE)
+            packets += audio.encode(frame)
+        packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("later", "gap"),
+    [
+        ({}, (0, 0)),
+        ({"sound": 0.5}, (0, 0)),
+        ({"picture": 0.5}, (0, 0)),
+        ({}, (1.2, 1.8)),
+        ({"sound": 0.3}, (1.4, 1.7)),
+    ],
+    ids=["together", "sound later", "picture later", "gap", "both"],
+)
+def test_frames_and_sound_of_a_clip_meet(tmp_path, later, gap):
+    write_flashing(tmp_path / "raw" / "M030_sad_1_001.mkv", later, gap)
+    assert run(tmp_path / "raw", tmp_path / "out").clips == 1
+    folder = tmp_path / "out" / "fomm_crop" / "M030" / "sad_level_1_001"
+    count = len(list(folder.iterdir()))
+    grey = [np.asarray(Image.open(folder / f"{n}.png")).max() < 220 for n in range(count)]
+    windows = np.load(tmp_path / "out" / "MFCC" / "M030" / "sad_level_1_001.npy")
+    # Log energy in the middle of a frame's window.
+    loud = windows[:, 14, 0] > 0.5 * (windows[:, 14, 0].max() + np.median(windows[:, 14, 0]))
+    seen, heard = (
+        np.nonzero(np.diff(x[: min(count, len(loud))], prepend=0) == 1)[0]
+        for x in (np.array(grey, int), loud.astype(int))
+    )
+    assert len(seen) == len(heard) == 2
+    np.testing.assert_allclose(seen, heard, atol=1)
+
+
+def test_a_video_that_fades_in_is_no_bad_video(tmp_path):
+    write_video(tmp_path / "raw" / "M030_sad_1_001.mp4", hidden=range(3))
+    assert run(tmp_path / "raw", tmp_path / "out").clips == 1
+
+
+def test_what_a_mac_leaves_is_no_video(mead, tmp_path):
+    for path in list(mead.rglob("*.mp4")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" * 99)
+    report = run(mead, tmp_path / "out")
+    assert (report.clips, report.skipped) == (3, {})
+    stray = tmp_path / "out" / "MFCC" / "M030" / "._sad_level_3_001.npy"
+    stray.write_bytes(b"\0\5\x16\7" * 99)
+    assert audit(str(tmp_path / "out")).problems == {}
+
+
+def test_clips_that_were_matched_by_count_are_noticed(mead, tmp_path):
+    run(mead, tmp_path / "out")
+    recipe = json.loads((tmp_path / "out" / RECIPE_FILE).read_text())
+    del recipe["timing"]
+    (tmp_path / "out" / RECIPE_FILE).write_text(json.dumps(recipe))
+    assert "by count, not by time" in audit(str(tmp_path / "out")).problems[RECIPE_FILE]
+    with pytest.raises(UserError, match="timing presentation"):
+        run(mead, tmp_path / "out")
 
 
 @pytest.mark.parametrize("seconds", [0.9, 5.0])

@@ -13,7 +13,7 @@ from eamm_jax import bundled, features
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, generic_face, head_pose
+from eamm_jax.faces import detection, generic_face
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.head_pose import (
     Framed,
@@ -21,10 +21,11 @@ from eamm_jax.faces.head_pose import (
     LandmarkEstimator,
     NetworkEstimator,
     fill_gaps,
-    follow_face,
+    framed,
     video_track,
 )
 from eamm_jax.faces.pose_geometry import Region, face_region, project
+from eamm_jax.faces.tracking import follow
 from eamm_jax.io.video import VideoWriter
 
 needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
@@ -49,7 +50,7 @@ def portraits(shared) -> tuple[list[np.ndarray], np.ndarray]:
     return images, np.concatenate([np.load(pose) for pose in poses])
 
 
-def mean_errors(estimator, framed, published) -> np.ndarray:
+def mean_errors(estimator, seen, published) -> np.ndarray:
     """Of yaw, pitch, roll (degrees), scale (a share), tx, ty."""
     wrong = np.abs(np.stack(list(estimator.poses(framed))) - published)[:, :6]
     wrong[:, 3] /= published[:, 3]
@@ -59,33 +60,33 @@ def mean_errors(estimator, framed, published) -> np.ndarray:
 @needs_dlib
 def test_the_network_agrees_with_the_published_poses(network, portraits):
     finder = detection.make_finder()
-    framed = [Framed.of(image, finder.find(image)) for image in portraits[0]]
-    assert len(framed) >= 7
-    wrong = mean_errors(network, framed, portraits[1])
+    seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
+    assert len(seen) >= 7
+    wrong = mean_errors(network, seen, portraits[1])
     assert (wrong < [3, 3, 3, 0.06, 4, 4]).all(), wrong
 
 
 def test_the_network_needs_nobody_to_find_the_face_of_an_aligned_portrait(network, portraits):
-    framed = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
-    wrong = mean_errors(network, framed, portraits[1])
+    seen = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
+    wrong = mean_errors(network, seen, portraits[1])
     assert (wrong < [3, 3, 3, 0.06, 4, 4]).all(), wrong
 
 
 @needs_dlib
 def test_landmarks_agree_with_the_published_poses(portraits):
     finder = detection.make_finder()
-    framed = [Framed.of(image, finder.find(image)) for image in portraits[0]]
-    wrong = mean_errors(LandmarkEstimator(), framed, portraits[1])
+    seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
+    wrong = mean_errors(LandmarkEstimator(), seen, portraits[1])
     assert (wrong[:3] < 5).all(), wrong
     assert (wrong[3:] < [0.08, 4, 7]).all(), wrong
 
 
 def test_many_pictures_are_as_each_alone(network, portraits):
-    framed = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
-    framed[3] = framed[3]._replace(region=None)
-    together = list(network.poses(framed))
+    seen = [Framed.of(image, []).taken_as_aligned() for image in portraits[0]]
+    seen[3] = seen[3]._replace(region=None)
+    together = list(network.poses(seen))
     assert together[3] is None
-    (alone,) = network.poses([framed[5]])
+    (alone,) = network.poses([seen[5]])
     np.testing.assert_allclose(together[5], alone, rtol=1e-4, atol=1e-3)
 
 
@@ -220,9 +221,9 @@ def test_idle_motion_is_of_the_seed_and_begins_in_the_still_pose(finder):
 def test_what_contradicts_itself_is_refused():
     path = Path("x")
     for asked, words in (
-        (HeadPose(still=True, idle=1.0), "--still and --idle_motion"),
-        (HeadPose(still=True, video=path), "--still and --pose_video"),
-        (HeadPose(motion=path, video=path), "choose one motion"),
+        (HeadPose(still=True, idle=1.0), "a still head and idle motion"),
+        (HeadPose(still=True, video=path), "a still head and the motion of a video"),
+        (HeadPose(motion=path, video=path), "of a track and of a video"),
         (HeadPose(idle=-1.0), "0 or more"),
         (HeadPose(idle=np.nan), "0 or more"),
     ):
@@ -234,16 +235,12 @@ def test_what_contradicts_itself_is_refused():
 # --- Videos -------------------------------------------------------------------------------
 
 
-def test_a_face_is_followed_through_a_large_picture():
+def test_poses_are_those_of_the_face_that_is_followed():
     places = [(700 + 20 * n, 500 - 8 * n) for n in range(10)]
     frames = [spot(x, y, 60, 1600, 900) for x, y in places]
     frames[4] = np.zeros_like(frames[4])
-    finder = Finder()
-    followed = list(follow_face(finder, frames))
+    followed = list(framed(follow(Finder(), frames)))
     assert [f.face is None for f in followed] == [n == 4 for n in range(10)]
-    # It is looked for everywhere at first and when it is lost, else in a small part.
-    assert max(finder.seen[0]) > head_pose.LOOKED_AT
-    assert all(max(seen) <= head_pose.LOOKED_AT for seen in finder.seen[1:4])
     poses = [pose for pose in LandmarkEstimator().poses(followed) if pose is not None]
     np.testing.assert_allclose(np.array(poses)[:, :3], np.tile(POSE[:3], (9, 1)), atol=0.6)
 
@@ -273,5 +270,5 @@ def test_gaps_are_filled_from_both_sides():
 
 def test_the_region_of_a_found_face_is_its_own():
     points = landmarks_at(100, 120, 150)
-    framed = Framed.of(spot(10, 10), [Face((0, 0, 1, 1), points)])
-    assert framed.region == face_region(points) == framed.taken_as_aligned().region
+    seen = Framed.of(spot(10, 10), [Face((0, 0, 1, 1), points)])
+    assert seen.region == face_region(points) == seen.taken_as_aligned().region

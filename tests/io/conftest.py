@@ -39,9 +39,11 @@ def write_frames(
     rotation: int = 0,
     pixel_aspect_ratio: Fraction | None = None,
     options: dict[str, str] | None = None,
+    faststart: bool = False,
 ) -> Path:
     """Writes RGB frames at given times, in units of 1/ticks seconds (default: one each)."""
-    with av.open(str(path), "w") as container:
+    placing = {"movflags": "+faststart"} if faststart else {}
+    with av.open(str(path), "w", options=placing) as container:
         stream = container.add_stream(codec, rate=ticks, options=options or {"crf": "5"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixel_format

@@ -3,14 +3,28 @@
 import contextlib
 import logging
 import os
+import struct
+import threading
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from eamm_jax.errors import UserError
 from eamm_jax.io import image as module
-from eamm_jax.io.image import PngSequence, fit_square, read_image, tile, to_uint8, write_png
+from eamm_jax.io.image import (
+    PngSequence,
+    fit_inside,
+    fit_square,
+    read_image,
+    read_picture,
+    tile,
+    to_uint8,
+    write_png,
+)
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -108,8 +122,10 @@ def test_transparent_parts_are_white(tmp_path):
     image = read_image(tmp_path / "rgba.png", None)
     np.testing.assert_array_equal(image[0, 0], 1)
     np.testing.assert_allclose(image[2, 2], [1, 127 / 255, 127 / 255], atol=1e-6)
-    Image.new("LA", (4, 4), (0, 0)).save(tmp_path / "la.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "la.png", None), 1)
+    grey = Image.new("LA", (4, 4), (0, 0))
+    grey.putpixel((1, 1), (9, 255))
+    grey.save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png", None)[0], 1)
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([*RED, *BLUE])
     palette.putpixel((0, 0), 0)
@@ -159,6 +175,173 @@ def test_pixels_that_are_not_square_are_shown_as_meant():
     assert middle[2, 20, 0] == 0
 
 
+def test_a_picture_is_fitted_into_a_frame(rng):
+    pixels = rng.integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    assert fit_inside(pixels, 40, 20, 40, 20) is pixels
+    assert fit_inside(pixels, 40, 20, 20, 10).shape == (10, 20, 3)
+    boxed = fit_inside(np.full_like(pixels, 255), 40, 20, 40, 40)
+    assert (boxed[10:30] == 255).all()
+    assert not boxed[:10].any()
+    assert not boxed[30:].any()
+
+
+# --- Metadata and colours -----------------------------------------------------------------
+
+
+def tiff_block(entries: list[tuple[int, int, int, bytes]], order: str = "<") -> bytes:
+    """EXIF of (tag, type, count, four bytes of value)."""
+    body = b"".join(struct.pack(order + "HHI4s", *entry) for entry in entries)
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(order + "IH", 8, len(entries)) + body + bytes(4)
+
+
+def with_exif(path: Path, exif: bytes, extension: str, orientation: int = 1) -> Path:
+    """An upright picture as a camera in some orientation stores it, with a block of EXIF."""
+    stored = corners(32, 48)
+    if orientation in module.TRANSPOSED:
+        undo = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+        stored = stored.transpose(undo.get(orientation, module.TRANSPOSED[orientation]))
+    path = path.with_suffix(f".{extension}")
+    options = {"lossless": True} if extension == "webp" else {}
+    stored.save(path, exif=b"Exif\0\0" + exif, quality=95, **options)
+    return path
+
+
+def assert_upright(path: Path) -> None:
+    image = read_image(path, None)
+    assert image.shape == (48, 32, 3)
+    np.testing.assert_allclose(corner_colours(image), [RED, GREEN, BLUE, WHITE], atol=6)
+
+
+ODD_ENTRIES = {
+    "a resolution that is text": (0x011A, 2, 3, b"72\0\0"),
+    "a resolution beyond the end": (0x011A, 5, 1, b"\xff\xff\xff\x7f"),
+    "a type nobody knows": (0x9C9B, 77, 1 << 30, b"\0\0\0\0"),
+    "a sub-block that is itself": (0x8769, 4, 1, b"\x08\0\0\0"),
+    "a maker's note of 4 GB": (0x927C, 7, 0xFFFFFFFF, b"\x08\0\0\0"),
+}
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("odd", [None, *ODD_ENTRIES])
+def test_of_exif_the_orientation_alone_counts(tmp_path, extension, orientation, odd):
+    order = "<>"[orientation % 2] if odd is None else "<"
+    value = struct.pack(order + "HH", orientation, 0)
+    entries = [(0x0112, 3, 1, value)] + ([ODD_ENTRIES[odd]] if odd else [])
+    assert_upright(with_exif(tmp_path / "x", tiff_block(entries, order), extension, orientation))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [(0x0112, 2, 2, b"6\0\0\0"), (0x0112, 3, 1, b"\x09\0\0\0"), (0x0112, 3, 1, bytes(4))],
+    ids=["text", "nine", "zero"],
+)
+def test_an_orientation_that_is_none_changes_nothing(tmp_path, entry):
+    assert_upright(with_exif(tmp_path / "x", tiff_block([entry]), "jpg"))
+
+
+def test_orientation_in_xmp_and_in_text_is_read(tmp_path):
+    xmp = b'<x tiff:Orientation="6"/>'
+    stored = corners(32, 48).transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "x.jpg", xmp=xmp, quality=95)
+    assert_upright(tmp_path / "x.jpg")
+    exif = tiff_block([(0x0112, 3, 1, b"\x06\0\0\0")])
+    for packed in (False, True):
+        text = PngInfo()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(exif)}\n{exif.hex()}\n", zip=packed)
+        stored.save(tmp_path / "x.png", pnginfo=text)
+        assert_upright(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", ["tEXt", "iTXt"])
+def test_long_texts_do_not_matter(tmp_path, packed, kind):
+    text = PngInfo()
+    add = text.add_text if kind == "tEXt" else text.add_itxt
+    add("parameters", "a portrait, best quality " * 100_000, zip=packed)
+    corners(32, 48).save(tmp_path / "x.png", pnginfo=text)
+    assert_upright(tmp_path / "x.png")
+    content = (tmp_path / "x.png").read_bytes()
+    # The same after the pixels, as some tools append it.
+    start, stop = content.find(kind.encode()) - 4, content.find(b"IDAT") - 4
+    end = content.find(b"IEND") - 4
+    moved = content[:start] + content[stop:end] + content[start:stop] + content[end:]
+    (tmp_path / "x.png").write_bytes(moved)
+    assert_upright(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff"])
+def test_mutated_metadata_is_never_a_reason_to_refuse(tmp_path, extension):
+    """Some seconds of random changes in the EXIF of a good picture."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x011A], exif[0x8298] = "maker", 1, 72.0, "c"
+    exif.get_ifd(0x8769)[0x9286] = b"comment" * 9
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    path = with_exif(tmp_path / "x", block, extension)
+    content = path.read_bytes()
+    found = content.find(block)
+    place = (found, found + len(block)) if extension != "tiff" else None
+    for _ in range(400):
+        mutated = bytearray(content)
+        start, stop = place or (8, len(content))
+        for at in rng.integers(start, stop, rng.integers(1, 9)):
+            mutated[at] = rng.integers(256)
+        if extension == "png":  # whose checksums would hide what a decoder makes of it
+            checksum = zlib.crc32(mutated[start - 4 : stop])
+            mutated[stop : stop + 4] = struct.pack(">I", checksum)
+        path.write_bytes(mutated)
+        if place:
+            assert read_image(path, None).shape in [(48, 32, 3), (32, 48, 3)]
+        else:  # the tags of a tiff are how its pixels are stored
+            with contextlib.suppress(UserError):
+                read_image(path, None)
+
+
+def test_colours_of_a_wide_gamut_are_converted(tmp_path):
+    """Display P3, as phones store photos: its red lies outside sRGB, its greys are the same."""
+    profile = display_p3()
+    for mode in ("RGB", "RGBA", "P"):
+        picture = Image.new("RGB", (8, 8), (200, 80, 60))
+        picture.paste((128, 128, 128), (4, 0, 8, 8))
+        stored = picture.quantize(4) if mode == "P" else picture.convert(mode)
+        stored.save(tmp_path / "x.png", icc_profile=profile)
+        image = np.round(read_image(tmp_path / "x.png", None) * 255)
+        # By the matrices of both spaces: sRGB needs more red and less green and blue.
+        np.testing.assert_allclose(image[0, 0], [216, 69, 50], atol=3)
+        np.testing.assert_allclose(image[0, 7], 128, atol=1)
+
+
+def display_p3() -> bytes:
+    """A profile of Display P3: sRGB's, with the primaries of P3 (adapted to D50)."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    primaries = {
+        b"rXYZ": (0.51512, 0.24120, -0.00105),
+        b"gXYZ": (0.29198, 0.69225, 0.04189),
+        b"bXYZ": (0.15710, 0.06657, 0.78407),
+    }
+    count = struct.unpack_from(">I", profile, 128)[0]
+    for n in range(count):
+        name, at, size = struct.unpack_from(">4sII", profile, 132 + 12 * n)
+        if name in primaries:
+            values = [round(x * 65536) for x in primaries[name]]
+            struct.pack_into(">3i", profile, at + 8, *values)
+        elif name == b"desc":
+            profile[at + 8 : at + size] = profile[at + 8 : at + size].replace(
+                "sRGB".encode("utf-16-be"), "P3  ".encode("utf-16-be")
+            )
+    return bytes(profile)
+
+
+def test_profiles_of_srgb_and_damaged_ones_change_no_pixel(tmp_path, rng):
+    pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"not a profile", display_p3()[:200], bytes(3 << 20)):
+        Image.fromarray(pixels).save(tmp_path / "x.png", icc_profile=profile)
+        np.testing.assert_array_equal(read_picture(tmp_path / "x.png"), pixels)
+
+
 # --- Bad input -----------------------------------------------------------------------------
 
 
@@ -174,6 +357,33 @@ def refused(path) -> str:
 def test_a_text_file_named_png(tmp_path):
     (tmp_path / "x.png").write_text("not a picture\n" * 10)
     assert "it is not an image file that can be decoded" in refused(tmp_path / "x.png")
+
+
+@pytest.mark.timeout(20)
+def test_a_picture_may_come_from_a_pipe(tmp_path):
+    corners().save(tmp_path / "x.png")
+    for content, words in (((tmp_path / "x.png").read_bytes(), None), (b"x" * 99, "not an image")):
+        os.mkfifo(tmp_path / "pipe")
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+        writer.start()
+        if words is None:
+            assert corner_colours(read_image(tmp_path / "pipe", None))[0] == RED
+        else:
+            assert words in refused(tmp_path / "pipe")
+        writer.join()
+        (tmp_path / "pipe").unlink()
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"heix"])
+def test_a_heic_photo_is_named(tmp_path, brand):
+    (tmp_path / "x.heic").write_bytes(struct.pack(">I4s4s", 24, b"ftyp", brand) + bytes(200))
+    assert "it is a HEIC photo" in refused(tmp_path / "x.heic")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_picture_that_is_all_transparent_is_named(tmp_path, mode):
+    Image.new(mode, (8, 8), 0).save(tmp_path / "x.png")
+    assert "all of it is transparent" in refused(tmp_path / "x.png")
 
 
 def test_missing_and_empty_files(tmp_path):

@@ -5,6 +5,8 @@ import itertools
 import logging
 import os
 import resource
+import shutil
+import struct
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +22,15 @@ from PIL import Image
 from eamm_jax.errors import UserError
 from eamm_jax.io import video as module
 from eamm_jax.io.audio import read_audio
-from eamm_jax.io.video import Shown, VideoWriter, read_video, sample_in_time, video_seconds
+from eamm_jax.io.decoding import continuous
+from eamm_jax.io.video import (
+    Shown,
+    VideoWriter,
+    read_video,
+    sample_in_time,
+    timed,
+    video_seconds,
+)
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 
@@ -153,14 +163,15 @@ def test_streams_without_timestamps(tmp_path, make_video):
     assert levels(read_video(path, 64)) == pytest.approx([8 * i for i in range(20)], abs=1)
 
 
-class Frame:
-    """What `_timed` needs of a decoded frame."""
+class Stamped:
+    """What is used of PyAV's frames and packets."""
 
     time_base = Fraction(1, 25)
     duration = 1
 
-    def __init__(self, pts):
-        self.pts = pts
+    def __init__(self, pts: int | None, stream_index: int = 0):
+        self.pts = self.dts = pts
+        self.stream_index = stream_index
 
 
 @pytest.mark.parametrize(
@@ -170,30 +181,83 @@ class Frame:
         [0] * 6,
         [7, 8, 9, 10, 11, 12],
         [0, 1, 2, 900_000, 900_001, 900_002],
-        [50, 51, 52, 3, 4, 5],
+        [5000, 5001, 5002, 3, 4, 5],
+        [50, 51, 52, 48, 49, 50],
         [0, 1, None, 3, None, 5],
         [0, 1, 10_000_000, 3, 4, 5],
     ],
-    ids=["missing", "equal", "late start", "jump", "reset", "some missing", "one is wrong"],
+    ids=["missing", "equal", "late", "jump", "reset", "step back", "some missing", "one wrong"],
 )
 def test_broken_timestamps_do_not_break_the_rhythm(stamps):
-    frames = [Frame(pts) for pts in stamps]
-    timed = list(module._timed(frames, Fraction(25)))
-    np.testing.assert_allclose(np.diff([float(s.start) for s in timed]), 1 / 25)
-    assert list(sample_in_time(timed, 25)) == frames
+    frames = [Stamped(pts) for pts in stamps]
+    shown = list(timed(continuous(frames), Fraction(25)))
+    np.testing.assert_allclose(np.diff([float(s.start) for s in shown]), 1 / 25)
+    assert list(sample_in_time(shown, 25)) == frames
 
 
-@pytest.mark.parametrize(
-    ("rotation", "turned"),
-    [(90, np.rot90), (-90, lambda p: np.rot90(p, -1)), (180, lambda p: p[::-1, ::-1])],
+@given(
+    jump=st.integers(-(10**6), 10**6).filter(lambda n: not -26 <= n <= 251),
+    order=st.permutations([0, 1]),
 )
-def test_phones_turn_their_pictures_in_the_header(tmp_path, make_video, rotation, turned):
-    picture = quarters(32, 64)
-    path = make_video(tmp_path / "x.mp4", [picture] * 2, rotation=rotation)
+@settings(max_examples=50, deadline=None)
+def test_a_jump_in_the_timestamps_moves_sound_and_picture_alike(jump, order):
+    """Two recordings joined, whose clocks differ: both streams go on without a gap."""
+    packets = [
+        Stamped(n + jump * (n >= 40), stream_index=order[stream])
+        for n in range(80)
+        for stream in range(2)
+    ]
+    moved = list(continuous(packets))
+    for stream in range(2):
+        times = np.array([p.pts for p in moved if p.stream_index == stream])
+        np.testing.assert_array_equal(np.diff(times), 1)
+
+
+@pytest.mark.parametrize("pause", [20, 300, 5000])
+def test_a_pause_in_the_picture_is_kept_while_the_sound_goes_on(pause):
+    picture = [Stamped(n) for n in (0, 1, 1 + pause, 2 + pause)]
+    sound = [Stamped(n, stream_index=1) for n in range(0, pause + 10, 5)]
+    packets = sorted(picture + sound, key=lambda p: p.pts)
+    times = [p.pts for p in continuous(packets) if p.stream_index == 0]
+    assert times == [0, 1, 1 + pause, 2 + pause]
+
+
+def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
+    """Overwrites the matrix in the header of an mp4's video track."""
+    content = bytearray(path.read_bytes())
+    at = content.find(b"tkhd") + 4 + 40
+    a, b, c, d = (n << 16 for n in matrix)
+    struct.pack_into(">9i", content, at, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+
+
+ORIENTATIONS = {
+    (1, 0, 0, 1): lambda p: p,
+    (-1, 0, 0, 1): lambda p: p[:, ::-1],
+    (1, 0, 0, -1): lambda p: p[::-1],
+    (-1, 0, 0, -1): lambda p: p[::-1, ::-1],
+    (0, 1, 1, 0): lambda p: p.swapaxes(0, 1),
+    (0, 1, -1, 0): lambda p: np.rot90(p, -1),
+    (0, -1, 1, 0): np.rot90,
+    (0, -1, -1, 0): lambda p: np.rot90(p.swapaxes(0, 1), 2),
+}
+"""By the display matrix (a, b, c, d): a stored (x, y) is shown at (a x + c y, b x + d y)."""
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+@pytest.mark.parametrize("pixel_aspect_ratio", [None, Fraction(2)])
+def test_the_display_matrix_is_applied(tmp_path, make_video, matrix, pixel_aspect_ratio):
+    stored = quarters(64, 128)
+    path = make_video(tmp_path / "x.mp4", [stored] * 2, pixel_aspect_ratio=pixel_aspect_ratio)
+    set_display_matrix(path, matrix)
+    wide = stored if pixel_aspect_ratio is None else quarters(64, 256)
+    expected = ORIENTATIONS[matrix](wide)
     frame = next(iter(read_video(path, None)))
-    expected = turned(picture)
     assert frame.shape == expected.shape
-    assert np.abs(frame.astype(int) - expected).mean() < 4
+    assert np.abs(frame.astype(int) - expected).mean() < 5
+    square = next(iter(read_video(path, 32)))
+    assert square.shape == (32, 32, 3)
+    assert np.abs(square.astype(int) - ORIENTATIONS[matrix](quarters(32, 32))).mean() < 12
 
 
 def test_the_square_in_the_middle_is_resized(tmp_path, make_video):
@@ -206,13 +270,46 @@ def test_the_square_in_the_middle_is_resized(tmp_path, make_video):
     assert next(iter(read_video(path, None))).shape == (48, 96, 3)
 
 
-def test_pixels_that_are_not_square(tmp_path, make_video):
-    # Pixels twice as wide as high: 64 x 64 of them are shown 128 x 64.
-    picture = grey(0)
-    picture[:, 16:48] = 255
-    path = make_video(tmp_path / "x.mp4", [picture] * 2, pixel_aspect_ratio=Fraction(2))
-    frame = next(iter(read_video(path, 64)))
-    assert frame[:, 6:-6].min() > 240
+@pytest.mark.parametrize("ratio", [Fraction(2), Fraction(1, 2), Fraction(64, 45), Fraction(99, 1)])
+def test_pixels_that_are_not_square(tmp_path, make_video, ratio):
+    """A disc is a disc; a ratio beyond reason is a damaged header."""
+    shown = ratio if ratio < 9 else Fraction(1)
+    y, x = np.mgrid[:96, :96] - 47.5
+    disc = (np.hypot(x * float(max(shown, 1)), y * float(max(1 / shown, 1))) < 40)[..., None]
+    stored = np.where(disc, 255, 0).astype(np.uint8).repeat(3, axis=2)
+    path = make_video(tmp_path / "x.mp4", [stored] * 2, pixel_aspect_ratio=ratio)
+    for size in (None, 96):
+        bright = next(iter(read_video(path, size)))[..., 0] > 127
+        rows, columns = bright.any(axis=1).sum(), bright.any(axis=0).sum()
+        assert rows == pytest.approx(columns, abs=3)
+        assert 35 < rows < 90
+
+
+def write_sizes(path: Path, pictures: list[np.ndarray]) -> Path:
+    """Motion JPEG in AVI, whose frames tell their own size."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, options={"qmin": "1", "qmax": "1"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuvj420p"
+        for number, picture in enumerate(pictures):
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.height, encoder.width = picture.shape[:2]
+            encoder.pix_fmt, encoder.time_base = "yuvj420p", Fraction(1, 25)
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuvj420p")
+            for packet in encoder.encode(frame):
+                packet.stream, packet.pts, packet.dts = stream, number, number
+                packet.time_base = Fraction(1, 25)
+                container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("later", [(32, 64), (128, 256), (64, 64)])
+def test_a_size_that_changes_on_the_way_does_not_change_the_framing(tmp_path, later):
+    path = write_sizes(tmp_path / "x.avi", [quarters(64, 128)] * 3 + [quarters(*later)] * 3)
+    frames = list(read_video(path, None))
+    assert {frame.shape for frame in frames} == {(64, 128, 3)}
+    colours = [frame[16, 48] for frame in frames]  # in the upper left quarter of all
+    np.testing.assert_allclose(colours, [(255, 0, 0)] * 6, atol=30)
 
 
 def test_a_file_that_is_cut_short_gives_what_is_there(tmp_path, make_video):
@@ -220,6 +317,24 @@ def test_a_file_that_is_cut_short_gives_what_is_there(tmp_path, make_video):
     path = make_video(tmp_path / "x.mkv", list(noise))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert 15 < len(list(read_video(path, 64))) < 35
+
+
+def test_a_warning_comes_once_for_a_file(tmp_path, make_video, caplog):
+    path = make_video(tmp_path / "x.mp4", [grey(9 * n) for n in range(20)], faststart=True)
+    path.write_bytes(path.read_bytes()[:-400])
+    for _ in range(3):
+        list(read_video(path, 64))
+    assert caplog.text.count("is cut short: it announces 20 frames") == 1
+
+
+@pytest.mark.parametrize("first", [-8, -1, 0])
+def test_an_edit_list_is_not_a_file_cut_short(tmp_path, make_video, caplog, first):
+    """An mp4 whose first frames are hidden, as editors that cut without encoding write them."""
+    path = make_video(
+        tmp_path / "x.mp4", [grey(9 * n) for n in range(20)], times=list(range(first, 20 + first))
+    )
+    assert levels(read_video(path, 64)) == pytest.approx([9 * n for n in range(-first, 20)], abs=1)
+    assert not caplog.text
 
 
 def refused(path) -> str:
@@ -239,6 +354,35 @@ def test_files_that_are_no_video(tmp_path, tone):
     assert "not a media file" in refused(tmp_path / "y.mp4")
     with pytest.raises(UserError, match="has no video track"):
         read_video(tone, 64)  # said at once, before the first frame is asked for
+
+
+@pytest.mark.timeout(20)
+def test_pipes_are_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "it is a pipe or a device" in refused(tmp_path / "pipe")
+
+
+NAMES = [
+    "2024-01-01T12:30:05.mp4",
+    "http:x.mp4",
+    "-x.mp4",
+    "a%03d.mp4",
+    "b|c.mp4",
+    "Gr\udcfc\udcdfe.mp4",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_is_a_file(tmp_path, monkeypatch, film, name):
+    """Read and written by a relative name: colons make no URL, bytes need not be text."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(film[0], name)
+    assert len(list(read_video(name, 64))) == len(film[1])
+    assert len(read_audio(name))
+    target = f"out {name}"
+    with VideoWriter(target, 64, 64, sound=name, metadata={"title": name}) as video:
+        video.write(film[1][0])
+    assert len(list(read_video(target, 64))) == 1
 
 
 def test_a_cover_picture_is_no_video(tmp_path, tone):
