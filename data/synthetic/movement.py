@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from data.synthetic import camera
 from data.synthetic.camera import Pose
 from eamm_jax.constants import FRAME_RATE
-from eamm_jax.features import smooth_noise
+from eamm_jax.faces.idle import smooth_noise
 
 _BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
 """Course of a blink: seconds from its middle, and how far the lids are closed."""

@@ -34,6 +34,7 @@ from eamm_jax.animate.program import (
 from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
+from eamm_jax.faces import idle
 from eamm_jax.models import Networks, build
 from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
@@ -334,7 +335,7 @@ class Animator:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
         parts, variables = self.parts, self.variables
         blinks = settings.blinks and bool(self.config.inference.lid_keypoints)
-        closed = features.blinks(len(poses), settings.seed) if blinks else None
+        closed = idle.blinks(len(poses), settings.seed) if blinks else None
         weights = settings.emotion_strength * program.displacement_weights(self.config)
         image, audio_weight, weights, scale = self.put(
             (

@@ -282,6 +282,7 @@ def run(
             write(picture, neutral)
             if job.contact_sheet is not None and index in wanted_in_sheet:
                 sheet.append(fit_height(picture, min(len(picture), _SHEET_HEIGHT)))
+            del picture, neutral  # those of a large photo take much memory
             clock.lap("writing")
             if progress is not None:
                 progress(index + 1, len(animation))
@@ -334,7 +335,8 @@ class _View:
         if self.shows_neutral:
             assert neutral is not None
             panels.append(neutral)
-        return np.concatenate([*panels, self._place(frame.image)], axis=1), neutral
+        image = self._place(frame.image)
+        return np.concatenate([*panels, image], axis=1) if panels else image, neutral
 
 
 def check_size(path: Path, picture: Frame) -> None:

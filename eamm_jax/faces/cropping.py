@@ -48,7 +48,7 @@ def crop(
         part = np.asarray(Image.fromarray(part).reduce(factor))
         place = resized(1 / factor).after(place)
     y, x = np.mgrid[:size, :size]
-    z = place.turn * (x + 1j * y) + place.shift
+    z = place.factor * (x + 1j * y) + place.shift
     square = np.stack(
         [
             ndimage.map_coordinates(

@@ -157,7 +157,7 @@ def places(
     mean = np.mean(laid, axis=0)
     wanted = frame_face(mean, template, size).inverse()(mean)[VIDEO_POINTS]
     fitted = [fit_similarity(wanted, landmarks[VIDEO_POINTS]) for landmarks in found.landmarks]
-    turns = np.array([place.turn for place in fitted])
+    turns = np.array([place.factor for place in fitted])
     # The middle of the face, as the corner of a crop swings with every turn.
     pivot = complex(*wanted.mean(axis=0))
     middles = turns * pivot + np.array([place.shift for place in fitted])

@@ -1,8 +1,8 @@
-"""Where a face belongs in the square that the networks see, and pictures cut out accordingly.
+"""Where a face belongs in a crop.
 
-The published crops were made with the landmarks of one person's face as the template. Ours is
-the mean face of the landmark model, laid where that template lies; `--template` takes another.
-A template is 68 points in pixels of a 256 x 256 crop.
+The published crops were aligned to the landmarks of one person. The default template here is the
+mean face of the landmark model, placed like that person's. A template is 68 points in pixels of a
+256 x 256 crop.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import bundled, features
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, generic_face
+from eamm_jax.faces import detection, generic_face, idle
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.pose_geometry import (
     FRAMED_REGION,
@@ -213,7 +213,7 @@ class HeadPose:
             pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
-            pose = pose + features.idle_motion(length, self.idle, self.seed)
+            pose = pose + idle.idle_motion(length, self.idle, self.seed)
         return pose
 
 

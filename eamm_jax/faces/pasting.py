@@ -21,7 +21,7 @@ _FEATHER = {"left": 0.15, "top": 0.12, "right": 0.15, "bottom": 0.10}
 """Over which part of its side a square fades in; the chin is near the lower edge."""
 
 _SEAM_BLUR = 0.1
-"""Deviation, of the side, of the Gaussian that spreads a difference of colours at the seam."""
+"""Standard deviation, in sides, of the Gaussian that spreads a difference at the seam."""
 
 _SEAM_LIMIT = 24.0
 """Levels by which colours are shifted at most; more is something that moved."""
@@ -84,7 +84,7 @@ class Patch:
         self._seen = np.empty((*self._below.shape[:2], 1), np.float32)
         for rows in self._strips():
             y, x = np.mgrid[rows, : self._below.shape[1]]
-            z = from_place.turn * (x + 1j * y) + from_place.shift
+            z = from_place.factor * (x + 1j * y) + from_place.shift
             seen = feather((z.real + 0.5) / size, (z.imag + 0.5) / size)
             self._seen[rows] = seen[..., None]
 
@@ -92,8 +92,8 @@ class Patch:
         self._size = min(size, max(1, round(size * to_picture.scale)))
         shrunk = resized(self._size / size).after(from_place)
         # Pillow counts from the corners of pixels.
-        corner = shrunk.shift + (0.5 + 0.5j) * (1 - shrunk.turn)
-        a, b = shrunk.turn.real, shrunk.turn.imag
+        corner = shrunk.shift + (0.5 + 0.5j) * (1 - shrunk.factor)
+        a, b = shrunk.factor.real, shrunk.factor.imag
         self._affine = (a, -b, corner.real, b, a, corner.imag)
 
         self._still = still.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Head poses: seven numbers from a camera matrix, a camera from landmarks, and the way back.
+"""The camera behind a head pose: from a camera matrix, or from landmarks, to seven numbers.
 
 Convention of the published poses (3DDFA_V2's). The camera sees a square region around the face
 of 120x120 pixels, x to the right and *y upwards*, by weak perspective:
@@ -6,8 +6,8 @@ of 120x120 pixels, x to the right and *y upwards*, by weak perspective:
     region = scale (R p)_xy + (tx, ty)
 
 with p in micrometres from the centre of the head, x to picture right, y up, z to the viewer, and
-R = R_z(roll) R_y(-yaw) R_x(pitch). Positive yaw turns the nose to picture left, positive pitch
-nods it down, positive roll turns the picture of the head counter-clockwise. A pose is yaw,
+R = R_z(roll) R_y(-yaw) R_x(pitch). Positive yaw rotates the nose to image left, positive pitch
+nods it down, positive roll rotates the head counter-clockwise in the image. A pose is yaw,
 pitch, roll in degrees, scale, tx, ty, tz.
 """
 

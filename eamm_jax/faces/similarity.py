@@ -1,11 +1,11 @@
-"""Similarity transforms of the plane: turn, scale and shift, without shear or mirroring.
+"""Similarity transforms of the plane: rotation, scale and translation.
 
 A point (x, y) is written as the complex number x + iy, so that a similarity is
 
-    z -> turn * z + shift
+    z -> factor * z + shift
 
-with two complex numbers: |turn| is the scale and its argument the angle (as y points downwards,
-clockwise on the screen). Coordinates are pixels with centres at integers.
+with two complex numbers: |factor| is the scale and its argument the angle (clockwise on the
+screen, as y points downwards). Coordinates are in pixels with centres at integers.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ def as_points(numbers: np.ndarray) -> Float[np.ndarray, "*n 2"]:
 
 
 class Similarity(NamedTuple):
-    """z -> turn * z + shift."""
+    """z -> factor * z + shift."""
 
-    turn: complex
+    factor: complex
     shift: complex
 
     @property
     def scale(self) -> float:
-        """By which lengths grow."""
-        return abs(self.turn)
+        """Factor of lengths."""
+        return abs(self.factor)
 
     @property
     def degrees(self) -> float:
-        """By which directions turn, in (-180, 180]."""
-        return float(np.degrees(cmath.phase(self.turn)))
+        """Angle of rotation, in (-180, 180]."""
+        return float(np.degrees(cmath.phase(self.factor)))
 
     def __call__(self, points: Num[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-        """Where points go."""
-        return as_points(self.turn * as_complex(np.asarray(points)) + self.shift)
+        """Transforms points."""
+        return as_points(self.factor * as_complex(np.asarray(points)) + self.shift)
 
     def inverse(self) -> Similarity:
-        """What undoes this."""
-        return Similarity(1 / self.turn, -self.shift / self.turn)
+        """The inverse transform."""
+        return Similarity(1 / self.factor, -self.shift / self.factor)
 
     def after(self, first: Similarity) -> Similarity:
-        """Both, `first` before this."""
-        return Similarity(self.turn * first.turn, self.turn * first.shift + self.shift)
+        """The composition: `first`, then this."""
+        return Similarity(self.factor * first.factor, self.factor * first.shift + self.shift)
 
 
 def fit_similarity(source: Num[np.ndarray, "n 2"], target: Num[np.ndarray, "n 2"]) -> Similarity:
-    """The similarity that brings points nearest to others, by least squares (Umeyama 1991).
+    """The least-squares similarity from points to others (Umeyama 1991).
 
     Args:
         source: points, not all the same.
-        target: where each is wanted.
+        target: one for each of them.
     """
     z, w = as_complex(source.astype(np.float64)), as_complex(target.astype(np.float64))
     z_mean, w_mean = z.mean(), w.mean()
-    turn = np.vdot(z - z_mean, w - w_mean) / np.vdot(z - z_mean, z - z_mean)
-    return Similarity(complex(turn), complex(w_mean - turn * z_mean))
+    factor = np.vdot(z - z_mean, w - w_mean) / np.vdot(z - z_mean, z - z_mean)
+    return Similarity(complex(factor), complex(w_mean - factor * z_mean))
 
 
 def resized(factor: float) -> Similarity:
-    """From pixels of a picture to those of the same picture, `factor` times as large."""
+    """From pixels of an image to those of the same image, `factor` times as large."""
     half = 0.5 + 0.5j  # corners, not centres, stay where they are
     return Similarity(complex(factor), half * factor - half)

@@ -88,7 +88,7 @@ def _check(name: str, value: int, allowed: range) -> None:
         )
 
 
-def _phonemes(events: list[tuple[str, int]], sample_rate: int, end: float) -> tuple[Phoneme, ...]:
+def to_phonemes(events: list[tuple[str, int]], sample_rate: int, end: float) -> tuple[Phoneme, ...]:
     """Turns the engine's events (symbol, first sample) into phonemes that leave no gaps.
 
     Neighbouring pauses become one, and the marks of a change of language, such as "(en)", go.
@@ -151,7 +151,7 @@ def synthesise(
         "pitch": pitch,
         "pitch_range": pitch_range,
     }
-    script = Path(__file__).with_name("_espeak.py")
+    script = Path(__file__).with_name("espeak.py")
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(script)],
         input=json.dumps(request).encode(),
@@ -175,5 +175,5 @@ def synthesise(
     samples = soxr.resample(samples, answer["sample_rate"], SAMPLE_RATE, "HQ")
     end = len(samples) / SAMPLE_RATE
     return Speech(
-        np.clip(samples, -1, 1), _phonemes(answer["phonemes"], answer["sample_rate"], end)
+        np.clip(samples, -1, 1), to_phonemes(answer["phonemes"], answer["sample_rate"], end)
     )

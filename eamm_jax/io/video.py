@@ -235,7 +235,7 @@ _PRESET = "veryfast"
 _LARGE = 12_000_000
 """Pixels from which on the encoder holds few frames at once: a photo of 48 megapixels takes 72 MB
 a frame."""
-_FEW_FRAMES = "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1"
+_SMALL_MEMORY = "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1:subme=0:weightp=0"
 _QUEUE_FRAMES, _QUEUE_BYTES = 16, 256 * 2**20
 LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""
@@ -322,7 +322,7 @@ class _Encoder:
         )
         options = {"crf": str(crf), "preset": _PRESET}
         if width * height > _LARGE:
-            options["x264-params"] = _FEW_FRAMES
+            options["x264-params"] = _SMALL_MEMORY
         video: Any = self._container.add_stream("libx264", rate=frame_rate, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = Fraction(1, frame_rate)
@@ -340,9 +340,7 @@ class _Encoder:
 
     def add(self, frame: Any) -> None:
         """Encodes an RGB frame (PyAV's) and as much sound as lasts until it ends."""
-        converted = frame.reformat(
-            format="yuv420p", dst_colorspace=_MATRIX_BT601, dst_color_range=_LIMITED_RANGE
-        )
+        converted = _as_yuv(frame)
         converted.pts = self._frames
         converted.time_base = Fraction(1, self._frame_rate)
         self._container.mux(self._video.encode(converted))
@@ -380,6 +378,13 @@ class _Encoder:
         # Unless `finish` has done it, this writes what cannot be written, or need not be.
         with suppress(av.error.FFmpegError):
             self._container.close()
+
+
+def _as_yuv(frame: Any) -> Any:
+    """A frame as it is encoded; one that is so already stays as it is."""
+    return frame.reformat(
+        format="yuv420p", dst_colorspace=_MATRIX_BT601, dst_color_range=_LIMITED_RANGE
+    )
 
 
 class VideoWriter:
@@ -470,6 +475,13 @@ class VideoWriter:
         self._raise_error()
         if np.any(self._padding):
             frame = np.pad(frame, self._padding, "edge")
+        if frame.size > 3 * _LARGE:
+            # One at a time, and converted here without a copy: each takes a hundred megabytes.
+            self._queue.join()
+            self._raise_error()
+            shared = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
+            self._queue.put(_as_yuv(shared))
+            return
         self._queue.put(av.VideoFrame.from_ndarray(frame, format="rgb24"))
 
     @contextmanager
@@ -506,8 +518,10 @@ class VideoWriter:
 
     def _encode(self, encoder: _Encoder) -> None:
         """The thread: encodes what comes until None; after a failure it only empties the queue."""
-        while True:
+        ended = False
+        while not ended:
             frame = self._queue.get()
+            ended = frame is None
             try:
                 if self._error is None and not self._cancelled:
                     if frame is None:
@@ -516,8 +530,8 @@ class VideoWriter:
                         encoder.add(frame)
             except BaseException as error:
                 self._error = error
-            if frame is None:
-                return
+            del frame  # a large one takes much memory while the next is awaited
+            self._queue.task_done()
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -15,6 +15,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.animate.program import augment_video, displacement_weights
 from eamm_jax.checkpoint import save_networks, stored_networks
 from eamm_jax.errors import UserError
+from eamm_jax.faces import idle
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
 from eamm_jax.types import SAMPLE_RATE
@@ -265,8 +266,8 @@ def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inp
     rng = np.random.default_rng(4)
     inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}
     count = len(knowing.animate(**inputs))
-    seed = next(n for n in range(99) if features.blinks(count, n).max() == 1)
-    closed = features.blinks(count, seed) > 0
+    seed = next(n for n in range(99) if idle.blinks(count, n).max() == 1)
+    closed = idle.blinks(count, seed) > 0
     assert not closed.all()
     awake = images(knowing.animate(**inputs, settings=Settings(seed=seed, blinks=False)))
     blinking = images(knowing.animate(**inputs, settings=Settings(seed=seed)))

@@ -82,7 +82,7 @@ def test_a_cut_is_not_smoothed_over():
 
 def test_a_single_frame_is_a_video():
     (place,) = places(head(np.zeros(1)), TEMPLATE, 256)
-    np.testing.assert_allclose(place.turn, 0.9, atol=1e-9)
+    np.testing.assert_allclose(place.factor, 0.9, atol=1e-9)
 
 
 def test_numbers_in_words():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eamm_jax import bundled, features
+from eamm_jax import bundled
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, generic_face
+from eamm_jax.faces import detection, generic_face, idle
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.head_pose import (
     Framed,
@@ -214,7 +214,7 @@ def test_idle_motion_is_of_the_seed_and_begins_in_the_still_pose(finder):
     one, two = (HeadPose(idle=1.0, seed=n).track(spot(128, 128), 60) for n in (1, 2))
     (still,) = HeadPose().track(spot(128, 128), 60)
     np.testing.assert_allclose(one[0], still, rtol=1e-6)
-    np.testing.assert_allclose(one - still, features.idle_motion(60, 1.0, 1), atol=1e-4)
+    np.testing.assert_allclose(one - still, idle.idle_motion(60, 1.0, 1), atol=1e-4)
     assert np.abs(one - two)[30:, :3].max() > 0.5
 
 

@@ -72,6 +72,20 @@ def test_the_whole_is_resampled_as_in_one_piece(tmp_path, make_sound):
     np.testing.assert_allclose(read_audio(path), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_are_those_of_librosa(tmp_path, make_sound, rng, rate, channels):
+    """As the published MFCC were computed from `librosa.load`."""
+    librosa = pytest.importorskip("librosa")
+    noise = rng.uniform(-0.5, 0.5, (channels, rate)).astype(np.float32)
+    path = make_sound(tmp_path / "x.wav", noise, rate, "pcm_f32le")
+    expected = librosa.resample(librosa.to_mono(noise), orig_sr=rate, target_sr=SAMPLE_RATE)
+    # Both average and resample by soxr's HQ in float32; librosa rounds the length up.
+    ours = read_audio(path)
+    np.testing.assert_allclose(ours, expected[: len(ours)], atol=2e-5)
+    assert abs(len(ours) - len(expected)) <= 1
+
+
 def test_sound_at_16_khz_is_untouched(tmp_path, make_sound):
     steps = np.random.default_rng(0).integers(-(2**15), 2**15, (1, 5000)) / 2**15
     path = make_sound(tmp_path / "x.wav", steps, 16000, "pcm_s16le")

@@ -98,7 +98,7 @@ def test_rate_and_voice_are_heard(spoken):
     ],
 )
 def test_events_become_phonemes(events, expected):
-    assert speech._phonemes(events, 100, 3.0) == tuple(Phoneme(*p) for p in expected)
+    assert speech.to_phonemes(events, 100, 3.0) == tuple(Phoneme(*p) for p in expected)
 
 
 @pytest.mark.parametrize(

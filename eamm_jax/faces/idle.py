@@ -1,0 +1,96 @@
+"""A gentle motion of the head, and blinks, for a source image that is given no other motion."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Float64
+from scipy.ndimage import gaussian_filter1d
+
+from eamm_jax.types import FRAME_RATE, POSE_NUMBERS
+
+_SWAY = (2.0, 1.3, 0.9)
+"""Standard deviation of yaw, pitch and roll in degrees: a calm speaker's."""
+
+_SWAY_SECONDS, _TREMOR_SECONDS, _TREMOR = 1.2, 0.4, 0.3
+"""Time scales of the sway: a slow one, and a quick one of a smaller share."""
+
+_DRIFT_SECONDS, _DRIFT_PIXELS, _DRIFT_SCALE = 1.0, 0.4, 2.8e-6
+"""Of place (pixels of the pose's region) and scale."""
+
+FOLLOWED = 0.43
+"""Pixels of the region by which tx follows a degree of yaw, and ty one of pitch.
+
+The published poses lie on such lines, as their crops follow the face.
+"""
+
+_BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
+"""Course of a blink, and of the small nod with it: seconds from its middle, share closed."""
+
+NOD_DEGREES = 0.8
+"""Pitch of a head that nods with a blink."""
+
+_BLINKS_A_MINUTE, _SHORTEST_GAP = 14.0, 0.7
+
+_BEGIN_SECONDS = 1.0
+"""Over which the motion grows from the still pose."""
+
+
+def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
+    """A gentle motion of a head, to be added to a still pose.
+
+    The head sways, drifts a little, and nods slightly with each of the `blinks` of the same seed
+    (the eyes themselves do not follow the pose). It starts from the still pose, and a longer track
+    starts like a shorter one.
+
+    Args:
+        length: frames.
+        strength: factor on all of it; 1 is a calm speaker.
+        seed: of the motion.
+    """
+    time = np.arange(length) / FRAME_RATE
+    motion = np.zeros((length, POSE_NUMBERS))
+    for number, degrees in enumerate(_SWAY):
+        slow, fast = (
+            smooth_noise(np.random.default_rng([seed, number, part]), length, seconds)
+            for part, seconds in enumerate((_SWAY_SECONDS, _TREMOR_SECONDS))
+        )
+        motion[:, number] = degrees * (slow + _TREMOR * fast)
+    motion[:, 1] += NOD_DEGREES * blinks(length, seed)
+    for number, amount in ((3, _DRIFT_SCALE), (4, _DRIFT_PIXELS), (5, _DRIFT_PIXELS)):
+        rng = np.random.default_rng([seed, number])
+        motion[:, number] = amount * smooth_noise(rng, length, _DRIFT_SECONDS)
+    motion[:, 4:6] += FOLLOWED * motion[:, :2]
+    begun = np.clip(time / _BEGIN_SECONDS, 0, 1)
+    return (strength * (begun**2 * (3 - 2 * begun))[:, None] * motion).astype(np.float32)
+
+
+def smooth_noise(
+    rng: np.random.Generator, length: int, seconds: float
+) -> Float64[np.ndarray, " length"]:
+    """Noise of unit variance, one number per frame, correlated over about `seconds`."""
+    sigma = seconds * FRAME_RATE / 2
+    margin = int(4 * sigma) + 1
+    white = rng.standard_normal(length + 2 * margin)
+    # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
+    smooth = gaussian_filter1d(white, sigma) * np.sqrt(2 * sigma * np.sqrt(np.pi))
+    return smooth[margin : margin + length]
+
+
+def blinks(length: int, seed: int) -> Float32[np.ndarray, " length"]:
+    """How far the eyes are closed, 0 to 1, by blinks at random times, about 14 per minute.
+
+    A longer track starts like a shorter one.
+
+    Args:
+        length: frames.
+        seed: of the times.
+    """
+    rng, time = np.random.default_rng([seed, 1, 2]), np.arange(length) / FRAME_RATE
+    offsets, shares = zip(*_BLINK, strict=True)
+    mean_gap = 60 / _BLINKS_A_MINUTE
+    closed = np.zeros(length)
+    at = float(rng.uniform(_BEGIN_SECONDS, mean_gap))
+    while length and at < time[-1] + 1:
+        closed = np.maximum(closed, np.interp(time - at, offsets, shares))
+        at += _SHORTEST_GAP + float(rng.exponential(mean_gap - _SHORTEST_GAP))
+    return closed.astype(np.float32)
