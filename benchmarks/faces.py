@@ -32,12 +32,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from eamm_jax import bundled  # noqa: E402
-from eamm_jax.faces import emotion_video  # noqa: E402
 from eamm_jax.faces.cropping import corners  # noqa: E402
 from eamm_jax.faces.detection import make_finder  # noqa: E402
+from eamm_jax.faces.emotion_video import places  # noqa: E402
 from eamm_jax.faces.framing import read_template  # noqa: E402
 from eamm_jax.faces.pasting import Patch  # noqa: E402
 from eamm_jax.faces.source import FramedSource, read_source  # noqa: E402
+from eamm_jax.faces.tracking import track  # noqa: E402
 from eamm_jax.io.image import fit_height, to_uint8, write_png  # noqa: E402
 from eamm_jax.io.video import read_video  # noqa: E402
 
@@ -81,23 +82,23 @@ def measure_photo(media: Path, raw: str) -> dict[str, float]:
 
 def measure_video(path: Path, frames: int) -> dict[str, float]:
     started = time.perf_counter()
-    track = emotion_video.follow(make_finder(), islice(read_video(path, None), frames))
+    found = track(make_finder(), islice(read_video(path, None), frames))
     seconds = time.perf_counter() - started
-    if track is None:
+    if found is None:
         raise SystemExit(f"no face in {path}")
 
     def shake(smoothed: bool) -> float:
-        found = emotion_video.places(track, read_template(None), SIZE, smoothed=smoothed)
-        path = np.array([place(corners(SIZE)) for place in found]) / found[0].scale
+        laid = places(found, read_template(None), SIZE, smoothed=smoothed)
+        path = np.array([place(corners(SIZE)) for place in laid]) / laid[0].scale
         return float(np.linalg.norm(np.diff(path, 2, axis=0), axis=-1).mean())
 
     return {
-        "frames": len(track.landmarks),
-        "missing": len(track.missing),
-        "cuts": len(track.cuts),
+        "frames": len(found.landmarks),
+        "missing": len(found.missing),
+        "cuts": len(found.cuts),
         "shake_detected_pixels": shake(smoothed=False),
         "shake_used_pixels": shake(smoothed=True),
-        "seconds_a_frame": seconds / len(track.landmarks),
+        "seconds_a_frame": seconds / len(found.landmarks),
     }
 
 

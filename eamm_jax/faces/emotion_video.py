@@ -91,9 +91,7 @@ class EmotionVideo:
             return
         found = track(finder, self._read(None))
         if found is None:
-            raise UserError(
-                f"{no_face(path, height, width)}; turn cropping off to take it as it is"
-            )
+            raise UserError(f"{no_face(path, height, width)}; without cropping its middle is used")
         self._report(found)
         self.places = places(found, points, size)
 
@@ -105,9 +103,10 @@ class EmotionVideo:
         votes: list[bool] = []
         sampled = islice(self._read(None), _SAMPLED.start, _SAMPLED.stop, _SAMPLED.step)
         for frame in sampled:
+            height, width = frame.shape[:2]
             for face in finder.find(frame)[:1]:
                 place = frame_face(face.landmarks, template, self._size)
-                votes.append(is_framed(place, *frame.shape[:2], self._size))
+                votes.append(is_framed(place, height, width, self._size))
             if len(votes) == _VOTES:
                 break
         if not votes:

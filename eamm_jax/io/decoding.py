@@ -50,7 +50,9 @@ def _open(path: Path, kind: Kind) -> Any:
     if _is_text(path):
         raise UserError(f"Cannot read the {wanted} of {path}: it is a text file")
     # PyAV 19 replaces titles in old encodings by itself.
-    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    lenient: dict[str, Any] = {}
+    if int(av.__version__.split(".")[0]) < 19:
+        lenient["metadata_errors"] = "replace"
     try:
         # "file:", as a name with a colon would be taken for a URL. The whitelist: what is in a
         # file must not make us open another one, or the network.

@@ -140,7 +140,7 @@ def _as_rgb(path: Path, image: Image.Image) -> Image.Image:
     if profile:
         image = _as_srgb(image, profile)
     if image.mode == "RGBA":
-        if not image.getextrema()[3][1]:
+        if not np.asarray(image.getchannel("A")).any():
             raise UserError(f"Cannot use the picture {path}: all of it is transparent")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")

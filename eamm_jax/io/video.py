@@ -235,7 +235,10 @@ _PRESET = "veryfast"
 _LARGE = 12_000_000
 """Pixels from which on the encoder holds few frames at once: a photo of 48 megapixels takes 72 MB
 a frame."""
-_SMALL_MEMORY = "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1:subme=0:weightp=0"
+_SMALL_MEMORY = (
+    "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1:subme=0:weightp=0:"
+    "scenecut=0:aq-mode=0:mbtree=0"
+)
 _QUEUE_FRAMES, _QUEUE_BYTES = 16, 256 * 2**20
 LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""
@@ -322,7 +325,7 @@ class _Encoder:
         )
         options = {"crf": str(crf), "preset": _PRESET}
         if width * height > _LARGE:
-            options["x264-params"] = _SMALL_MEMORY
+            options = {"qp": str(crf), "preset": _PRESET, "x264-params": _SMALL_MEMORY}
         video: Any = self._container.add_stream("libx264", rate=frame_rate, options=options)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = Fraction(1, frame_rate)

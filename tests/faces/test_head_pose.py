@@ -52,7 +52,7 @@ def portraits(shared) -> tuple[list[np.ndarray], np.ndarray]:
 
 def mean_errors(estimator, seen, published) -> np.ndarray:
     """Of yaw, pitch, roll (degrees), scale (a share), tx, ty."""
-    wrong = np.abs(np.stack(list(estimator.poses(framed))) - published)[:, :6]
+    wrong = np.abs(np.stack(list(estimator.poses(seen))) - published)[:, :6]
     wrong[:, 3] /= published[:, 3]
     return wrong.mean(axis=0)
 
