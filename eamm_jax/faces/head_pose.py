@@ -243,7 +243,9 @@ def in_words(pose: Float[np.ndarray, " _"]) -> str:
 # --- Videos -----------------------------------------------------------------------------------
 
 
-def video_track(path: Path, estimator: PoseEstimator, length: int) -> Float32[np.ndarray, "t 7"]:
+def video_track(
+    path: Path, estimator: PoseEstimator, length: int, start: Fraction | None = None
+) -> Float32[np.ndarray, "t 7"]:
     """The poses of the head in a video of one person, 25 a second.
 
     Where no face is found, the pose is in between those before and after.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +254,11 @@ def test_the_motion_of_a_video_is_as_long_as_is_needed(tmp_path, finder, notices
     assert "no face was found in 2 of 12 frames" in notices()
     assert "motion of the head in" in notices()
     assert video_track(tmp_path / "v.mp4", LandmarkEstimator(), 6).shape == (6, 7)
+    # From half a second before the first frame: it is held.
+    early = video_track(tmp_path / "v.mp4", LandmarkEstimator(), 100, Fraction(-1, 2))
+    assert len(early) == 24
+    np.testing.assert_array_equal(early[:12], np.tile(early[0], (12, 1)))
+    HeadPose(video=tmp_path / "v.mp4", start=Fraction(0)).track(spot(128, 128), 12)
 
 
 def test_a_video_without_faces_is_refused(tmp_path, finder):
