@@ -62,7 +62,6 @@ LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the po
 
 _PAGE_WORDS = {
     "--no_crop takes its middle as it is": "or have no face looked for, under More",
-    ", or leave out --paste_back": ", or do not put the face back into it",
 }
 """What messages say of flags, and what it is called here."""
 

@@ -106,8 +106,9 @@ def smooth_track(
 
     Data workers must not touch JAX's devices, and there each length would be compiled anew.
     """
-    zeros = np.zeros(track.shape[1:])
-    state: Any = OneEuroState(np.False_, zeros, zeros, zeros)
+    zeros: Any = np.zeros(track.shape[1:])
+    started: Any = np.False_
+    state = OneEuroState(started, zeros, zeros, zeros)
     filtered = np.empty(track.shape)
     for index, sample in enumerate(track.astype(np.float64) * parameters.gain):
         state, filtered[index] = one_euro_step(state, sample, parameters)
