@@ -10,9 +10,8 @@ layout, or `--data kind=path`.
 
     python benchmarks/training.py --measure --devices 1,2,4,8
 
-counts, without running anything, what each device computes and what devices tell each other in
-a step, from the program compiled for that many (virtual) CPU devices, and predicts from it how
-training scales on machines that have them (`MACHINES`).
+counts, without running anything, what each device computes and communicates in a step, from the
+program compiled for that many virtual CPU devices.
 
     python benchmarks/training.py --measure --batch_size 2 \
         --published CHECKOUT --torch_python PYTHON
@@ -49,8 +48,6 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.machines import A100, TPU_V5E, Machine  # noqa: E402 (the path is set before)
-
 STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")
 BUNDLED = ("bundled_keypoints", "bundled_generator", "bundled_stage1", "bundled_stage2")
 
@@ -62,9 +59,6 @@ PLAIN_WIDTH = 160
 
 CLIPS_WRITTEN = 8
 """Clips of the random data set: each is read again and again, from the page cache."""
-
-
-MACHINES = (A100, TPU_V5E)
 
 
 # Jobs, each run in a process of its own: `--job` names one, and it prints its result.
@@ -270,21 +264,6 @@ def count_devices(arguments: argparse.Namespace, stage: str) -> list[dict[str, A
     return rows
 
 
-def predicted_seconds(row: dict[str, Any], machine: Machine) -> float:
-    """A step, if no device computes while it tells others something.
-
-    A ring moves each byte of an all-reduce 2 (n - 1) / n times over a device's link, and half
-    as often in the other collectives.
-    """
-    n = row["devices"]
-    seconds = row["flops"] / machine.sustained
-    for kind, traffic in row["collectives"].items():
-        rounds = 2 if kind == "all-reduce" else 1
-        seconds += rounds * (n - 1) / n * traffic["num_bytes"] / machine.link
-        seconds += traffic["count"] * machine.latency
-    return seconds
-
-
 class Program:
     """A program that takes a step at every line it is given."""
 
@@ -442,15 +421,10 @@ def devices_table(stage: str, rows: list[dict[str, Any]]) -> Table:
         (
             *("devices", "batch", "each computes", "in memory"),
             *("collectives", "of them all-reduce", "bytes"),
-            *(f"{machine.name}: ms, examples/s" for machine in MACHINES),
         ),
     )
     for row in rows:
         traffic = row["collectives"].values()
-        predictions = []
-        for machine in MACHINES:
-            seconds = predicted_seconds(row, machine)
-            predictions.append(f"{1e3 * seconds:.1f}, {row['batch_size'] / seconds:.0f}")
         table.add_row(
             row["fixed"],
             str(row["devices"]),
@@ -460,7 +434,6 @@ def devices_table(stage: str, rows: list[dict[str, Any]]) -> Table:
             str(sum(kind["count"] for kind in traffic)),
             str(row["collectives"].get("all-reduce", {}).get("count", 0)),
             amount(sum(kind["num_bytes"] for kind in traffic), "B"),
-            *predictions,
         )
     return table
 
