@@ -7,7 +7,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -239,6 +239,34 @@ def run(
         UserError: an input is bad or an output cannot be written; nothing is left of the
             outputs then.
     """
+    doing = steps(animator, job)
+    try:
+        while True:
+            done, total = next(doing)
+            if progress is not None:
+                progress(done, total)
+    except StopIteration as ended:
+        return ended.value
+    finally:
+        doing.close()
+
+
+def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summary]:
+    """Does one job, a frame each time it is asked for the next.
+
+    Args:
+        animator: the model.
+        job: what to do; `check` has passed.
+
+    Yields:
+        Frames done and total frames. Closing the generator leaves nothing of the outputs.
+
+    Returns:
+        What it took.
+
+    Raises:
+        UserError: as `run`.
+    """
     clock = _Clock()
     size = animator.image_size
     speech = read_speech(job.speech)
@@ -284,8 +312,7 @@ def run(
                 sheet.append(fit_height(picture, min(len(picture), _SHEET_HEIGHT)))
             del picture, neutral  # those of a large photo take much memory
             clock.lap("writing")
-            if progress is not None:
-                progress(index + 1, len(animation))
+            yield index + 1, len(animation)
     if job.contact_sheet is not None:
         write_png(job.contact_sheet, tile(sheet))
     clock.lap("writing")

@@ -7,9 +7,10 @@ sure again.
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,44 +91,27 @@ def form_of(values: Sequence[Any], folder: Path) -> Form:
     Raises:
         UserError: a number is none.
     """
-    (
-        portrait,
-        crop,
-        face,
-        paste_back,
-        voice,
-        sound,
-        text,
-        accent,
-        emotion,
-        emotion_video,
-        strength,
-        head,
-        head_video,
-        head_file,
-        layout,
-    ) = values
-    try:
-        strength = float(strength)
-    except (TypeError, ValueError):
-        raise UserError(f"The strength is {strength!r}; a number is needed") from None
+    read: dict[str, Callable[[Any], Any]] = {
+        "Path | None": lambda value: path_of(value, folder),
+        "bool": bool,
+        "int | None": face_number,
+        "float": _strength,
+        "str": lambda value: str(value or ""),
+    }
+    fields = dataclasses.fields(Form)
     return Form(
-        portrait=path_of(portrait, folder),
-        crop=bool(crop),
-        face=face_number(face),
-        paste_back=bool(paste_back),
-        voice=str(voice),
-        sound=path_of(sound, folder),
-        text=str(text or ""),
-        accent=str(accent),
-        emotion=str(emotion),
-        emotion_video=path_of(emotion_video, folder),
-        strength=strength,
-        head=str(head),
-        head_video=path_of(head_video, folder),
-        head_file=path_of(head_file, folder),
-        layout=str(layout),
+        **{
+            field.name: read[str(field.type)](value)
+            for field, value in zip(fields, values, strict=True)
+        }
     )
+
+
+def _strength(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"The strength is {value!r}; a number is needed") from None
 
 
 def path_of(value: Any, folder: Path) -> Path | None:

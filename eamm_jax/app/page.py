@@ -34,7 +34,7 @@ from eamm_jax.app.form import (
     SOUND,
     TEXT,
 )
-from eamm_jax.app.studio import CalledOffError, Progress, Studio
+from eamm_jax.app.studio import Progress, Studio
 from eamm_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -96,13 +96,9 @@ def build(studio: Studio) -> gr.Blocks:
     with gr.Blocks(
         title=f"EAMM {TITLE}", analytics_enabled=False, delete_cache=(keep // 10 + 1, keep)
     ) as page:
-        made = _Page(studio)
-        page.unload(made.leave)
-    page.queue(
-        max_size=4 * (studio.limits.jobs + studio.limits.waiting),
-        default_concurrency_limit=4,
-        api_open=False,
-    )
+        _Page(studio)
+    # Animations alone are queued.
+    page.queue(max_size=studio.limits.waiting, api_open=False)
     return page
 
 
@@ -307,23 +303,13 @@ class _Page:
     # What it does.
 
     def _connect(self) -> None:
-        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
-        quick["api_visibility"] = "private"
-        seen: dict[str, Any] = {
-            "outputs": [self._preview, self._face, self._paste_back],
-            "show_progress": "hidden",
-            "preprocess": False,
-            "api_visibility": "private",
-        }
-        self._portrait.change(self._show_portrait, [self._portrait, self._crop], **seen)
-        self._crop.input(self._show_portrait, [self._portrait, self._crop], **seen)
+        private: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
+        quick = {"queue": False, "show_progress": "hidden", **private}
+        seen = [self._preview, self._face, self._paste_back]
+        self._portrait.change(self._show_portrait, [self._portrait, self._crop], seen, **quick)
+        self._crop.input(self._show_portrait, [self._portrait, self._crop], seen, **quick)
         self._face.input(
-            self._show_face,
-            [self._portrait, self._crop, self._face],
-            self._preview,
-            show_progress="hidden",
-            preprocess=False,
-            api_visibility="private",
+            self._show_face, [self._portrait, self._crop, self._face], self._preview, **quick
         )
         self._voice.change(
             lambda voice: (gr.update(visible=voice == SOUND), gr.update(visible=voice == TEXT)),
@@ -370,18 +356,24 @@ class _Page:
             self._head_file,
             self._layout,
         ]
-        running = self._make.click(self._begin, None, shown, **quick).success(
+        running = self._make.click(
+            lambda: _showing(panels.waiting(), busy=True), None, shown, **quick
+        ).then(
             self._run,
             fields,
             shown,
-            concurrency_limit=self._studio.limits.jobs + self._studio.limits.waiting,
-            concurrency_id="animations",
-            show_progress="hidden",
-            preprocess=False,
-            api_visibility="private",
+            concurrency_limit=self._studio.limits.jobs,
+            show_progress="minimal",
+            show_progress_on=self._stage,
+            **private,
         )
-        running.failure(self._failed, None, shown, **quick)
-        self._stop.click(self._end, None, shown, cancels=[running], **quick)
+
+        def stopped() -> tuple[Any, ...]:
+            return _showing(panels.stopped())
+
+        # It fails where too many wait, which Gradio says itself; errors are shown by `_run`.
+        running.failure(stopped, None, shown, **quick)
+        self._stop.click(stopped, None, shown, cancels=[running], **quick)
 
     def _show_portrait(self, portrait: Any, crop: Any) -> tuple[Any, Any, Any]:
         """Preview, choice of faces and of putting the face back, for a new picture."""
@@ -417,54 +409,24 @@ class _Page:
         example: Example = self._examples[event.index]
         return str(example.portrait), SOUND, str(example.speech), example.emotion
 
-    def _begin(self, request: gr.Request) -> tuple[Any, ...]:
-        """Gives the visitor a place, before anything waits in Gradio's queue."""
+    def _run(self, *values: Any) -> Iterator[tuple[Any, ...]]:
         try:
-            self._studio.admit(_visitor(request))
-        except UserError as error:
-            raise gr.Error(self._words(error), duration=8, print_exception=False) from None
-        return _showing(panels.progress(Progress()), busy=True)
-
-    def _run(self, request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
-        visitor = _visitor(request)
-        try:
-            ticket = self._studio.ticket(visitor)
-            for news in self._studio.work(form_of(values, self._studio.folder), ticket):
+            for news in self._studio.work(form_of(values, self._studio.folder)):
                 if isinstance(news, Progress):
                     yield _showing(panels.progress(news), busy=True)
                 else:
                     yield _showing(panels.done(news), video=news.video)
-        except CalledOffError:
-            yield _showing(panels.stopped())
         except UserError as error:
             yield _showing(panels.failed(self._words(error)))
         except Exception:
             _log.exception("an animation failed")
             yield _showing(panels.failed(_INTERNAL_ERROR))
 
-    def _failed(self, request: gr.Request) -> tuple[Any, ...]:
-        """Gradio could not run it; to Gradio what was stopped has failed, too."""
-        if self._studio.cancel(_visitor(request)):
-            return _showing(panels.failed(_INTERNAL_ERROR))
-        return _showing(panels.stopped())
-
-    def _end(self, request: gr.Request) -> tuple[Any, ...]:
-        self._studio.cancel(_visitor(request))
-        return _showing(panels.stopped())
-
-    def leave(self, request: gr.Request) -> None:
-        """The visitor has closed the page: what they wanted is not needed any more."""
-        self._studio.cancel(_visitor(request))
-
     def _path(self, value: Any) -> Path | None:
         return path_of(value, self._studio.folder)
 
     def _words(self, error: UserError) -> str:
         return words_of(error, self._studio.folder)
-
-
-def _visitor(request: gr.Request) -> str:
-    return request.session_hash or ""
 
 
 def _showing(stage: str, *, busy: bool = False, video: Path | None = None) -> tuple[Any, ...]:

@@ -13,6 +13,8 @@ from PIL import Image
 from eamm_jax.app.studio import Preview, Progress, Result
 from eamm_jax.constants import FRAME_RATE
 
+_UNKNOWN = '<div class="bar unknown"><span></span></div>'
+
 
 def preview(seen: Preview, number: int) -> str:
     """The crop, and the whole picture with its faces marked where that is more."""
@@ -58,15 +60,16 @@ def idle() -> str:
     return _panel("idle", "Your video appears here", "Give a portrait and a voice, then make it.")
 
 
+def waiting() -> str:
+    """While others come first; Gradio shows the place in its queue beside it."""
+    return _panel("busy", "Waiting", "It begins when it is its turn.", _UNKNOWN)
+
+
 def progress(news: Progress) -> str:
-    """While an animation is made."""
-    unknown = '<div class="bar unknown"><span></span></div>'
-    if news.before:
-        others = "One animation is" if news.before == 1 else f"{news.before} animations are"
-        return _panel("busy", "Waiting", f"{others} before yours.", unknown)
+    """While an animation is rendered."""
     if not news.done:
         text = "The first time this takes some seconds more."
-        return _panel("busy", "Getting ready", text, unknown)
+        return _panel("busy", "Getting ready", text, _UNKNOWN)
     share = 100 * news.done / news.total
     bar = (
         f'<div class="bar" role="progressbar" aria-valuenow="{share:.0f}" aria-valuemin="0" '
@@ -75,7 +78,7 @@ def progress(news: Progress) -> str:
     text = f"{news.done} of {news.total} frames"
     if news.seconds_left is not None:
         text += f" · {_duration(news.seconds_left)} left"
-    return _panel("busy", "Drawing", text, bar)
+    return _panel("busy", "Rendering", text, bar)
 
 
 def done(result: Result) -> str:

@@ -172,7 +172,7 @@ def serving(
                 quiet=True,
                 show_error=False,
                 max_file_size=limits.upload_megabytes << 20,
-                max_threads=limits.jobs + limits.waiting + 32,
+                max_threads=limits.jobs + 32,
                 allowed_paths=[str(bundled.PORTRAIT.parent)],
                 footer_links=[],
                 run_history=False,

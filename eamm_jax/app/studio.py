@@ -1,17 +1,16 @@
-"""A loaded model and the animations that visitors have it make.
+"""A loaded model and the animations that it renders for visitors.
 
-Each visitor has at most one animation, waiting or running; a few run at a time. One that is
-called off ends at the next frame and leaves nothing. Knows nothing of the page.
+Turns, the queue and calling off are Gradio's: it runs `Studio.work` for a visitor, as many at a
+time as the limits say, and closes it when the visitor stops it or leaves. Knows nothing of the
+page.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,27 +34,25 @@ from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.pose import read_pose
 from eamm_jax.io.speech import synthesise
 
-_log = logging.getLogger(__name__)
-
 _POLL_SECONDS = 0.1
-"""How soon somebody who waits notices that it was called off."""
+"""How soon an animation that waits for the networks notices that the studio closes."""
 
+_CLOSING_SECONDS = 60.0
+"""How long closing waits for animations to end at their next frame."""
 
-class CalledOffError(Exception):
-    """An animation was called off."""
+_PREVIEWS = 4
+"""Previews computed at a time."""
 
 
 class Progress(NamedTuple):
     """How far an animation is.
 
     Attributes:
-        before: animations that come before it; 0 when it is its turn.
-        done: frames made; 0 while inputs are read and networks compiled.
+        done: frames rendered; 0 while inputs are read and networks compiled.
         total: frames in all; 0 while that is not known.
-        seconds_left: None while that cannot be told.
+        seconds_left: None while that cannot be estimated.
     """
 
-    before: int = 0
     done: int = 0
     total: int = 0
     seconds_left: float | None = None
@@ -94,22 +91,6 @@ class Preview(NamedTuple):
     message: str
 
 
-class Ticket:
-    """One visitor's animation, from the click to its end."""
-
-    def __init__(self) -> None:
-        self._cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        """Calls it off; what runs ends soon after."""
-        self._cancelled.set()
-
-    def check(self) -> None:
-        """Raises `CalledOffError` if it was called off."""
-        if self._cancelled.is_set():
-            raise CalledOffError
-
-
 class Studio:
     """A model at work for any number of visitors.
 
@@ -117,7 +98,7 @@ class Studio:
         animator: the model.
         checkpoint: where it is from; for the command that does the same.
         folder: for work and results; removed by whoever made it.
-        limits: what is taken on.
+        limits: what is accepted.
     """
 
     def __init__(
@@ -132,73 +113,22 @@ class Studio:
         self._work, self._results = self.folder / "work", self.folder / "results"
         for made in (self._work, self._results):
             made.mkdir()
-        self._line: list[Ticket] = []
-        self._turn = threading.Condition()
-        self._tickets: dict[str, Ticket] = {}
-        self._warming = Ticket()
-        self._lock = threading.Lock()
-        self._threads: set[threading.Thread] = set()
-
-    # Tickets.
-
-    def admit(self, visitor: str) -> Ticket:
-        """Gives a visitor a place in the queue; an earlier animation of theirs is called off.
-
-        Raises:
-            UserError: too many are waiting.
-        """
-        with self._lock:
-            if visitor in self._tickets:
-                self._tickets.pop(visitor).cancel()
-            if len(self._tickets) >= self.limits.jobs + self.limits.waiting:
-                raise UserError(
-                    f"The studio is busy: {self.limits.waiting} others are waiting; "
-                    "try again in a few minutes"
-                )
-            ticket = self._tickets[visitor] = Ticket()
-            return ticket
-
-    def ticket(self, visitor: str) -> Ticket:
-        """The ticket that a visitor was given.
-
-        Raises:
-            CalledOffError: it was called off.
-        """
-        with self._lock:
-            if visitor not in self._tickets:
-                raise CalledOffError
-            return self._tickets[visitor]
-
-    def cancel(self, visitor: str) -> bool:
-        """Calls a visitor's animation off; whether there was one."""
-        with self._lock:
-            ticket = self._tickets.pop(visitor, None)
-        if ticket is not None:
-            ticket.cancel()
-        return ticket is not None
-
-    def _finished(self, ticket: Ticket) -> None:
-        with self._lock:
-            for visitor, held in list(self._tickets.items()):
-                if held is ticket:
-                    del self._tickets[visitor]
+        self._places = threading.Semaphore(self.limits.jobs)
+        self._previews = threading.Semaphore(_PREVIEWS)
+        self._closing = threading.Event()
 
     def close(self) -> None:
-        """Calls everything off and waits until it has ended."""
-        with self._lock:
-            tickets, self._tickets = [self._warming, *self._tickets.values()], {}
-        for ticket in tickets:
-            ticket.cancel()
-        for thread in list(self._threads):
-            thread.join()
-
-    # Work.
+        """Ends all animations at their next frame and waits for that."""
+        self._closing.set()
+        ended = [self._places.acquire(timeout=_CLOSING_SECONDS) for _ in range(self.limits.jobs)]
+        if any(ended):
+            self._places.release(sum(ended))
 
     def warm_up(self) -> None:
-        """Has the networks compiled in another thread, so that the first visitor need not wait."""
+        """Compiles the networks in another thread, so that the first visitor need not wait."""
 
         def compile_all() -> None:
-            with suppress(CalledOffError), self._place(self._warming, lambda _: None):
+            with suppress(UserError), self._place():
                 frames = self._animator.animate(
                     read_image(bundled.PORTRAIT, self._animator.image_size),
                     np.zeros(SAMPLE_RATE // 2, np.float32),
@@ -207,7 +137,7 @@ class Studio:
                 )
                 next(iter(frames))
 
-        self._start(compile_all)
+        threading.Thread(target=compile_all, name="warm-up").start()
 
     def preview(self, portrait: Path, crop: bool = True, face: int | None = None) -> Preview:
         """What the model will see of a portrait.
@@ -220,7 +150,8 @@ class Studio:
         Raises:
             UserError: it cannot be read, or shows no face.
         """
-        read = read_source(portrait, self._animator.image_size, align=crop, number=face)
+        with self._previews:
+            read = read_source(portrait, self._animator.image_size, align=crop, number=face)
         height, width = read.picture.shape[:2]
         shares = np.array([width, height, width, height])
         boxes = [tuple((np.array(found.box) / shares).tolist()) for found in read.faces]
@@ -229,109 +160,58 @@ class Studio:
         message = _how_found(read, cut, missed=crop and not self.choices.faces)
         return Preview(to_uint8(read.crop), read.picture, boxes, cut, message)
 
-    def work(self, form: Form, ticket: Ticket) -> Iterator[Progress | Result]:
-        """Makes an animation.
+    def work(self, form: Form) -> Iterator[Progress | Result]:
+        """Renders an animation, a frame each time it is asked for the next.
 
         Yields:
-            How far it is, again and again, and at last the result. Closing the iterator calls
-            the animation off.
+            How far it is, and at last the result. Closing the generator leaves nothing behind.
 
         Raises:
-            UserError: the form is not in order, or an input cannot be used.
-            CalledOffError: it was called off.
+            UserError: the form is not in order, an input cannot be used, or the studio closes.
         """
-        news: queue.Queue[Progress | Result | BaseException] = queue.Queue()
+        yield Progress()
+        with self._place(), self._folder() as folder:
+            check(form, self.choices, self.limits)
+            sound = form.sound
+            if form.voice == TEXT:
+                sound = folder / "text.wav"
+                write_wav(sound, synthesise(form.text, form.accent).samples)
+                check_speech(sound, self.limits)
+            assert sound is not None
+            job = job_of(form, sound, folder, self._pose_network)
+            jobs.check({"": job})
+            summary = yield from self._animate(job)
+            kept = Path(tempfile.mkdtemp(dir=self._results), job.output.name)
+            job.output.replace(kept)
+        yield Result(kept, summary, command(form, self._checkpoint))
 
-        def waiting(before: int) -> None:
-            news.put(Progress(before))
-
-        def make() -> None:
-            try:
-                news.put(Progress())
-                with self._place(ticket, waiting), self._folder() as folder:
-                    news.put(self._make(form, ticket, folder, news))
-            except BaseException as error:
-                news.put(error)
-            finally:
-                self._finished(ticket)
-
-        thread = self._start(make)
+    def _animate(self, job: jobs.Job) -> Generator[Progress, None, jobs.Summary]:
+        pace = Pace(self._animator.chunk)
+        steps = jobs.steps(self._animator, job)
         try:
             while True:
-                item = news.get()
-                while not news.empty() and isinstance(item, Progress):
-                    item = news.get()  # only the latest matters
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-                if isinstance(item, Result):
-                    return
+                done, total = next(steps)
+                yield Progress(done, total, pace.seconds_left(done, total))
+                self._check_open()
+        except StopIteration as ended:
+            return ended.value
         finally:
-            ticket.cancel()
-            thread.join()
+            steps.close()
 
-    def _make(
-        self,
-        form: Form,
-        ticket: Ticket,
-        folder: Path,
-        news: queue.Queue[Progress | Result | BaseException],
-    ) -> Result:
-        ticket.check()
-        check(form, self.choices, self.limits)
-        news.put(Progress())
-        sound = form.sound
-        if form.voice == TEXT:
-            sound = folder / "text.wav"
-            write_wav(sound, synthesise(form.text, form.accent).samples)
-            check_speech(sound, self.limits)
-        assert sound is not None
-        job = job_of(form, sound, folder, self._pose_network)
-        jobs.check({"": job})
-        pace = Pace(self._animator.chunk)
-
-        def report(done: int, total: int) -> None:
-            ticket.check()
-            news.put(Progress(0, done, total, pace.seconds_left(done, total)))
-
-        ticket.check()
-        summary = jobs.run(self._animator, job, report)
-        kept = Path(tempfile.mkdtemp(dir=self._results), job.output.name)
-        job.output.replace(kept)
-        return Result(kept, summary, command(form, self._checkpoint))
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise UserError("The studio is closing")
 
     @contextmanager
-    def _place(self, ticket: Ticket, tell: Callable[[int], None]) -> Iterator[None]:
-        """One of the places for animations that run, given in the order in which they came.
-
-        Args:
-            ticket: of the animation.
-            tell: called with the number of those before it, whenever that changes.
-
-        Raises:
-            CalledOffError: it was called off while it waited.
-        """
-        with self._turn:
-            self._line.append(ticket)
+    def _place(self) -> Iterator[None]:
+        """One of the places for animations; compiling the networks takes one, too."""
+        while not self._places.acquire(timeout=_POLL_SECONDS):
+            self._check_open()
         try:
-            self._wait(ticket, tell)
+            self._check_open()
             yield
         finally:
-            with self._turn:
-                self._line.remove(ticket)
-                self._turn.notify_all()
-
-    def _wait(self, ticket: Ticket, tell: Callable[[int], None]) -> None:
-        told = 0
-        with self._turn:
-            while (place := self._line.index(ticket)) >= self.limits.jobs:
-                # That the networks are being compiled is nobody's turn.
-                before = place - (self._warming in self._line[:place])
-                if before != told:
-                    told = before
-                    tell(before)
-                self._turn.wait(_POLL_SECONDS)
-                ticket.check()
+            self._places.release()
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -340,18 +220,6 @@ class Studio:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    def _start(self, target: Callable[[], None]) -> threading.Thread:
-        def run() -> None:
-            try:
-                target()
-            finally:
-                self._threads.discard(thread)
-
-        thread = threading.Thread(target=run, name="animation")
-        self._threads.add(thread)
-        thread.start()
-        return thread
 
 
 def _how_found(portrait: FramedSource, cut: bool, missed: bool) -> str:

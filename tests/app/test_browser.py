@@ -97,7 +97,8 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("studio"), "--max_seconds", "8", "--max_upload", "1")
+    limits = "--max_seconds=8", "--max_upload=1", "--max_waiting=1"
+    server = Server(tmp_path_factory.mktemp("studio"), *limits)
     yield server
     server.process.kill()
     server.process.wait()
@@ -268,6 +269,29 @@ def test_leaving_the_page_calls_off_what_was_wanted(open_page, server, brought):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert set(server.videos()) == before
+
+
+def test_one_is_rendered_one_waits_and_the_next_is_asked_to_come_back(open_page):
+    pages = [open_page() for _ in range(3)]
+    for page in pages:
+        give(page, "portrait", bundled.PORTRAIT)
+        give(page, "sound", bundled.SPEECH)
+        page.wait_for_selector("#sound button[aria-label='Play'], #sound .play-pause-button")
+    first, second, third = pages
+    first.click("#make")
+    first.wait_for_selector("#stage [role=progressbar]")
+    second.click("#make")
+    second.wait_for_function("document.querySelector('#stage').innerText.includes('Waiting')")
+    second.wait_for_timeout(500)
+    third.click("#make")
+    toast = third.wait_for_selector(".toast-body, [data-testid=toast-body]")
+    assert "busy" in toast.inner_text().lower()
+    third.wait_for_selector("#make")
+    first.click("#stop")
+    first.wait_for_selector("#make")
+    second.wait_for_selector("#stage [role=progressbar]")
+    second.click("#stop")
+    second.wait_for_selector("#make")
 
 
 def test_a_phone_shows_all_of_it_one_below_the_other(open_page):

@@ -9,13 +9,12 @@ from eamm_jax.app.studio import Preview, Progress
 
 
 def test_progress_is_told_in_words():
-    assert "One animation is before yours" in panels.progress(Progress(before=1))
-    assert "2 animations are before yours" in panels.progress(Progress(before=2))
+    assert "Waiting" in panels.waiting()
     assert "Getting ready" in panels.progress(Progress())
-    shown = panels.progress(Progress(0, 12, 48, 130.0))
+    shown = panels.progress(Progress(12, 48, 130.0))
     assert "12 of 48 frames · 2 min left" in shown
     assert 'aria-valuenow="25"' in shown
-    assert "left" not in panels.progress(Progress(0, 12, 48, None)).replace('style="', "")
+    assert "left" not in panels.progress(Progress(12, 48, None)).replace('style="', "")
 
 
 def test_faces_are_marked_where_they_are_and_the_chosen_one_stands_out():

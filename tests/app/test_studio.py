@@ -1,4 +1,4 @@
-"""The studio at work: the same result as infer.py, turns, calling off, and what stays behind."""
+"""The studio at work: the same result as infer.py, stopping, closing, and what stays behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from eamm_jax.animate import job as jobs
 from eamm_jax.app import studio as module
 from eamm_jax.app.form import TEXT, Form, job_of
-from eamm_jax.app.studio import CalledOffError, Progress, Result, Ticket
+from eamm_jax.app.studio import Progress, Result
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.image import read_image
@@ -33,10 +33,10 @@ def left_behind(studio) -> list:
     return [path for path in studio.folder.rglob("*") if path.is_file()]
 
 
-def run_in_thread(studio, form, ticket, seen) -> threading.Thread:
+def run_in_thread(studio, form, seen) -> threading.Thread:
     def run() -> None:
         try:
-            for news in studio.work(form, ticket):
+            for news in studio.work(form):
                 seen.append(news)
         except BaseException as error:
             seen.append(error)
@@ -46,15 +46,8 @@ def run_in_thread(studio, form, ticket, seen) -> threading.Thread:
     return thread
 
 
-def wait_for(condition) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_the_result_is_that_of_the_same_job(studio, animator, form, tmp_path):
-    news = list(studio.work(form, studio.admit("a")))
+    news = list(studio.work(form))
     result = news[-1]
     assert isinstance(result, Result)
     assert news[0] == Progress()
@@ -67,90 +60,29 @@ def test_the_result_is_that_of_the_same_job(studio, animator, form, tmp_path):
     assert result.command[:2] == ["eamm-infer", "--checkpoint"]
 
 
-def test_frames_are_counted_while_they_are_made(studio, animator, form):
-    animator.stop_before = 6
-    seen: list = []
-    thread = run_in_thread(studio, form, studio.admit("a"), seen)
-    assert animator.stopped.wait(60)
-    wait_for(lambda: seen[-1].done == 6)
-    assert (seen[-1].before, seen[-1].total) == (0, FRAMES)
-    assert seen[-1].seconds_left is not None
-    animator.go_on.set()
-    thread.join()
-    assert isinstance(seen[-1], Result)
+def test_frames_are_counted_while_they_are_rendered(studio, form):
+    _, *counted, _ = studio.work(form)
+    assert [(news.done, news.total) for news in counted] == [(n + 1, FRAMES) for n in range(FRAMES)]
+    assert counted[0].seconds_left is None
+    assert counted[-1].seconds_left is not None
 
 
-@pytest.mark.parametrize("by", ["visitor", "closing the page"])
-def test_calling_off_ends_the_work_and_leaves_nothing(by, studio, animator, form):
-    animator.stop_before = 6
-    ticket = studio.admit("a")
-    if by == "visitor":
-        seen: list = []
-        thread = run_in_thread(studio, form, ticket, seen)
-        assert animator.stopped.wait(60)
-        assert studio.cancel("a")
-        animator.go_on.set()
-        thread.join()
-        assert isinstance(seen[-1], CalledOffError)
-    else:
-        work = studio.work(form, ticket)
+@pytest.mark.parametrize("frames", [0, 1, 6])
+def test_what_is_closed_leaves_nothing_and_its_place_is_free(studio, form, frames):
+    work = studio.work(form)
+    for _ in range(frames + 1):
         next(work)
-        assert animator.stopped.wait(60)
-        animator.go_on.set()
-        work.close()
+    work.close()
     assert left_behind(studio) == []
-    assert not studio.cancel("a")
-    animator.stop_before = None
-    assert isinstance(list(studio.work(form, studio.admit("b")))[-1], Result)  # its place is free
-
-
-def test_animations_take_turns_in_the_order_in_which_they_came(studio, animator, form):
-    animator.stop_before = 2
-    seen: dict[str, list] = {name: [] for name in "abc"}
-    threads = []
-    for name in "abc":
-        threads.append(run_in_thread(studio, form, studio.admit(name), seen[name]))
-        wait_for(lambda name=name: seen[name] and seen[name][-1].before == "abc".index(name))
-    assert animator.stopped.wait(60)
-    studio.cancel("b")  # while it waits
-    wait_for(lambda: isinstance(seen["b"][-1], CalledOffError))
-    wait_for(lambda: seen["c"][-1].before == 1)
-    animator.go_on.set()
-    for thread in threads:
-        thread.join()
-    assert isinstance(seen["a"][-1], Result)
-    assert isinstance(seen["c"][-1], Result)
-
-
-def test_only_so_many_wait(make_studio):
-    studio = make_studio(jobs=1, waiting=2)
-    for visitor in "abc":
-        studio.admit(visitor)
-    with pytest.raises(UserError, match="busy: 2 others are waiting"):
-        studio.admit("d")
-    studio.cancel("b")
-    studio.admit("d")
-
-
-def test_a_visitor_who_begins_again_calls_the_first_off(studio):
-    first = studio.admit("a")
-    assert studio.ticket("a") is first
-    second = studio.admit("a")
-    assert studio.ticket("a") is second
-    with pytest.raises(CalledOffError):
-        first.check()
-    second.check()
-    studio.cancel("a")
-    with pytest.raises(CalledOffError):
-        studio.ticket("a")
+    assert isinstance(list(studio.work(form))[-1], Result)
 
 
 def test_what_cannot_be_used_is_said_and_nothing_stays(studio, form, files):
     broken = dataclasses.replace(form, portrait=files["broken.png"])
     with pytest.raises(UserError, match=r"broken\.png: the file is damaged"):
-        list(studio.work(broken, studio.admit("a")))
+        list(studio.work(broken))
     with pytest.raises(UserError, match="no portrait yet"):
-        list(studio.work(Form(), studio.admit("a")))
+        list(studio.work(Form()))
     assert left_behind(studio) == []
 
 
@@ -165,7 +97,7 @@ def test_a_text_is_spoken(studio, form, monkeypatch, files):
     monkeypatch.setattr(module, "synthesise", synthesise)
     studio.choices = studio.choices._replace(text=True)
     text = dataclasses.replace(form, voice=TEXT, text="Good news.", accent="de", sound=None)
-    result = list(studio.work(text, studio.admit("a")))[-1]
+    result = list(studio.work(text))[-1]
     assert asked == [("Good news.", "de")]
     assert result.summary.frames == FRAMES
     assert result.video.name == "face_text_happy.mp4"
@@ -177,28 +109,30 @@ def test_a_text_that_takes_too_long_to_speak_is_refused(make_studio, form, monke
     monkeypatch.setattr(module, "synthesise", lambda text, voice: long)
     studio.choices = studio.choices._replace(text=True)
     with pytest.raises(UserError, match=r"longer than 0\.6 seconds"):
-        list(studio.work(dataclasses.replace(form, voice=TEXT, text="x"), Ticket()))
+        list(studio.work(dataclasses.replace(form, voice=TEXT, text="x")))
     assert left_behind(studio) == []
 
 
 def test_closing_ends_all_work(studio, animator, form):
     animator.stop_before = 2
     seen: list = []
-    thread = run_in_thread(studio, form, studio.admit("a"), seen)
+    thread = run_in_thread(studio, form, seen)
     assert animator.stopped.wait(60)
     threading.Timer(0.1, animator.go_on.set).start()
     studio.close()
     thread.join()
-    assert isinstance(seen[-1], CalledOffError)
+    assert isinstance(seen[-1], UserError)
     assert left_behind(studio) == []
+    with pytest.raises(UserError, match="closing"):
+        list(studio.work(form))
 
 
-def test_warming_up_is_not_counted_as_somebody_who_waits(studio, animator, form):
+def test_an_animation_waits_until_the_networks_are_compiled(studio, animator, form):
     animator.stop_before = 0
     studio.warm_up()
     assert animator.stopped.wait(60)
     seen: list = []
-    thread = run_in_thread(studio, form, studio.admit("a"), seen)
+    thread = run_in_thread(studio, form, seen)
     time.sleep(0.3)
     assert seen == [Progress()]
     animator.go_on.set()
