@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: test test-fast lint install demo train-demo clean
 
@@ -26,12 +27,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Fast tests run first (tests/conftest.py sorts them).
+# Two processes fill two cores; a file's tests share its fixtures.
 test: install lint
-	$(BIN)/python -m pytest --durations=20
+	$(BIN)/python -m pytest $(PARALLEL) --durations=20
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 # Renders a video into outputs/ with the bundled model and inputs.
 demo: $(VENV)/.runs
