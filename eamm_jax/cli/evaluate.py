@@ -143,8 +143,9 @@ def _evaluate(flags: argparse.Namespace) -> None:
     from eamm_jax.io.cache import enable_compilation_cache
 
     job = job_of(flags)
-    inputs = [job.pairs, job.checkpoint, job.source and Path(job.source.path)]
-    InputFiles(filter(None, inputs)).check_kept([job.output], replaces_folders=True)
+    data = Path(job.source.path) if job.source else None
+    inputs = [path for path in (job.pairs, job.checkpoint, data) if path is not None]
+    InputFiles(inputs).check_kept([job.output], replaces_folders=True)
     start_jax(cpu=flags.cpu)
     enable_compilation_cache()
     if flags.quiet:

@@ -24,7 +24,6 @@ from eamm_jax.cli.tool import (
 from eamm_jax.constants import DTYPES, EMOTIONS, LAYOUTS, LEVELS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import joined_name, make_folder, temporary_folder
-from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from eamm_jax.animate.job import Job
@@ -358,7 +357,6 @@ def _progress(quiet: bool, chunk: int) -> Iterator[Callable[[int, int], None] | 
 
 
 def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
-    keep_freed_memory()
     logging.basicConfig(format="note: %(message)s", level=logging.WARNING)
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
     if flags.adapt_scale and not flags.relative and not flags.quiet:

@@ -18,7 +18,6 @@ from eamm_jax.cli.tool import (
     whole_number,
 )
 from eamm_jax.constants import DTYPES
-from eamm_jax.io.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from eamm_jax.animate import Animator
@@ -98,7 +97,6 @@ def flag_parser() -> argparse.ArgumentParser:
 
 
 def _serve(flags: argparse.Namespace) -> None:
-    keep_freed_memory()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
     from eamm_jax.app.limits import Limits

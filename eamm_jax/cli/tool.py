@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from eamm_jax.errors import UserError
+from eamm_jax.io.memory import keep_freed_memory
 
 EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2
@@ -110,7 +111,7 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def start_jax(*, cpu: bool = False) -> None:
-    """Has JAX find its devices, before anything else could fail because there are none.
+    """Has JAX find its devices before anything else could fail for want of them.
 
     Args:
         cpu: use the CPU even if there is an accelerator.
@@ -131,6 +132,8 @@ def start_jax(*, cpu: bool = False) -> None:
         raise UserError(
             f"JAX finds no device{asked}: {reason}; set JAX_PLATFORMS=cpu to run on the CPU"
         ) from error
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
 
 
 def run(job: Callable[[], int | None]) -> NoReturn:

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict, config_flags
 import eamm_jax
 from eamm_jax.cli.tool import program, run, start_jax
 from eamm_jax.errors import UserError
-from eamm_jax.io.memory import keep_freed_memory
 
 EXIT_DIVERGED = 3
 """Too many steps were not finite (`max_bad_steps`)."""
@@ -191,12 +190,9 @@ def _with_config_file(argv: Sequence[str]) -> list[str]:
 
 
 def _train(given: Flags) -> None:
-    keep_freed_memory()
-
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
-
     start_jax()
 
     from eamm_jax.io.cache import enable_compilation_cache
