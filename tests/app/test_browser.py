@@ -132,6 +132,7 @@ def open_page(browser, server):
         page.wait_for_selector("#make")
         return page
 
+    open_page.failed = failed
     yield open_page
     for context in contexts:
         context.close()
@@ -287,6 +288,9 @@ def test_one_is_rendered_one_waits_and_the_next_is_asked_to_come_back(open_page)
     toast = third.wait_for_selector(".toast-body, [data-testid=toast-body]")
     assert "busy" in toast.inner_text().lower()
     third.wait_for_selector("#make")
+    (refused,) = open_page.failed
+    assert "503" in refused
+    open_page.failed.clear()
     first.click("#stop")
     first.wait_for_selector("#make")
     second.wait_for_selector("#stage [role=progressbar]")
