@@ -217,7 +217,7 @@ def _stored(network: str, path: str, leaf: Any, dtype: str) -> np.ndarray:
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     crc = 0
     for path in sorted(arrays):
-        crc = zlib.crc32(arrays[path].reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(memoryview(arrays[path].reshape(-1).view(np.uint8)), crc)
     return f"{crc:08x}"
 
 

@@ -135,7 +135,10 @@ class _Source:
 
     def tensors(self, network: str) -> dict[str, TensorLike]:
         """A network's tensors, with what a second file adds to them."""
-        return {**self.contents.networks[network], **self.extra}
+        tensors: dict[str, TensorLike] = {}
+        tensors.update(self.contents.networks[network])
+        tensors.update(self.extra)
+        return tensors
 
 
 def convert_files(
