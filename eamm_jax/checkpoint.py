@@ -201,7 +201,7 @@ def save_networks(
         _write_weights(temporary / WEIGHTS_NAME, tensors, Path(folder))
         path = temporary / CONFIG_NAME
         path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-        (temporary / CARD_NAME).write_text(_card(networks, dtype, document["provenance"]), "utf-8")
+        (temporary / CARD_NAME).write_text(_card(networks, dtype, provenance or {}), "utf-8")
         # safetensors lets nobody else read what it writes.
         (temporary / WEIGHTS_NAME).chmod(path.stat().st_mode)
 
@@ -217,7 +217,7 @@ def _stored(network: str, path: str, leaf: Any, dtype: str) -> np.ndarray:
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
     crc = 0
     for path in sorted(arrays):
-        crc = zlib.crc32(memoryview(arrays[path].reshape(-1).view(np.uint8)), crc)
+        crc = zlib.crc32(arrays[path].tobytes(), crc)
     return f"{crc:08x}"
 
 

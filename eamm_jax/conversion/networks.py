@@ -38,7 +38,7 @@ class TensorLike(Protocol):
     def dtype(self) -> np.dtype:
         """Type of the elements."""
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, /, *, copy: bool | None = None) -> np.ndarray:
         """The values."""
 
 
