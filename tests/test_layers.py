@@ -13,12 +13,6 @@ CHECKED = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 
 PUBLIC_UNDERSCORES = {"_replace", "_asdict", "_fields", "_make", "_exit"}
 
-NOT_YET_CLEAN = {
-    "tests/io/test_speech.py",
-    "tests/io/test_video.py",
-}
-"""Files that still use another's underscore names."""
-
 # Highest first. A module may import from its own layer and from those below it.
 LAYERS = [
     {"cli"},
@@ -109,12 +103,7 @@ def private_reaches(path: Path) -> list[str]:
 
 def test_no_module_uses_the_underscore_names_of_another():
     paths = [path for folder in CHECKED for path in sorted((ROOT / folder).rglob("*.py"))]
-    reaches = [
-        reach
-        for path in paths
-        if str(path.relative_to(ROOT)) not in NOT_YET_CLEAN
-        for reach in private_reaches(path)
-    ]
+    reaches = [reach for path in paths for reach in private_reaches(path)]
     assert not reaches, "\n".join(reaches)
 
 

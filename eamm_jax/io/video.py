@@ -244,7 +244,7 @@ LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_BITS_PER_SAMPLE = 3  # 144 kbit/s a channel at 48 kHz: transparent; 48 at 16 kHz
-_METADATA_KEYS = {"title", "artist", "comment", "description", "copyright", "date", "genre"}
+METADATA_KEYS = {"title", "artist", "comment", "description", "copyright", "date", "genre"}
 """What an mp4 file has places for, and players show."""
 
 # H.273 code points. The matrix is BT.601's, which players that ignore the tags assume for
@@ -298,7 +298,7 @@ class _SoundTrack:
         self._blocks.close()
 
 
-class _Encoder:
+class Encoder:
     """Encodes frames, and the sound under them, into an mp4 file. Used by one thread at a time."""
 
     def __init__(
@@ -428,17 +428,17 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
         crf: int = _CRF,
     ):
-        unknown = set(metadata or {}) - _METADATA_KEYS
+        unknown = set(metadata or {}) - METADATA_KEYS
         if unknown:
             raise ValueError(
                 f"an mp4 file has no place for {sorted(unknown)}; it has for "
-                f"{sorted(_METADATA_KEYS)}"
+                f"{sorted(METADATA_KEYS)}"
             )
         self._path = Path(path)
         self._shape = (height, width, 3)
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
         self._encoder = partial(
-            _Encoder,
+            Encoder,
             width=width + width % 2,
             height=height + height % 2,
             frame_rate=frame_rate,
@@ -519,7 +519,7 @@ class VideoWriter:
             thread.join()
             raise
 
-    def _encode(self, encoder: _Encoder) -> None:
+    def _encode(self, encoder: Encoder) -> None:
         """The thread: encodes what comes until None; after a failure it only empties the queue."""
         ended = False
         while not ended:

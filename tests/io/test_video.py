@@ -500,7 +500,7 @@ def test_metadata_can_be_read(film):
 
 
 def test_every_kind_of_metadata_can_be_read(tmp_path):
-    metadata = {key: f"the {key} \u58f0" for key in module._METADATA_KEYS}
+    metadata = {key: f"the {key} \u58f0" for key in module.METADATA_KEYS}
     with VideoWriter(tmp_path / "x.mp4", 64, 64, metadata=metadata) as video:
         video.write(grey(0))
     with av.open(str(tmp_path / "x.mp4")) as container:
@@ -666,7 +666,7 @@ def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch, when):
     def full(*_args):
         raise av.error.OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module._Encoder, when, full)
+    monkeypatch.setattr(module.Encoder, when, full)
     with pytest.raises(UserError, match=r"x\.mp4: no space left on device") as error:  # noqa: PT012, SIM117
         with VideoWriter(tmp_path / "x.mp4", 64, 64) as video:
             for i in range(100):
