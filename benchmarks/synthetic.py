@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.synthetic.clip import record_clip
 from data.synthetic.folder import encode_png
-from data.synthetic.renderer import DRAWN, RENDERERS, Renderer
+from data.synthetic.renderer import Renderer, add_renderer_flags
 from data.synthetic.script import Take
 from eamm_jax.constants import EMOTIONS
 
@@ -46,8 +46,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
-    parser.add_argument("--renderer", choices=RENDERERS, default=DRAWN)
-    parser.add_argument("--head_model", help="file, for --renderer heads")
+    add_renderer_flags(parser)
     flags = parser.parse_args()
     renderer = Renderer(flags.renderer, flags.head_model)
 

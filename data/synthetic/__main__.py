@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from data.synthetic.renderer import DRAWN, HEADS, RENDERERS
+from data.synthetic.renderer import HEADS, add_renderer_flags
 from eamm_jax.cli.tool import run
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
@@ -55,17 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="draw an album of N unrelated frames of each person instead of clips: for stage 0, "
         "many people are worth more than much of each",
     )
-    parser.add_argument(
-        "--renderer",
-        choices=RENDERERS,
-        default=DRAWN,
-        help="people drawn, or rendered from a head model (default drawn)",
-    )
-    parser.add_argument(
-        "--head_model",
-        metavar="FILE",
-        help="made by `python -m data.synthetic.head_model` (default: in the cache folder)",
-    )
+    add_renderer_flags(parser)
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once"
     )

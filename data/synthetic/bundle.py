@@ -14,6 +14,7 @@ import numpy as np
 
 from data.synthetic import camera, cast, movement
 from data.synthetic.clip import record_clip
+from data.synthetic.renderer import Renderer, add_renderer_flags
 from data.synthetic.script import Take
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run
@@ -23,7 +24,7 @@ from eamm_jax.errors import UserError
 NETWORKS = ("kp_detector", "generator", "audio_feature", "kp_detector_a", "emo_detector")
 
 SENTENCE = (
-    "Hello! I am a drawing, and I have never seen you before. "
+    "Hello! I am not a real person, and I have never seen you before. "
     "But give me a voice and a feeling, and I will talk to you."
 )
 VOICE, RATE, PITCH = "en-us+f3", 165, 55
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--person", type=int, default=84, help="number of the portrait's person, held out"
     )
+    add_renderer_flags(parser)
     flags = parser.parse_args(argv)
     run(lambda: _make(flags))
 
@@ -62,16 +64,17 @@ def _make(flags: argparse.Namespace) -> None:
     person = cast.person(flags.seed, flags.person)
     if not person.held_out:
         raise UserError(f"--person {flags.person} is not held out; take another")
-    write_png(flags.output / bundled.PORTRAIT.name, portrait(flags.seed, flags.person))
+    picture = portrait(flags.seed, flags.person, Renderer(flags.renderer, flags.head_model))
+    write_png(flags.output / bundled.PORTRAIT.name, picture)
     write_speech(flags.output / bundled.SPEECH.name)
     np.save(flags.output / bundled.POSE.name, gentle_motion(flags.seed))
     size = sum(path.stat().st_size for path in flags.output.rglob("*") if path.is_file())
     print(f"{flags.output}: {size / 1e6:.1f} MB")
 
 
-def portrait(seed: int, number: int) -> np.ndarray:
+def portrait(seed: int, number: int, renderer: Renderer) -> np.ndarray:
     """A person who looks at the viewer, mouth closed."""
-    clip = record_clip(seed, Take(number, "neutral", 1, 1))
+    clip = record_clip(seed, Take(number, "neutral", 1, 1), renderer)
     turned = np.abs(clip.pose()[:, :3]).sum(axis=1)
     return clip.frame(int(np.argmin(turned + 40 * clip.mouth_opening())), PORTRAIT_PIXELS)
 

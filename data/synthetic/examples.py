@@ -16,6 +16,7 @@ from PIL import Image
 
 from data.synthetic import cast
 from data.synthetic.bundle import portrait, write_speech
+from data.synthetic.renderer import Renderer, add_renderer_flags
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run
 
@@ -62,11 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser(prog="python -m data.synthetic.examples", description=__doc__)
     parser.add_argument("--output", type=Path, default=bundled.EXAMPLES, help="folder")
     parser.add_argument("--seed", type=int, default=0, help="of the cast")
+    add_renderer_flags(parser)
     flags = parser.parse_args(argv)
-    run(lambda: make(flags.output, flags.seed))
+    renderer = Renderer(flags.renderer, flags.head_model)
+    run(lambda: make(flags.output, flags.seed, renderer))
 
 
-def make(folder: Path, seed: int) -> None:
+def make(folder: Path, seed: int, renderer: Renderer) -> None:
     """Draws and speaks all scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -75,7 +78,7 @@ def make(folder: Path, seed: int) -> None:
         assert person.held_out, scene
         voice = f"{person.voice.language}+{person.voice.variant}"
         picture, sound = folder / f"{person.name}.jpg", folder / f"{scene.name}.mp3"
-        Image.fromarray(portrait(seed, scene.person)).save(
+        Image.fromarray(portrait(seed, scene.person, renderer)).save(
             picture, quality=JPEG_QUALITY, subsampling=0, optimize=True
         )
         write_speech(sound, scene.text, voice, person.voice.rate, person.voice.pitch)

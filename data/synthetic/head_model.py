@@ -117,8 +117,15 @@ class HeadModel:
 
 
 def default_path() -> Path:
-    """Where the packed model is looked for unless a file is named."""
-    return cache_folder() / "head_model.npz"
+    """Where the packed model is looked for unless a file is named.
+
+    Raises:
+        UserError: there is no cache folder that can be written to.
+    """
+    folder = cache_folder()
+    if folder is None:
+        raise UserError("no cache folder for the head model: name its file")
+    return folder / "head_model.npz"
 
 
 def load(path: str | os.PathLike[str] | None = None) -> HeadModel:
@@ -242,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--source", type=Path, required=True, help="the clone")
     parser.add_argument(
-        "--output", type=Path, default=None, help=f"file to write (default {default_path()})"
+        "--output", type=Path, default=None, help="file to write (default: in the cache folder)"
     )
     flags = parser.parse_args(argv)
 
