@@ -481,13 +481,11 @@ def _readable(folder: Path) -> Iterator[None]:
 def _read_document(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     folder = model_folder(folder)
     if not folder.exists():
-        raise UserError(
-            f"No such checkpoint: {folder}; make one with convert_torch_weights.py or by training"
-        )
+        raise UserError(f"No such checkpoint: {folder}; make one with eamm-convert or by training")
     if folder.is_file():
         raise UserError(
             f"The checkpoint {folder} is a file, a folder was expected; a PyTorch file is "
-            "converted to one by convert_torch_weights.py"
+            "converted to one by eamm-convert"
         )
     absent = [name for name in (WEIGHTS_NAME, CONFIG_NAME) if not (folder / name).is_file()]
     if absent:

@@ -233,7 +233,7 @@ def test_what_is_not_a_model(tmp_path):
     file.write_bytes(b"PK")
     words = refusal(file)
     assert "is a file" in words
-    assert "convert_torch_weights" in words
+    assert "eamm-convert" in words
 
 
 def edit_config(folder: Path, changes: dict) -> None:

@@ -28,7 +28,7 @@ from eamm_jax.types import Array
 HOW_TO_GET_VGG = (
     "the perceptual loss needs VGG-19: fetch torchvision's vgg19-dcbb9e9d.pth from "
     "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth, convert it with "
-    "`python convert_torch_weights.py --vgg vgg19-dcbb9e9d.pth --output DIR` and give DIR as "
+    "`eamm-convert --vgg vgg19-dcbb9e9d.pth --output DIR` and give DIR as "
     "init_from, or train without it: config.perceptual=pyramid"
 )
 

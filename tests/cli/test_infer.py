@@ -244,7 +244,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "a contact sheet of another kind": ({"contact_sheet": folder / "sheet.jpg"}, ".png"),
         "no checkpoint": ({"checkpoint": folder / "no"}, "no"),
         "a folder that is none": ({"checkpoint": folder}, "not a checkpoint"),
-        "an unconverted checkpoint": ({"checkpoint": torch_file}, "convert_torch_weights.py"),
+        "an unconverted checkpoint": ({"checkpoint": torch_file}, "eamm-convert"),
         "output in no folder": ({"output": folder / "no" / "out.mp4"}, "no"),
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
