@@ -1,6 +1,6 @@
-"""Who finds faces in pictures, and their 68 landmarks; the only place that touches dlib.
+"""Detects faces and their 68 landmarks; the only place that touches dlib.
 
-The interface is small (`FaceFinder`), so that another detector can be put in. dlib is an extra
+Other detectors can be added behind the small interface `FaceFinder`. dlib is an extra
 (`pip install 'eamm_jax[faces]'`): its detector is free for all use, the data of its landmarks was
 trained on iBUG 300-W and is for non-commercial use only.
 
@@ -71,7 +71,7 @@ class FaceFinder(Protocol):
 
 
 def make_finder() -> FaceFinder:
-    """The finder there is: dlib.
+    """The default finder: dlib.
 
     Raises:
         UserError: it is not installed.
@@ -80,7 +80,7 @@ def make_finder() -> FaceFinder:
 
 
 def is_installed() -> bool:
-    """Whether `make_finder` finds what it needs; nothing is imported to see that."""
+    """Whether `make_finder` will work; nothing is imported."""
     return importlib.util.find_spec("dlib") is not None and _data_file() is not None
 
 
@@ -96,8 +96,8 @@ def _data_file() -> Path | None:
 def mean_face() -> Float32[np.ndarray, "68 2"]:
     """The mean of the faces that the landmark model was trained on; about 0 to 1 in both axes.
 
-    It is the first thing in the model's file, from which it is read, as what is in there is not
-    ours to hand on.
+    It stands at the beginning of the model's file and is read from there, as that file may not be
+    redistributed.
 
     Raises:
         UserError: the file is not installed.
@@ -110,7 +110,7 @@ def mean_face() -> Float32[np.ndarray, "68 2"]:
         # A version, the size of a column vector (negative), then mantissa and exponent of each.
         header = [next(numbers) for _ in range(3)]
         if header != [1, -2 * LANDMARKS, -1]:
-            raise UserError(f"{path} is not a model of {LANDMARKS} landmarks that we know")
+            raise UserError(f"{path} is not a model of {LANDMARKS} landmarks that is known")
         face = [next(numbers) * 2.0 ** next(numbers) for _ in range(2 * LANDMARKS)]
     return np.array(face, np.float32).reshape(LANDMARKS, 2)
 

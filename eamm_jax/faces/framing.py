@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 TEMPLATE_SIZE = 256
 """Side of the crop that templates are given for."""
 
-PORTRAIT_POINTS = slice(0, 47)
+SOURCE_POINTS = slice(0, 47)
 """Jaw, brows, nose and eyes (but for the last point of an eye), as published."""
 
 _MEAN_FACE_SCALE = 142.8
@@ -59,7 +59,7 @@ def read_template(path: str | os.PathLike[str] | None) -> Float[np.ndarray, "68 
             f"{template.shape}; {_EXPECTED}"
         )
     template = template.astype(np.float64)
-    spread = np.ptp(template[PORTRAIT_POINTS], axis=0)
+    spread = np.ptp(template[SOURCE_POINTS], axis=0)
     if not (np.isfinite(template).all() and spread.min() > 8 and spread.max() < 4 * TEMPLATE_SIZE):
         raise UserError(
             f"Cannot use the template {path}: its points are not those of a face; {_EXPECTED}"
@@ -77,8 +77,8 @@ def frame_face(
         template: where they belong in a crop of 256 x 256.
         size: of the crop.
     """
-    wanted = resized(size / TEMPLATE_SIZE)(template[PORTRAIT_POINTS])
-    return fit_similarity(wanted, landmarks[PORTRAIT_POINTS])
+    wanted = resized(size / TEMPLATE_SIZE)(template[SOURCE_POINTS])
+    return fit_similarity(wanted, landmarks[SOURCE_POINTS])
 
 
 _IN_PLACE = 0.03

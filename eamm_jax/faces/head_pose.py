@@ -1,9 +1,9 @@
-"""Head poses of pictures and videos, and which pose a head is animated in.
+"""Estimates head poses in images and videos, and decides which pose a head is animated in.
 
-A pose file wins. Without one the pose is estimated from the portrait: by 3DDFA_V2's network
-where a converted one is at hand, else from the 68 landmarks by a generic face
-(`faces.generic_face`), else the head is taken to be held straight. Motion may be added: that of
-a track, that of another head in a video, or a gentle one made up.
+A pose file comes first. Without one the pose is estimated from the source image: by 3DDFA_V2's
+network if there is a converted one, else by fitting a generic face (`faces.generic_face`) to the
+68 landmarks; without a face the head is taken to be upright. Motion may be added: from a track,
+from the head in a video, or generated (`faces.idle`).
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ TZ = -66.67
 """Seventh number of the published poses; nothing reads it."""
 
 BATCH = 16
-"""Regions that the network sees at once; always as many, so that nothing is compiled again."""
+"""Regions per call of the network; always as many, so that it is compiled once."""
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
 
 class Framed(NamedTuple):
-    """A picture, and where its face is.
+    """An image, and where its face is.
 
     Attributes:
         image: RGB.
-        face: in pixels of the picture, or None where none was found.
-        region: the square that the pose is given in, or None where that is not known.
+        face: in pixels of the image; None if none was found.
+        region: the square that the pose refers to; None if it is not known.
     """
 
     image: Picture
@@ -64,26 +64,26 @@ class Framed(NamedTuple):
 
     @classmethod
     def of(cls, image: Picture, found: list[Face]) -> Framed:
-        """A picture with the first of the faces that were found in it."""
+        """An image with the first of the faces that were found in it."""
         if not found:
             return cls(image, None, None)
         return cls(image, found[0], face_region(found[0].landmarks))
 
     def taken_as_aligned(self) -> Framed:
-        """With the region that the face of an aligned portrait has, where none is known."""
+        """With the region of the face in an aligned crop, if none is known."""
         framed = FRAMED_REGION.scaled(self.image.shape[1])
         return self._replace(region=self.region or framed)
 
 
 class PoseEstimator(Protocol):
-    """Tells head poses."""
+    """Estimates head poses."""
 
     @property
     def name(self) -> str:
-        """What it goes by; for messages."""
+        """For messages."""
 
     def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
-        """The pose in each picture, or None where it cannot tell."""
+        """The pose in each image; None where there is no estimate."""
 
 
 class NetworkEstimator:
@@ -116,7 +116,7 @@ class NetworkEstimator:
 
 
 class LandmarkEstimator:
-    """The pose in which a generic face would show the landmarks that were found."""
+    """The pose in which a generic face projects to the landmarks that were found."""
 
     name = "the 68 landmarks"
 
@@ -136,14 +136,14 @@ class LandmarkEstimator:
 
 @dataclasses.dataclass(frozen=True)
 class HeadPose:
-    """What a user asks of the head.
+    """How the head is held and moved.
 
     Attributes:
-        file: `.npy` of poses, or None to estimate that of the portrait.
+        file: `.npy` of poses; None estimates the pose of the source image.
         motion: `.npy` track whose motion is added to the still pose.
-        video: of a person whose head's motion is added to the still pose.
-        idle: strength of a gentle motion that is made up; 0 is none, 1 that of a calm speaker.
-        still: whether the head is held fixed, in the first pose of the file.
+        video: of a person whose head motion is added to the still pose.
+        idle: strength of a generated gentle motion; 0 is none, 1 that of a calm speaker.
+        still: whether the head does not move; of a file the first pose is used.
         seed: of the idle motion.
         start: second of the video's clock at which the animation begins; None is its first frame.
     """
@@ -157,10 +157,10 @@ class HeadPose:
     start: Fraction | None = None
 
     def check(self) -> None:
-        """Finds what contradicts itself, or is not there, before anything is read.
+        """Finds contradictions before anything is read.
 
         Raises:
-            UserError: something does or is not.
+            UserError: two of the attributes exclude each other, or `idle` is out of range.
         """
         if not np.isfinite(self.idle) or self.idle < 0:
             raise UserError(f"idle motion is {self.idle}; it must be 0 or more, 1 is natural")
@@ -178,23 +178,23 @@ class HeadPose:
             )
 
     def track(
-        self, portrait: Picture, length: int, estimator: PoseEstimator | None = None
+        self, source: Picture, length: int, estimator: PoseEstimator | None = None
     ) -> Float32[np.ndarray, "m _"]:
-        """The pose or the poses of an animation.
+        """The pose or the track of an animation.
 
         Args:
-            portrait: as it will be animated.
-            length: frames of the animation; a longer track is of no use.
-            estimator: of poses; None goes by the landmarks.
+            source: the source image, cropped.
+            length: frames of the animation; videos are read no further.
+            estimator: of poses; None fits the landmarks.
 
         Returns:
-            One row (held), or a track.
+            One row (a still head), or a track.
 
         Raises:
             UserError: a file is bad, or what is needed is not installed.
         """
         estimator = estimator or LandmarkEstimator()
-        pose = _of_portrait(portrait, estimator) if self.file is None else read_pose(self.file)
+        pose = _of_source(source, estimator) if self.file is None else read_pose(self.file)
         pose = pose[:, :POSE_NUMBERS]
         moves = self.motion or self.video or self.idle > 0
         if self.still or (moves and self.file in (None, bundled.POSE)):
@@ -217,10 +217,10 @@ class HeadPose:
         return pose
 
 
-def _of_portrait(portrait: Picture, estimator: PoseEstimator) -> Float32[np.ndarray, "m 7"]:
+def _of_source(source: Picture, estimator: PoseEstimator) -> Float32[np.ndarray, "m 7"]:
     finder = detection.make_finder() if detection.is_installed() else None
-    found = [] if finder is None else finder.find(portrait)
-    pose = next(iter(estimator.poses([Framed.of(portrait, found).taken_as_aligned()])))
+    found = [] if finder is None else finder.find(source)
+    pose = next(iter(estimator.poses([Framed.of(source, found).taken_as_aligned()])))
     if pose is None:
         why = (
             "no face was found"
@@ -228,9 +228,9 @@ def _of_portrait(portrait: Picture, estimator: PoseEstimator) -> Float32[np.ndar
             else "there is no head pose network, and faces cannot be found without the extra "
             "'faces'"
         )
-        _log.info("no head pose is given, and %s: the head is taken to be held straight", why)
+        _log.info("no head pose is given, and %s: the head is taken to be upright", why)
         return read_pose(bundled.POSE)
-    where = "" if found else ", where aligned portraits have their face"
+    where = "" if found else ", taken to be aligned"
     _log.info("head pose by %s%s: %s", estimator.name, where, in_words(pose))
     return pose[None]
 
@@ -246,14 +246,14 @@ def in_words(pose: Float[np.ndarray, " _"]) -> str:
 def video_track(
     path: Path, estimator: PoseEstimator, length: int, start: Fraction | None = None
 ) -> Float32[np.ndarray, "t 7"]:
-    """The poses of the head in a video of one person, 25 a second.
+    """The head poses in a video of one person, 25 per second.
 
-    Where no face is found, the pose is in between those before and after.
+    Frames without a face get interpolated poses.
 
     Args:
         path: any video, of any framing.
         estimator: of poses.
-        length: frames that are wanted; fewer where the video ends.
+        length: frames that are read at most.
         start: second of the file's clock that the track begins at; None is the first frame.
 
     Raises:
@@ -283,7 +283,7 @@ def _complete(path: Path, poses: list[np.ndarray | None], name: str) -> Float32[
 
 
 def fill_gaps(poses: Sequence[np.ndarray | None]) -> Float32[np.ndarray, "t 7"]:
-    """A track without gaps: what is not known is in between what is; one at least must be."""
+    """Interpolates the poses that are None; at least one must be known."""
     known = {n: pose for n, pose in enumerate(poses) if pose is not None}
     times, columns = np.arange(len(poses)), np.stack(list(known.values())).T
     filled = [np.interp(times, list(known), column) for column in columns]

@@ -187,7 +187,7 @@ def test_emotions_of_a_bank_a_text_and_a_head_that_is_assumed(infer, files, tmp_
     )
     assert done.returncode == 0, done.stderr
     assert "no head pose is given" in done.stderr
-    assert "the head is taken to be held straight" in done.stderr
+    assert "the head is taken to be upright" in done.stderr
     assert "sheet.png" in done.stdout
     video = described(tmp_path / "out.mp4")
     assert video["size"] == (3 * 64, 64)

@@ -28,8 +28,8 @@ def test_the_mean_face_is_upright_and_even():
 
 @needs_dlib
 def test_the_mean_face_lies_where_the_published_template_does(shared):
-    published = np.load(shared / "media" / "alignment_landmarks.npy")[framing.PORTRAIT_POINTS]
-    ours = read_template(None)[framing.PORTRAIT_POINTS]
+    published = np.load(shared / "media" / "alignment_landmarks.npy")[framing.SOURCE_POINTS]
+    ours = read_template(None)[framing.SOURCE_POINTS]
     np.testing.assert_allclose(ours.mean(axis=0), published.mean(axis=0), atol=0.05)
 
     def spread(points):

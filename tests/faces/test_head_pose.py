@@ -181,7 +181,7 @@ def test_a_network_sees_aligned_portraits_without_a_finder(
 ):
     (pose,) = HeadPose().track(portraits[0][0], 20, network)
     assert np.abs(pose[:3] - portraits[1][0, :3]).max() < 6
-    assert "where aligned portraits have their face" in notices()
+    assert "taken to be aligned" in notices()
 
 
 @pytest.mark.parametrize("installed", ["finder", "none_installed"])
@@ -191,7 +191,7 @@ def test_else_the_head_is_straight_and_that_is_said(request, notices, installed)
     pose = HeadPose().track(dark, 20)
     np.testing.assert_array_equal(pose, np.load(bundled.POSE)[:, :6].astype(np.float32))
     assert "no head pose is given" in notices()
-    assert "held straight" in notices()
+    assert "taken to be upright" in notices()
     assert ("no face was found" in notices()) == (installed == "finder")
     assert len(HeadPose(still=True).track(dark, 20)) == 1
 
