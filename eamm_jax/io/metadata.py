@@ -18,7 +18,9 @@ _PNG_EXIF_TEXT = b"Raw profile type exif"  # as ImageMagick writes it: three lin
 
 _JPEG = b"\xff\xd8"
 _SCAN, _COMMENT, _APPS = 0xDA, 0xFE, range(0xE0, 0xF0)
-_EXIF, _PROFILE, _ADOBE = b"Exif\0\0", b"ICC_PROFILE\0", 0xEE
+_EXIF = b"Exif\0\0"
+_NEEDED = re.compile(rb"JFIF\0.{9}|ICC_PROFILE\0|Adobe", re.DOTALL)
+"""How application segments begin that say what the colours mean."""
 
 _ORIENTATION, _SHORT = 0x0112, 3
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
@@ -88,8 +90,7 @@ def _jpeg_segments(content: bytes, orientations: list[int | None]) -> Iterator[b
             orientations.insert(0, exif_orientation(body.removeprefix(_EXIF)))
         elif marker in _APPS:
             orientations.append(_xmp_orientation(body))
-        application = marker in _APPS and marker != _ADOBE and not body.startswith(_PROFILE)
-        if not application and marker != _COMMENT:
+        if marker != _COMMENT and (marker not in _APPS or _NEEDED.match(body)):
             yield content[at:end]
         at = end
     yield content[at:]
