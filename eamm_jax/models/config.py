@@ -23,7 +23,7 @@ EMOTION_HEADS = (*PUBLISHED_HEADS, "dense")
 """`dense` is ours: a displacement of each of `emotion.keypoints` from the whole embedding."""
 
 MAX_PARAMETERS = 1_000_000_000
-"""Of all networks together; the published ones have about 165 million."""
+"""Of all networks together; the published ones have about 126 million."""
 
 MAX_MAP = 2**26
 """Numbers in the largest feature map of one frame; 4 million in the published model."""
