@@ -61,10 +61,15 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
         groups=groups if adversaries else None,
     )
 
+    def fresh(rng: PRNGKeyArray, name: str) -> PyTree:
+        rng = jax.random.fold_in(rng, Networks._fields.index(name))
+        return getattr(networks, name).init(rng, *example_inputs(model_config, name))
+
     def init(rng: PRNGKeyArray, given: dict[str, PyTree]) -> TrainState:
         check_given(objective, given)
+        given = jax.tree.map(jnp.asarray, given)
         variables = {
-            name: _initial_variables(networks, model_config, name, rng, given)
+            name: given[name] if name in given else fresh(rng, name)
             for name in (*learned, *objective.frozen)
         }
         params = {name: variables[name]["params"] for name in learned}
@@ -180,43 +185,3 @@ def check_given(objective: Objective[Any, Any], given: Mapping[str, PyTree]) -> 
 
 def _total(terms: Terms) -> Array:
     return sum(terms.values(), start=jnp.zeros(()))
-
-
-def _initial_variables(
-    networks: Networks,
-    config: ModelConfig,
-    name: str,
-    rng: PRNGKeyArray,
-    given: Mapping[str, PyTree],
-) -> PyTree:
-    """A network's given variables, checked, or fresh ones."""
-    module, example = getattr(networks, name), example_inputs(config, name)
-    if name not in given:
-        return module.init(jax.random.fold_in(rng, Networks._fields.index(name)), *example)
-    expected = jax.eval_shape(module.init, rng, *example)
-    check_shapes(name, given[name], expected)
-    return jax.tree.map(jnp.asarray, given[name])
-
-
-def check_shapes(name: str, given: PyTree, expected: PyTree) -> None:
-    """Compares given variables with what a network expects.
-
-    Raises:
-        UserError: the first array that is missing, left over or misshapen, by its path.
-    """
-
-    def by_path(tree: PyTree) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {
-            jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
-            for path, leaf in leaves
-        }
-
-    have, want = by_path(given), by_path(expected)
-    for path in sorted(have.keys() | want.keys()):
-        if have.get(path) != want.get(path):
-            raise UserError(
-                f"the given {name} does not fit the configured networks: {path} has shape "
-                f"{have.get(path, 'none (it is missing)')}, expected is "
-                f"{want.get(path, 'none (there is no such array)')}"
-            )
