@@ -16,11 +16,14 @@ from data.synthetic.controls import Expression
 from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
 from data.synthetic.performance import Acting, act
 from data.synthetic.recording import record
-from data.synthetic.renderer import DRAWING, Renderer
+from data.synthetic.renderer import DRAWING, HEADS, Renderer
 from data.synthetic.script import Script, Take, script
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.features import mfcc_windows, num_frames, speech_mfcc
 from eamm_jax.io.speech import Phoneme, synthesise
+
+HEAD_REACH = 1.7
+"""How much more widely the poses of rendered heads vary than those of drawings, without depth."""
 
 _STREAM = 4  # of random numbers; `script` and `cast` have others
 
@@ -114,5 +117,6 @@ def record_clip(seed: int, take: Take, renderer: Renderer = DRAWING) -> Clip:
         Phoneme("", speech.phonemes[-1].end + before, len(sound) / SAMPLE_RATE),
     )
     count = num_frames(len(speech_mfcc(sound)))
-    acting = act(rng, person, mood, strength, phonemes, count)
+    reach = HEAD_REACH if renderer.kind == HEADS else 1.0
+    acting = act(rng, person, mood, strength, phonemes, count, reach)
     return Clip(seed, renderer, person, take, words, sound, phonemes, acting)

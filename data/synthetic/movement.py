@@ -63,6 +63,7 @@ def head(
     count: int,
     restless: float,
     lean: Float[np.ndarray, "t 3"],
+    reach: float = 1.0,
 ) -> list[Pose]:
     """The pose of the head in each frame.
 
@@ -71,12 +72,14 @@ def head(
         count: frames.
         restless: factor on the movements.
         lean: yaw, pitch and roll, degrees, that mood and speech add in each frame.
+        reach: factor on how widely the held pose varies between clips.
     """
-    yaw = float(np.clip(rng.normal(0, _YAW_SPREAD), -_LARGEST_YAW, _LARGEST_YAW))
-    pitch = float(rng.normal(_MEAN_PITCH, _PITCH_SPREAD))
-    roll = float(rng.normal(0, _ROLL_SPREAD))
-    zoom = float(np.clip(rng.normal(1, _ZOOM_SPREAD), 0.95, 1.05))
-    place = rng.normal(0, _PLACE_SPREAD, 2)
+    yaw = reach * float(np.clip(rng.normal(0, _YAW_SPREAD), -_LARGEST_YAW, _LARGEST_YAW))
+    pitch = float(rng.normal(_MEAN_PITCH, reach * _PITCH_SPREAD))
+    roll = float(rng.normal(0, reach * _ROLL_SPREAD))
+    zoom = rng.normal(1, reach * _ZOOM_SPREAD)
+    zoom = float(np.clip(zoom, 1 - 0.05 * reach, 1 + 0.05 * reach))
+    place = reach * rng.normal(0, _PLACE_SPREAD, 2)
     sway = np.stack(
         [
             amount

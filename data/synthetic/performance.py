@@ -54,6 +54,7 @@ def act(
     strength: float,
     phonemes: Sequence[Phoneme],
     count: int,
+    reach: float = 1.0,
 ) -> Acting:
     """Acts a take out.
 
@@ -64,6 +65,7 @@ def act(
         strength: of the emotion at its height, 0..1.
         phonemes: what is said and when.
         count: frames.
+        reach: factor on how widely poses vary between takes.
     """
     times = (np.arange(count) + 0.5) / FRAME_RATE
     felt = _course(rng, count) * strength * person.expressiveness
@@ -82,7 +84,7 @@ def act(
     lean = np.outer(felt, mood.head)
     lean[:, 1] += _ACCENT_NOD * accents * person.restless
     restless = person.restless * (1 + (mood.restless - 1) * strength)
-    poses = movement.head(rng, count, restless, lean)
+    poses = movement.head(rng, count, restless, lean, reach)
     return Acting(total.astype(np.float32), poses, felt.astype(np.float32))
 
 

@@ -123,7 +123,7 @@ def hair(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]) -> Strands:
     path[:, 0] = position = roots.copy()
     nearest = tree.query(position)[1]
     normal = normals[nearest]
-    heading = normal.copy()
+    heading = _comb(style, look, position, normal, side) + style.lift * normal
     heights = np.zeros((count, points))
     for k in range(1, points):
         f = k / (points - 1)
