@@ -122,7 +122,7 @@ def test_examples_are_cut_from_clips_on_the_fly():
     assert example.audio.shape == (16, 28, 12)
     again = readers[1].read(2, seed=5).data
     np.testing.assert_array_equal(again.frames, example.frames)
-    np.testing.assert_array_equal(again.portrait, example.portrait)
+    np.testing.assert_array_equal(again.source, example.source)
 
 
 def test_damaged_or_unfinished_clips_are_written_again(root, tmp_path):
