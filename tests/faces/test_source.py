@@ -162,7 +162,7 @@ def test_without_a_finder_pictures_are_taken_as_before(saved, rng, monkeypatch, 
 def test_without_a_finder_a_face_cannot_be_chosen(saved, rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     monkeypatch.setattr(detection, "mean_face", lambda: OVAL)
-    with pytest.raises(UserError, match=r"\.\[faces\]"):
+    with pytest.raises(UserError, match=r"eamm_jax\[faces\]"):
         read_source(saved(rng.integers(0, 256, (90, 90, 3), dtype=np.uint8)), 64, number=1)
 
 
