@@ -21,9 +21,10 @@ import pytest
 from PIL import Image
 
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
-from eamm_jax.checkpoint import save_networks
+from eamm_jax.checkpoint import nest, save_networks, variable_shapes
 from eamm_jax.faces import detection
 from eamm_jax.io.video import VideoWriter
+from eamm_jax.models.presets import tiny
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
 from tests.tiny import tiny_variables
@@ -405,7 +406,9 @@ def test_a_head_pose_network_in_the_checkpoint_is_used(tmp_path, files):
     from eamm_jax import bundled
     from eamm_jax.cli.infer import fill_in, flag_parser
 
-    (tmp_path / "head_pose.npz").write_bytes(b"")
+    shapes = variable_shapes("head_pose", tiny(), 4)
+    network = nest({path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
+    save_networks(tmp_path, tiny(), {"head_pose": network})
     flags = flag_parser().parse_args(["--checkpoint", str(tmp_path), "--text", "x"])
     fill_in(flags)
     assert (flags.pose_network, flags.pose_file) == (tmp_path, bundled.POSE)
