@@ -82,15 +82,13 @@ def synthetic_weights(shared: Path):
     return module
 
 
-@pytest.fixture(scope="session")
-def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) -> Path:
-    """All stand-ins of the goldens' seed, converted; made once a session, as a user would."""
+def convert_stand_ins(synthetic_weights, seed: int, folder: Path) -> Path:
+    """A checkpoint of all stand-ins of a seed, converted as a user would."""
     from eamm_jax.conversion.published import convert_files
 
-    folder = tmp_path_factory.mktemp("published")
     paths = {}
     for role, name in PUBLISHED_FILES.items():
-        state = synthetic_weights.build_state_dicts(goldens.meta["seed"], [name])[name]
+        state = synthetic_weights.build_state_dicts(seed, [name])[name]
         # A file that is one network stands there without a name.
         content = state.pop("", None) or dict(state)
         synthetic_weights.torch_save(content, folder / name)
@@ -99,6 +97,13 @@ def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) 
     for path in paths.values():
         path.unlink()
     return folder / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) -> Path:
+    """All stand-ins of the goldens' seed, converted; made once a session."""
+    folder = tmp_path_factory.mktemp("published")
+    return convert_stand_ins(synthetic_weights, goldens.meta["seed"], folder)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 
 TRAIN = ROOT / "train.py"
 TOY_TRAIN = ROOT / "tests" / "training" / "toy_train.py"
+PLAIN_TRAIN = ROOT / "tests" / "training" / "plain_train.py"
 
 # The compiler takes most of such a test's time: little optimised for larger work, and not at
 # all for small.

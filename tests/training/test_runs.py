@@ -1,4 +1,4 @@
-"""Stages at `:tiny` as a user runs them: killed, gone on with, and on other devices."""
+"""Stages at `:tiny` as a user runs them: killed, resumed, and on other devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eamm_jax.checkpoint import load_networks, save_networks
 from eamm_jax.training.metric_writer import read_metrics
 from tests.published_layout import write_lrw, write_voxceleb
 from tests.tiny import tiny_variables
-from tests.training.processes import FAIR_COMPILE, TRAIN, Training, peers, saved_steps
+from tests.training.processes import FAIR_COMPILE, PLAIN_TRAIN, TRAIN, Training, peers, saved_steps
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +23,14 @@ SAVE_EVERY = 3
 FEW_STEPS = 5
 """After which runs on different devices are compared."""
 
-TOLERANCE = 2e-4
-"""Rounding, grown in those steps: 6e-5 was seen. What a device did on its own, such as batch
-norm of its own rows, changes far more."""
+TOLERANCE = 1e-5
+"""Rounding, grown in those steps. Anything a device does on its own, such as batch norm of its
+own rows, changes far more."""
+
+SEED = 1
+"""Of weights, data order and augmentation. With five of the seeds 0 to 7, one device and eight
+agree to 5e-7. With the others (0, 3 and 5) rounding moves the input of a ReLU across zero, and
+they differ by 1e-5 to 1.5e-4."""
 
 # As published (1e-8), Adam scales gradients that are nothing but rounding noise up to full
 # steps in random directions: a bias before a batch norm has no gradient, but for rounding.
@@ -56,8 +61,9 @@ def start(tmp_path_factory):
                 f"--config.num_steps={how.pop('steps', STEPS)}",
                 f"--workdir={workdir}",
             ]
+            script = how.pop("script", TRAIN)
             log = folder / f"{workdir.name}{len(list(folder.glob('*.log')))}.log"
-            return stack.enter_context(Training(TRAIN, log, *fixed, *flags, **how))
+            return stack.enter_context(Training(script, log, *fixed, *flags, **how))
 
         yield start_run
 
@@ -111,38 +117,19 @@ def test_sigterm_saves_and_ends_well(start, tmp_path):
     load_networks(tmp_path / "model")
 
 
-SEEDS = (0, 1, 2)
-
-
 def test_one_device_eight_and_two_processes_of_two_give_the_same(start, tmp_path):
-    """With one of a few seeds at least.
-
-    Sums in another order differ in their last bits, and now and then that moves a ReLU across
-    zero: then a channel's weights differ, with that seed, on that processor. What is not the
-    same by construction (batch norm of a device's own rows, say) differs with every seed.
-    """
-    for seed in SEEDS:
-        try:
-            same_on_any_devices(start, tmp_path / str(seed), seed)
-        except AssertionError:
-            if seed == SEEDS[-1]:
-                raise
-        else:
-            break
-
-
-def same_on_any_devices(start, tmp_path, seed: int) -> None:
-    tmp_path.mkdir()
+    """With the plain form of every operation: a CPU's own forms round more."""
     (tmp_path / "given").mkdir()
-    save_networks(tmp_path / "given" / "model", *tiny_variables(seed))
+    save_networks(tmp_path / "given" / "model", *tiny_variables(SEED))
     flags = (
         f"--init_from={tmp_path / 'given'}",
         f"--config.epsilon={EPSILON}",
-        f"--config.seed={seed}",
+        f"--config.seed={SEED}",
     )
 
     def start_stage1(workdir: str, *more: str, steps: int = FEW_STEPS, devices: int = 1):
         how = {"steps": steps, "devices": devices, "compiler_flags": FAIR_COMPILE}
+        how["script"] = PLAIN_TRAIN
         return start(tmp_path / workdir, *flags, *more, stage="stage1", **how)
 
     runs = {
@@ -159,7 +146,7 @@ def same_on_any_devices(start, tmp_path, seed: int) -> None:
     for other in ("eight", "processes"):
         assert_close(networks_of(tmp_path / other), one)
 
-    # And what was saved on eight goes on on one.
+    # What was saved on eight resumes on one.
     for workdir in ("one", "eight"):
         training = start_stage1(workdir, steps=FEW_STEPS + 1)
         assert training.finish() == 0, training.log.read_text()
