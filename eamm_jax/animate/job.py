@@ -222,7 +222,9 @@ def _check_one(job: Job) -> None:
     if job.layout not in LAYOUTS:
         raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
     if not job.crop and (job.template is not None or job.face is not None):
-        raise UserError("a template or the number of a face needs cropping, which is turned off")
+        raise UserError(
+            "a template, or the face to take, is given, but faces are not to be cropped; choose one"
+        )
 
 
 def run(

@@ -251,7 +251,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
         "no face in a photo": ({"no_crop": None}, "No face" if detection.is_installed() else ""),
-        "a face of none": ({"face": 2}, "--face"),
+        "a face of none": ({"face": 2}, "faces are not to be cropped"),
         "a template of another kind": (
             {"no_crop": None, "template": folder / "shape.npy"},
             "(68, 2)",
