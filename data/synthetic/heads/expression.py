@@ -12,7 +12,7 @@ from data.synthetic.heads.mesh import Mesh
 GAZE_YAW, GAZE_PITCH = 26.0, 20.0
 """Degrees that the eyes turn at a gaze of 1."""
 
-JAW_GAIN, LARGEST_JAW = 0.50, 0.62
+JAW_GAIN, LARGEST_JAW = 0.56, 0.64
 """Weight of `jawOpen` at a jaw of 1, and the largest used: beyond it the model's cheeks tear."""
 
 

@@ -382,7 +382,10 @@ def shade(  # type: ignore[no-untyped-def]
                         base[k] = u * tint[a, k] + v * tint[b, k] + w * tint[c, k]
                     if what == TEETH:
                         seen, gloss, deep = TOOTH, 0.9, 0.6
-                        open_ = min(1.0, 0.18 + 0.9 * sqrt(open_))
+                        # Teeth catch light between the lips; towards the throat it is dark.
+                        front = u * rest[a, 2] + v * rest[b, 2] + w * rest[c, 2]
+                        front = min(1.0, max(0.05, (front - 6.5) / 3.6))
+                        open_ = min(1.0, 0.18 + 0.9 * sqrt(open_)) * front * front
                     elif what == GUMS:
                         seen, gloss = MOUTH, 0.8
                     elif what == SOCKET:

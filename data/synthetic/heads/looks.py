@@ -259,7 +259,7 @@ def sample(
         hair_length=float(rng.uniform(0.75, 1.3)),
         hair_volume=float(rng.uniform(0.75, 1.35)),
         parting=float(rng.choice([-1, 1]) * rng.uniform(0, 3.6)),
-        brow=np.clip(np.minimum(hair, 0.52) * rng.uniform(0.65, 1.0), 0.02, 0.5),
+        brow=np.clip(hair * min(1, 0.48 / hair.max()) * rng.uniform(0.65, 1.0), 0.02, 0.5),
         brow_thickness=float(rng.uniform(0.16, 0.30) if feminine else rng.uniform(0.24, 0.42)),
         brow_density=int(rng.uniform(220, 420) if feminine else rng.uniform(300, 560)),
         brow_height=float(rng.uniform(-0.55, -0.05) if feminine else rng.uniform(-0.85, -0.3)),
