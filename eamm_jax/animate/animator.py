@@ -79,7 +79,7 @@ class Settings:
 
     def resolved(self, config: ModelConfig) -> Settings:
         """The settings with the model's defaults in place of None."""
-        defaults = {
+        defaults: dict[str, Any] = {
             "audio_weight": config.inference.audio_weight,
             "smoothing": config.inference.smooth_motion,
             "relative": config.inference.relative_motion,
@@ -384,6 +384,7 @@ class Animator:
                 if settings.neutral or emotional is None:
                     neutral = render(driving.neutral)
             image = neutral if emotional is None else emotional
+            assert image is not None
             yield stop - start, image, neutral if settings.neutral else None
 
     def _read(
@@ -447,7 +448,8 @@ def _one_behind(
     """Frames one by one; while a chunk's are used, the next chunk is being computed."""
     ready = next(chunks)
     for following in itertools.chain(chunks, [None]):
-        count, images, neutral = ready[0], *jax.device_get(ready[1:])
+        count = ready[0]
+        images, neutral = jax.device_get(ready[1:])
         for index in range(count):
             yield AnimatedFrame(images[index], None if neutral is None else neutral[index])
         if following is not None:

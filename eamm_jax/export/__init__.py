@@ -78,7 +78,7 @@ def make_parts(
     (symbol,) = jax_export.symbolic_shape("t")
     t: Any = frames_at_a_time or symbol
 
-    def struct(*shape: Any, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    def struct(*shape: Any, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     def keypoints(count: Any) -> Keypoints:
