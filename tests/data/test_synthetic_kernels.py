@@ -37,7 +37,7 @@ def test_the_z_buffer_is_the_naive_one(seed):
     depth = np.full((SIZE, SIZE), kernels.FAR, np.float32)
     ident = np.full((SIZE, SIZE), -1, np.int32)
     bary = np.zeros((SIZE, SIZE, 2), np.float32)
-    kernels.rasterize(screen, triangles, depth, ident, bary)
+    kernels.rasterize(screen, triangles, 0, depth, ident, bary)
     expected, owner = naive(screen, triangles)
     # Pixels whose centres lie on an edge to float32's precision may go either way.
     same = ident == owner
@@ -51,6 +51,20 @@ def test_the_z_buffer_is_the_naive_one(seed):
     alone = np.full((SIZE, SIZE), kernels.FAR, np.float32)
     kernels.rasterize_depth(screen, triangles, alone)
     np.testing.assert_array_equal(alone, depth)
+
+
+def test_one_sided_triangles_are_seen_from_their_front():
+    screen = np.array([[2, 2, 5], [2, 20, 5], [20, 2, 5]], np.float32)  # counter-clockwise
+    seen = []
+    for order in ([0, 1, 2], [0, 2, 1]):
+        for one_sided in (0, 1):
+            depth = np.full((SIZE, SIZE), kernels.FAR, np.float32)
+            ident = np.full((SIZE, SIZE), -1, np.int32)
+            bary = np.zeros((SIZE, SIZE, 2), np.float32)
+            triangles = np.array([order], np.int32)
+            kernels.rasterize(screen, triangles, one_sided, depth, ident, bary)
+            seen.append((ident >= 0).any())
+    assert seen == [True, True, True, False]
 
 
 def test_normals_of_a_sphere_point_outwards():

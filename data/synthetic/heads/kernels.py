@@ -66,12 +66,13 @@ def vertex_normals(points, triangles):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def rasterize(screen, triangles, depth, ident, bary):  # type: ignore[no-untyped-def]
+def rasterize(screen, triangles, one_sided, depth, ident, bary):  # type: ignore[no-untyped-def]
     """Z-buffer: writes depth, triangle number and two barycentric weights of nearest surfaces.
 
     Args:
         screen: (v, 3) positions.
         triangles: (t, 3) vertex indices.
+        one_sided: how many of the triangles, from the first, are not seen from behind.
         depth: (h, w), `FAR` where empty.
         ident: (h, w), -1 where empty.
         bary: (h, w, 2).
@@ -89,7 +90,7 @@ def rasterize(screen, triangles, depth, ident, bary):  # type: ignore[no-untyped
         if x1 < x0 or y1 < y0:
             continue
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if abs(area) < 1e-9:
+        if abs(area) < 1e-9 or (area > 0 and t < one_sided):
             continue
         inverse = 1 / area
         for y in range(y0, y1 + 1):
@@ -563,6 +564,10 @@ def nearest_first(depth):  # type: ignore[no-untyped-def]
     return order
 
 
+_BEHIND = 1.0
+"""A segment whose ends are farther than this behind the surface is not seen at all."""
+
+
 @njit(cache=True, fastmath=True)
 def draw_strands(  # type: ignore[no-untyped-def]
     rgb, through, label, share, screen, colour, width, opacity, tag, depth, order
@@ -588,6 +593,10 @@ def draw_strands(  # type: ignore[no-untyped-def]
         s, k = order[n] // segments, order[n] % segments
         ax, ay, az = screen[s, k, 0], screen[s, k, 1], screen[s, k, 2]
         bx, by, bz = screen[s, k + 1, 0], screen[s, k + 1, 1], screen[s, k + 1, 2]
+        i, j = min(max(int(ax), 0), columns - 1), min(max(int(ay), 0), height - 1)
+        m, end_row = min(max(int(bx), 0), columns - 1), min(max(int(by), 0), height - 1)
+        if az > depth[2 * j, 2 * i] + _BEHIND and bz > depth[2 * end_row, 2 * m] + _BEHIND:
+            continue
         half_a, half_b = 0.5 * width[s, k], 0.5 * width[s, k + 1]
         reach = max(half_a, half_b) + 0.5
         x0, x1 = (

@@ -126,6 +126,7 @@ class Mesh:
         source: the model's vertex behind each rendered one; the same position may have several
             texture coordinates.
         triangles: of rendered vertices.
+        one_sided: how many of them, the skin's, are seen from outside alone.
         kind: what each rendered vertex belongs to.
         uv: texture coordinates within a tile.
         skin_triangles: of the model's vertices, face with head and neck.
@@ -160,6 +161,7 @@ class Mesh:
         uv = model.uv[unique[:, 1]]
         self.uv = (uv - np.floor(np.where(uv == np.floor(uv), uv - 0.5, uv))).astype(np.float32)
         self.triangles = inverse.reshape(-1, 3).astype(np.int32)
+        self.one_sided = len(plain[0]) + len(plain[1])
         self.solid_triangles = np.concatenate(plain)
         skin = model.parts["head_neck"]
         self.skin_triangles = model.triangles[: skin.end_triangle]
@@ -200,7 +202,7 @@ class Mesh:
         depth = np.full((size, size), kernels.FAR, np.float32)
         ident = np.full((size, size), -1, np.int32)
         bary = np.zeros((size, size, 2), np.float32)
-        kernels.rasterize(flat, triangles, depth, ident, bary)
+        kernels.rasterize(flat, triangles, 0, depth, ident, bary)
         nearest = distance_transform_edt(ident < 0, return_distances=False, return_indices=True)
         u, v = np.moveaxis(bary, -1, 0)
         corners = self.model.neutral[self.source][triangles[np.maximum(ident, 0)]]

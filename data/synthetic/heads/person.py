@@ -229,7 +229,8 @@ class Person:
         depth = np.full((fine, fine), kernels.FAR, np.float32)
         ident = np.full((fine, fine), -1, np.int32)
         bary = np.zeros((fine, fine, 2), np.float32)
-        kernels.rasterize(self._screen(placed, fine)[source], mesh.triangles, depth, ident, bary)
+        screen = self._screen(placed, fine)[source]
+        kernels.rasterize(screen, mesh.triangles, mesh.one_sided, depth, ident, bary)
         rgb = np.zeros((size, size, 3), np.float32)
         cover = np.zeros((size, size), np.float32)
         labels = np.zeros((size, size), np.uint8)
