@@ -102,7 +102,7 @@ def hair(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]) -> Strands:
     if look.style == "bald":
         grown = grown * smoothstep(9.5, 7.0, mesh.model.neutral[: mesh.skin_end, 1])
     density = np.where(grown > 0.12, grown, 0)
-    roots, _, _, share = _scatter(rng, mesh, shape, density, style.count)
+    roots, share = _scatter(rng, mesh, shape, density, style.count)
     skull = shape[: mesh.skin_end]
     normals = kernels.vertex_normals(shape, mesh.skin_triangles)[: mesh.skin_end]
     tree = cKDTree(skull)
@@ -203,21 +203,19 @@ def _comb(
     return normal
 
 
-def fine_strands(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]) -> Strands:
+def fine_strands(mesh: Mesh, look: Look) -> Strands:
     """Brows, lashes and beard; they follow the skin."""
     rng = np.random.default_rng([look.seed, 2])
-    groups = [_brows(rng, mesh, look, shape), *_lashes(rng, mesh, look, shape)]
+    groups = [_brows(rng, mesh, look), *_lashes(rng, mesh, look)]
     if look.beard:
-        groups.append(_beard(rng, mesh, look, shape))
+        groups.append(_beard(rng, mesh, look))
     return Strands(*(np.concatenate(arrays) for arrays in zip(*groups, strict=True)))
 
 
 _FINE_POINTS = 4
 
 
-def _brows(
-    rng: np.random.Generator, mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]
-) -> Strands:
+def _brows(rng: np.random.Generator, mesh: Mesh, look: Look) -> Strands:
     starts, ways, fractions = [], [], []
     for line, sign in zip(skin.brow_lines(mesh, look), (-1, 1), strict=True):
         count = look.brow_density
@@ -242,14 +240,12 @@ def _brows(
     )
 
 
-def _beard(
-    rng: np.random.Generator, mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]
-) -> Strands:
+def _beard(rng: np.random.Generator, mesh: Mesh, look: Look) -> Strands:
     marks = mesh.model.neutral[mesh.model.landmarks]
     neutral = mesh.model.neutral[: mesh.skin_end]
     area = skin.beard_area(neutral, look.beard_kind)
     lips = skin.inside(neutral[:, :2], marks[48:60, :2]) & (neutral[:, 2] > 8)
-    start, _, _, _ = _scatter(rng, mesh, mesh.model.neutral, np.where(lips, 0, area), 5200)
+    start, _ = _scatter(rng, mesh, mesh.model.neutral, np.where(lips, 0, area), 5200)
     side = np.sign(start[:, 0]) * np.minimum(1, np.abs(start[:, 0]) / 2)
     way = np.stack([0.25 * side, np.full(len(start), -0.9), np.full(len(start), 0.35)], 1)
     way = _unit(way + rng.normal(0, 0.28, way.shape))
@@ -259,9 +255,7 @@ def _beard(
     )
 
 
-def _lashes(
-    rng: np.random.Generator, mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]
-) -> list[Strands]:
+def _lashes(rng: np.random.Generator, mesh: Mesh, look: Look) -> list[Strands]:
     """Lashes grow from the lids' edges: vertices between the landmarks of each lid."""
     marks = mesh.model.landmarks
     groups = []
@@ -414,8 +408,8 @@ def _scatter(
     shape: Float32[np.ndarray, "v 3"],
     density: Float[np.ndarray, " v"],
     count: int,
-) -> tuple[Vectors, Int32[np.ndarray, "s 3"], Float[np.ndarray, "s 3"], Float[np.ndarray, " s"]]:
-    """Random places on the skin: positions, vertices and weights around them, and density there."""
+) -> tuple[Vectors, Float[np.ndarray, " s"]]:
+    """Random places on the skin, more where it is dense, and the density there."""
     triangles = mesh.skin_triangles
     a, b, c = (shape[triangles[:, n]] for n in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) * density[triangles].mean(1)
@@ -424,7 +418,7 @@ def _scatter(
     u = np.where(u.sum(1, keepdims=True) > 1, 1 - u, u)
     weights = np.column_stack([1 - u.sum(1), u])
     positions = (shape[chosen] * weights[..., None]).sum(1)
-    return positions.astype(np.float64), chosen, weights, (density[chosen] * weights).sum(1)
+    return positions.astype(np.float64), (density[chosen] * weights).sum(1)
 
 
 def _unit(v: Vectors) -> Vectors:

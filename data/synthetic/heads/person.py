@@ -333,7 +333,7 @@ class _Painted(NamedTuple):
 
 
 def _paint(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"], size: int) -> _Painted:
-    strands = [hair.hair(mesh, look, shape), hair.fine_strands(mesh, look, shape)]
+    strands = [hair.hair(mesh, look, shape), hair.fine_strands(mesh, look)]
     if look.glasses:
         strands.append(hair.glasses(mesh, look, shape))
     return _Painted(
