@@ -5,7 +5,6 @@ The exit code is 0 if there are no problems, otherwise 2.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -18,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from eamm_jax.cli.tool import EXIT_BAD_INPUT, run
-from eamm_jax.errors import UserError
+from eamm_jax.cli.tool import EXIT_BAD_INPUT, OneLineParser, run, whole_number
 from eamm_jax.types import EMOTIONS, FRAME_RATE
 
 if TYPE_CHECKING:
@@ -233,7 +231,7 @@ def print_audit(result: Audit) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and audits the folder."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m data.check",
         description="Audits training data in the published folder layout.",
     )
@@ -245,14 +243,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--frames_only", action="store_true", help="skip audio and pose (stage 0)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
+        "--workers", type=whole_number(1), default=os.cpu_count() or 1, help="number of processes"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     flags = parser.parse_args(argv)
 
     def job() -> None:
-        if flags.workers < 1:
-            raise UserError(f"--workers is {flags.workers}; it must be at least 1")
         result = audit(flags.root, flags.kind, frames_only=flags.frames_only, workers=flags.workers)
         if flags.json:
             print(json.dumps(dataclasses.asdict(result), indent=2))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from data.beam import runner_options
-from eamm_jax.cli.tool import run
+from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.errors import UserError
 
 
@@ -20,7 +20,7 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
         kind: `lrw`, `mead` or `voxceleb`.
         argv: flags; None reads `sys.argv`.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog=f"python -m data.{kind}",
         description=(
             f"Packs {kind} from the published folder layout into ArrayRecord. "
@@ -43,9 +43,9 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
         help="pack frames only, for stage 0",
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
+        "--workers", type=whole_number(1), default=os.cpu_count() or 1, help="number of processes"
     )
-    parser.add_argument("--clips_per_shard", type=int, help="number of clips per file")
+    parser.add_argument("--clips_per_shard", type=whole_number(1), help="number of clips per file")
     parser.add_argument("--restart", action="store_true", help="discard an unfinished run first")
     parser.add_argument(
         "--beam_runner",
@@ -58,8 +58,6 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
 
 
 def _pack(kind: str, flags: argparse.Namespace) -> None:
-    if flags.workers < 1 or (flags.clips_per_shard is not None and flags.clips_per_shard < 1):
-        raise UserError("--workers and --clips_per_shard must be at least 1")
     # Imported here because it takes seconds and the flags may be wrong.
     import tensorflow_datasets as tfds
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from data.beam import runner_options
 from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
-from eamm_jax.cli.tool import run
+from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from data.prepare.job import Report
-
-SIZES = range(64, 513)
 
 SHOWN = 20
 """Skipped videos to print; the report lists all."""
@@ -25,7 +23,7 @@ SHOWN = 20
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses the flags and prepares a data set."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m data.prepare",
         description=(
             "Converts raw videos with sound (mp4, mpg, avi, ...) of LRW, MEAD or VoxCeleb to the "
@@ -60,10 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "face",
     )
     parser.add_argument(
-        "--size", type=int, default=256, help="width and height of the frames; default: %(default)s"
+        "--size",
+        type=whole_number(64, 512),
+        default=256,
+        help="width and height of the frames; default: %(default)s",
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes"
+        "--workers", type=whole_number(1), default=os.cpu_count() or 1, help="number of processes"
     )
     parser.add_argument(
         "--retry_skipped", action="store_true", help="retry videos that were skipped before"
@@ -79,10 +80,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _prepare(flags: argparse.Namespace) -> None:
-    if flags.workers < 1:
-        raise UserError(f"--workers is {flags.workers}; it must be at least 1")
-    if flags.size not in SIZES:
-        raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
     # An accelerator would not help, and every process would try to use it.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     # Imported here because it takes seconds and the flags may be wrong.

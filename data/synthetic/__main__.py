@@ -9,16 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 from data.synthetic.renderer import HEADS, add_renderer_flags
-from eamm_jax.cli.tool import run
+from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
-
-SIZES = range(64, 513)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Draws the data set as the flags say."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m data.synthetic",
         description=(
             "Draws talking, emotional faces with ground truth and writes them in the published "
@@ -27,17 +25,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
     )
     parser.add_argument("--output", required=True, help="folder to write to")
-    parser.add_argument("--identities", type=int, required=True, help="how many people")
+    parser.add_argument("--identities", type=whole_number(1), required=True, help="how many people")
     parser.add_argument("--seed", type=int, required=True, help="same seed, same data set")
     parser.add_argument(
         "--first_identity", type=int, default=0, help="number of the first person (default 0)"
     )
     parser.add_argument(
-        "--size", type=int, default=128, help="rows and columns of the frames (default 128)"
+        "--size",
+        type=whole_number(64, 512),
+        default=128,
+        help="rows and columns of the frames (default 128)",
     )
     parser.add_argument(
         "--takes",
-        type=int,
+        type=whole_number(1),
         default=1,
         help="recordings of each of the 7 emotions at each of its 3 levels (default 1); "
         "neutral, which has one level, has three times as many",
@@ -57,31 +58,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_renderer_flags(parser)
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw at once"
+        "--workers",
+        type=whole_number(1),
+        default=os.cpu_count() or 1,
+        help="processes that draw at once",
     )
     flags = parser.parse_args(argv)
     run(lambda: _draw(flags))
 
 
 def _draw(flags: argparse.Namespace) -> None:
-    for name, low in (
-        ("identities", 1),
-        ("seed", 0),
-        ("first_identity", 0),
-        ("takes", 1),
-        ("stills", 0),
-        ("workers", 1),
-    ):
-        if getattr(flags, name) < low:
-            raise UserError(f"--{name} is {getattr(flags, name)}; it must be at least {low}")
     emotions = tuple(flags.emotions.split(","))
     unknown = [emotion for emotion in emotions if emotion not in EMOTIONS]
     if unknown:
         raise UserError(
             f"--emotions names {unknown[0]!r}; choose from {', '.join(EMOTIONS)}, joined by commas"
         )
-    if flags.size not in SIZES:
-        raise UserError(f"--size is {flags.size}; give {SIZES.start} to {SIZES.stop - 1}")
     from eamm_jax.io import speech
 
     speech.check_available()

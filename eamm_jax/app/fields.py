@@ -61,11 +61,6 @@ HEAD_LABELS = {
 
 LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the portrait"}
 
-_PAGE_WORDS = {
-    "--no_crop takes its middle as it is": "or have no face looked for, under More",
-}
-"""What messages say of flags, and what it is called here."""
-
 
 def offered_emotions(choices: Choices) -> list[tuple[str, str]]:
     """Labels and values, neutral first."""
@@ -124,10 +119,8 @@ def path_of(value: Any, folder: Path) -> Path | None:
 
 
 def words_of(error: Exception, folder: Path) -> str:
-    """An error for a visitor: files have names and no folders, and the page has no flags."""
+    """An error for a visitor: files have names and no folders."""
     words = re.sub(rf"{re.escape(str(folder))}/(?:[^/\s]+/)*", "", str(error))
-    for flag, here in _PAGE_WORDS.items():
-        words = words.replace(flag, here)
     return html.escape(words)
 
 

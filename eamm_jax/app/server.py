@@ -96,7 +96,7 @@ def check_port(host: str, port: int) -> None:
         UserError: it cannot; another program has it, or it is not this computer's.
     """
     if not 0 < port < 1 << 16:
-        raise UserError(f"--port is {port}; it must be 1 to 65535")
+        raise UserError(f"The port is {port}; it must be 1 to 65535")
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as trial:
@@ -105,7 +105,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(
-            f"Cannot serve on {host}, port {port}: {reason}; give another with --port or --host"
+            f"Cannot serve on {host}, port {port}: {reason}; give another port or host"
         ) from None
 
 

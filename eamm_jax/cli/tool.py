@@ -12,7 +12,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -52,7 +53,10 @@ def whole_number(low: int = 0, high: int = LARGEST_WHOLE_NUMBER) -> Callable[[st
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is out of range; allowed is {low} to {high}")
+            most = "" if high == LARGEST_WHOLE_NUMBER else f" to {high}"
+            raise argparse.ArgumentTypeError(
+                f"{text} is out of range; give a whole number from {low}{most}"
+            )
         return value
 
     return read
@@ -65,7 +69,8 @@ def _number(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not math.isfinite(value) or abs(value) > LARGEST_NUMBER:
         raise argparse.ArgumentTypeError(
-            f"{text} is out of range; allowed is -{LARGEST_NUMBER:g} to {LARGEST_NUMBER:g}"
+            f"{text} is out of range; give a number from {-LARGEST_NUMBER:.0f} to "
+            f"{LARGEST_NUMBER:.0f}"
         )
     return value
 
@@ -138,10 +143,9 @@ def start_jax(*, cpu: bool = False) -> None:
 
 def run(job: Callable[[], int | None]) -> NoReturn:
     """Runs a command's job and exits with its code, 0 if it has none."""
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.unraisablehook = _keep_signals
     try:
-        code = job()
+        with _ended_by_signals():
+            code = job()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -157,6 +161,18 @@ def run(job: Callable[[], int | None]) -> NoReturn:
     sys.exit(code or 0)
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Has SIGTERM end the process by an exception while the block lasts."""
+    handler, hook = signal.signal(signal.SIGTERM, _terminate), sys.unraisablehook
+    sys.unraisablehook = _keep_signals
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGTERM, handler)
+
+
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
     # As an exception, so that half-written files are removed on the way out.
     raise SystemExit(128 + signum)
@@ -168,9 +184,12 @@ def _keep_signals(unraisable: sys.UnraisableHookArgs) -> None:
     Handlers run between any two instructions. In a finalizer or a callback of the garbage
     collector Python reports an exception and goes on, and the process would not end.
     """
-    signals = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}
-    dropped = signals.get(unraisable.exc_type)
-    if dropped is None:
+    error = unraisable.exc_value
+    if isinstance(error, KeyboardInterrupt):
+        dropped = signal.SIGINT
+    elif isinstance(error, SystemExit) and error.code == EXIT_TERMINATED:
+        dropped = signal.SIGTERM
+    else:
         sys.__unraisablehook__(unraisable)
         return
     # Later and from elsewhere: here it would be dropped again.

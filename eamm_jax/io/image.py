@@ -150,13 +150,28 @@ def _as_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Colours of an embedded profile as a screen shows them; a damaged profile is ignored."""
     try:
         embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(embedded).lower():
+        if _is_srgb(embedded):
             return image
         mode = "RGB" if image.mode == "CMYK" else image.mode
         screen = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, embedded, screen, outputMode=mode) or image
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
+
+
+_SRGB_ERROR = 3
+"""Levels by which rounded tables of an sRGB profile may be off; Display P3 is off by 100."""
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile leaves colours as they are. Its name does not tell: some copy it."""
+    levels = np.arange(0, 256, 51, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+    if profile.profile.xcolor_space.strip() != "RGB":
+        return False
+    screen = ImageCms.createProfile("sRGB")
+    shown = ImageCms.profileToProfile(Image.fromarray(colours), profile, screen)
+    return bool(np.abs(np.asarray(shown, np.int16) - colours).max() <= _SRGB_ERROR)
 
 
 def fit_square(image: Image.Image, size: int, pixel_aspect_ratio: float = 1.0) -> Image.Image:

@@ -169,7 +169,7 @@ class Checkpoints:
                 f"checkpoint {step} in {self._checkpointer.directory} does not fit this "
                 f"configuration: {name} is {_describe(saved.get(name))} there and "
                 f"{_describe(wanted.get(name))} here{more}; resume with the configuration it "
-                "was saved with, or start a new work directory from its networks (--init_from)"
+                "was saved with, or start a new work directory from its networks (init_from)"
             )
 
     def wait(self) -> None:

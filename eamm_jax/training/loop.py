@@ -91,6 +91,12 @@ def train(
             for change in changes(checkpoints.config(resumed), config):
                 display.line(f"changed since step {resumed}: {change}")
             init_from = workdir if networks.is_in(workdir) else init_from
+        elif init_from is not None and networks.is_of(workdir, init_from):
+            raise UserError(
+                f"the networks of init_from, {init_from}, are those of the work directory "
+                f"{workdir}, which has no checkpoint to resume from; training would overwrite "
+                "them: name another work directory"
+            )
 
         # Data.
         batches = open_data(config, "train")

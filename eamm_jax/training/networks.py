@@ -47,6 +47,12 @@ def is_in(workdir: str | os.PathLike[str]) -> bool:
     return (Path(workdir) / FOLDER).is_dir()
 
 
+def is_of(workdir: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Whether a path, of a model or of a work directory, names a work directory's own networks."""
+    own = (Path(workdir) / FOLDER).resolve()
+    return is_in(workdir) and own in (Path(path).resolve(), (Path(path) / FOLDER).resolve())
+
+
 class Given:
     """Networks that were trained before, or none."""
 
@@ -91,8 +97,8 @@ class Given:
             if there != here and not name.startswith(_EMOTION_FIELDS):
                 raise UserError(
                     f"the networks of {self._path} differ from the configured ones: {name} is "
-                    f"{there} there and {here} here; choose another --init_from, --config.model "
-                    "or --config.size"
+                    f"{there} there and {here} here; choose another init_from, config.model or "
+                    "config.size"
                 )
         return model_config
 

@@ -74,10 +74,9 @@ def test_only_what_was_uploaded_is_a_file(path, tmp_path):
     assert path_of(None, tmp_path) is None
 
 
-def test_messages_name_files_without_folders_flags_or_markup(tmp_path):
+def test_messages_name_files_without_folders_or_markup(tmp_path):
     path = tmp_path / "0f3a" / "my <b>face</b>.png"
-    error = UserError(f"No face was found in {path}; --no_crop takes its middle as it is")
+    error = UserError(f"No face was found in {path}; without cropping its middle is used")
     assert words_of(error, tmp_path) == (
-        "No face was found in my &lt;b&gt;face&lt;/b&gt;.png; or have no face looked for, "
-        "under More"
+        "No face was found in my &lt;b&gt;face&lt;/b&gt;.png; without cropping its middle is used"
     )

@@ -51,8 +51,8 @@ def test_a_port_that_is_taken_is_answered_in_one_line():
         other.listen()
         port = str(other.getsockname()[1])
         assert one_line(studio("--port", port)) == (
-            f"error: Cannot serve on 127.0.0.1, port {port}: address already in use; give another "
-            "with --port or --host"
+            f"error: Cannot serve on 127.0.0.1, port {port}: address already in use; give "
+            "another port or host"
         )
 
 

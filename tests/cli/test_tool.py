@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from data.synthetic import train_reader
 from eamm_jax.cli import convert, evaluate, infer, studio
+from eamm_jax.cli.tool import LARGEST_WHOLE_NUMBER, run
 from eamm_jax.errors import UserError
 from tests.conftest import ROOT
 
@@ -47,6 +49,7 @@ def test_what_is_no_number_within_limits_is_refused(tool, name, value):
         PARSERS[tool].parse_words(words_with(tool, name, value))
     assert f"--{name}" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+    assert str(LARGEST_WHOLE_NUMBER) not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +106,40 @@ def test_a_signal_during_garbage_collection_ends_the_process(name, code):
     done = ended(SWALLOWED.replace("{name}", name))
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
+
+
+def test_a_command_leaves_the_process_as_it_was():
+    handler, hook = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    inside = []
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: inside.append((signal.getsignal(signal.SIGTERM), sys.unraisablehook)))
+    assert ended.value.code == 0
+    assert inside[0][0] != handler
+    assert inside[0][1] != hook
+    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == (handler, hook)
+
+
+DROPPED = """
+from eamm_jax.cli.tool import run
+
+class Ends:
+    def __del__(self):
+        raise SystemExit({code})
+
+def job():
+    Ends()
+    import time
+    time.sleep(0.3)
+    print("went on")
+
+run(job)
+"""
+
+
+def test_only_a_signal_that_was_dropped_is_sent_again():
+    assert ended(DROPPED.replace("{code}", "0")).stdout == "went on\n"
+    done = ended(DROPPED.replace("{code}", "143"))
+    assert (done.returncode, done.stdout) == (143, "")
 
 
 FAILING = """

@@ -400,8 +400,8 @@ def test_the_command_line_reports(mead, tmp_path, capsys):
     assert "3 clips of mead (3 new), poses by the 68 landmarks, 1 videos skipped" in out
     assert "skipped M030_happy_1_001.mp4:" in err
     for wrong, words in (
-        (["--workers", "0"], "--workers is 0"),
-        (["--size", "7"], "--size is 7"),
+        (["--workers", "0"], "--workers: 0 is out of range"),
+        (["--size", "7"], "--size: 7 is out of range; give a whole number from 64 to 512"),
     ):
         with pytest.raises(SystemExit) as ended:
             main([*flags, *wrong])

@@ -182,10 +182,10 @@ def test_main_draws_what_is_missing(monkeypatch, root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--identities=0"], "--identities is 0; it must be at least 1"),
-        (["--size=48"], "--size is 48; give 64 to 512"),
-        (["--workers=0"], "--workers is 0"),
-        (["--seed=-1"], "--seed is -1"),
+        (["--identities=0"], "--identities: 0 is out of range; give a whole number from 1"),
+        (["--size=48"], "--size: 48 is out of range; give a whole number from 64 to 512"),
+        (["--workers=0"], "--workers: 0 is out of range"),
+        (["--seed=-1"], "--seed: -1 is out of range"),
     ],
 )
 def test_wrong_flags_are_told_in_one_line(flags, words, tmp_path, capsys):

@@ -299,9 +299,10 @@ def test_mutated_metadata_is_never_a_reason_to_refuse(tmp_path, extension):
                 read_image(path, None)
 
 
-def test_colours_of_a_wide_gamut_are_converted(tmp_path):
+@pytest.mark.parametrize("name", ["P3  ", "sRGB", ""])
+def test_colours_of_a_wide_gamut_are_converted(tmp_path, name):
     """Display P3, as phones store photos: its red lies outside sRGB, its greys are the same."""
-    profile = display_p3()
+    profile = display_p3(name)
     for mode in ("RGB", "RGBA", "P"):
         picture = Image.new("RGB", (8, 8), (200, 80, 60))
         picture.paste((128, 128, 128), (4, 0, 8, 8))
@@ -313,7 +314,7 @@ def test_colours_of_a_wide_gamut_are_converted(tmp_path):
         np.testing.assert_allclose(image[0, 7], 128, atol=1)
 
 
-def display_p3() -> bytes:
+def display_p3(called: str = "P3  ") -> bytes:
     """A profile of Display P3: sRGB's, with the primaries of P3 (adapted to D50)."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     primaries = {
@@ -329,7 +330,7 @@ def display_p3() -> bytes:
             struct.pack_into(">3i", profile, at + 8, *values)
         elif name == b"desc":
             profile[at + 8 : at + size] = profile[at + 8 : at + size].replace(
-                "sRGB".encode("utf-16-be"), "P3  ".encode("utf-16-be")
+                "sRGB".encode("utf-16-be"), called.ljust(4).encode("utf-16-be")
             )
     return bytes(profile)
 

@@ -60,7 +60,7 @@ def test_a_configuration_is_found_by_name_in_any_folder(arguments, tmp_path, mon
         ([CONFIG, "--workdir"], "Missing value for flag --workdir"),
         (["--workdir=w"], "--config is required"),
         (["--config=none.py", "--workdir=w"], "Cannot read the configuration none.py"),
-        (["--config=none", "--workdir=w"], "one of stage0, stage1, stage1_finetune, stage2"),
+        (["--config=none", "--workdir=w"], "stage0, stage1, stage1_finetune, stage2"),
         (["--config", "none.py", "--workdir=w"], "Cannot read the configuration none.py"),
         ([f"--config={ROOT}/pyproject.toml", "--workdir=w"], "pyproject.toml fails: SyntaxError"),
         ([f"{CONFIG}:huge", "--workdir=w"], "no variant 'huge'; allowed are tiny"),
