@@ -313,7 +313,7 @@ def job_of(flags: argparse.Namespace) -> Job:
 
 
 @contextmanager
-def _progress(quiet: bool, chunk: int) -> Iterator[Callable[[int, int], None] | None]:
+def progress_shown(quiet: bool, chunk: int) -> Iterator[Callable[[int, int], None] | None]:
     """A bar with frames per second and time left on a terminal, plain lines elsewhere."""
     if quiet:
         yield None
@@ -383,7 +383,7 @@ def _animate_one(flags: argparse.Namespace) -> int:
         animator = Animator.from_checkpoint(
             flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
         )
-        with _progress(flags.quiet, flags.chunk) as progress:
+        with progress_shown(flags.quiet, flags.chunk) as progress:
             summary = run_job(animator, job, progress)
     if not flags.quiet:
         print(summary)
@@ -432,7 +432,7 @@ def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
             dtype=flags.dtype,
         )
         rows = list(jobs)
-        with _progress(flags.quiet, flags.chunk) as progress:
+        with progress_shown(flags.quiet, flags.chunk) as progress:
             outcomes = run_all(
                 animators,
                 list(jobs.values()),

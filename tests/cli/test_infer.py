@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,8 @@ from PIL import Image
 
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.checkpoint import nest, save_networks, variable_shapes
+from eamm_jax.cli import infer as infer_command
+from eamm_jax.cli.infer import progress_shown
 from eamm_jax.faces import detection
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.models.presets import tiny
@@ -161,6 +165,48 @@ def test_output_has_a_name_by_default(infer, tmp_path):
     done = infer(output=None, result_path=tmp_path / "results", dtype="bfloat16")
     assert done.returncode == 0, done.stderr
     assert [p.name for p in (tmp_path / "results").iterdir()] == ["face_voice_neutral.mp4"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_a_bar_from_the_start_and_the_time_left_later(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+
+    def new_text(done: int | None) -> str:
+        """What is on the terminal after a frame, or before the first one."""
+        shown.seek(0)
+        shown.truncate()
+        if done is not None:
+            report(done, 20)
+        time.sleep(0.3)  # the bar is drawn ten times a second
+        return shown.getvalue()
+
+    with progress_shown(False, 4) as report:
+        begun = new_text(None)
+        assert "rendering" in begun
+        assert "0/?" in begun
+        for done in (1, 4):  # compilation says nothing about the rest
+            assert f"{done}/20" in new_text(done)
+            assert "left" not in shown.getvalue()
+        assert re.search(r"5/20.* frames/s, .* s left", new_text(5))
+
+
+def test_elsewhere_no_line_is_written_before_it_says_something(monkeypatch, capsys):
+    monkeypatch.setattr(infer_command, "PLAIN_PROGRESS_SECONDS", 0.0)
+    with progress_shown(False, 4) as report:
+        for done in (1, 4):
+            report(done, 20)
+        assert capsys.readouterr().err == ""
+        report(5, 20)
+        assert re.fullmatch(r"5/20 frames, .* frames/s, .* s left\n", capsys.readouterr().err)
+    with progress_shown(True, 4) as report:
+        assert report is None
 
 
 @pytest.mark.skipif(
