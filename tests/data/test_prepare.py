@@ -28,6 +28,7 @@ from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video import VideoWriter
 from eamm_jax.types import SAMPLE_RATE
+from tests.io.test_video import write_sizes
 
 SIZE = 96
 POSE = np.array([6.0, 4.0, 2.0, 4.7e-4, 61.0, 67.0])
@@ -189,6 +190,25 @@ def test_all_frames_are_cropped_as_the_first(mead, tmp_path):
     assert (np.diff(middles) > -0.6).all()
 
 
+@pytest.mark.parametrize("zoom", [2, 0.5])
+def test_a_size_that_changes_on_the_way_changes_no_crop(tmp_path, zoom):
+    folder = tmp_path / "raw" / "M003"
+    video = folder / "video" / "front" / "sad" / "level_1" / "002.avi"
+    sound = folder / "audio" / "sad" / "level_1" / "002.wav"
+    for path in (video, sound):
+        path.parent.mkdir(parents=True)
+    later = Image.fromarray(picture(90)).resize((round(160 * zoom), round(120 * zoom)))
+    write_sizes(video, [picture(90)] * 15 + [np.asarray(later)] * 15)
+    write_wav(sound, 0.1 * np.random.default_rng(0).normal(size=round(1.2 * SAMPLE_RATE)))
+    assert run(tmp_path / "raw", tmp_path / "out").clips == 1
+    frames = tmp_path / "out" / "fomm_crop" / "M003" / "sad_level_1_002"
+    spots = [np.asarray(Image.open(frames / f"{n}.png"))[..., 1] > 150 for n in range(30)]
+    middles = [[axis.mean() for axis in np.nonzero(spot)] for spot in spots]
+    np.testing.assert_allclose(middles, [[SIZE / 2] * 2] * 30, atol=1.5)
+    sides = np.sqrt([spot.sum() for spot in spots])
+    np.testing.assert_allclose(sides, sides[0], atol=2)  # edges blur where pixels grow
+
+
 def test_poses_are_those_of_the_frames(mead, tmp_path):
     run(mead, tmp_path / "out")
     poses = np.load(tmp_path / "out" / "fomm_pose_crop" / "M030" / "sad_level_3_001.npy")
@@ -268,18 +288,21 @@ def write_flashing(path: Path, later: dict[str, float], gap: tuple[float, float]
 
 
 @pytest.mark.parametrize(
-    ("later", "gap"),
+    ("container", "later", "gap"),
     [
-        ({}, (0, 0)),
-        ({"sound": 0.5}, (0, 0)),
-        ({"picture": 0.5}, (0, 0)),
-        ({}, (1.2, 1.8)),
-        ({"sound": 0.3}, (1.4, 1.7)),
+        ("mkv", {}, (0, 0)),
+        ("mkv", {"sound": 0.5}, (0, 0)),
+        ("mkv", {"picture": 0.5}, (0, 0)),
+        ("mkv", {}, (1.2, 1.8)),
+        ("mkv", {"sound": 0.3}, (1.4, 1.7)),
+        # With an edit list; PCM in it has no gaps.
+        ("mov", {"sound": 0.5}, (0, 0)),
+        ("mov", {"picture": 0.5}, (0, 0)),
     ],
-    ids=["together", "sound later", "picture later", "gap", "both"],
+    ids=["together", "sound later", "picture later", "gap", "both", "mov sound", "mov picture"],
 )
-def test_frames_and_sound_of_a_clip_meet(tmp_path, later, gap):
-    write_flashing(tmp_path / "raw" / "M030_sad_1_001.mkv", later, gap)
+def test_frames_and_sound_of_a_clip_meet(tmp_path, container, later, gap):
+    write_flashing(tmp_path / "raw" / f"M030_sad_1_001.{container}", later, gap)
     assert run(tmp_path / "raw", tmp_path / "out").clips == 1
     folder = tmp_path / "out" / "fomm_crop" / "M030" / "sad_level_1_001"
     count = len(list(folder.iterdir()))
