@@ -299,7 +299,7 @@ def render(
         frames = networks.generator.apply(generator, warped, method="decode")
         return jnp.round(frames * 255).astype(jnp.uint8) if as_uint8 else frames
 
-    return map_frames(decode, warped, len(driving.value) if count is None else count)
+    return map_frames(decode, warped, driving.value.shape[0] if count is None else count)
 
 
 def augment_video(

@@ -68,14 +68,19 @@ def test_gradients_are_those_of_autodiff(case):
         np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+def scans(jaxpr):
+    """The bodies of all loops of a program, calls included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["jaxpr"].jaxpr
+        elif "callee" in equation.params:  # `linear_call`, which also holds its transpose
+            yield from scans(equation.params["callee"].jaxpr)
+
+
 def test_the_kernels_gradient_is_one_product_outside_the_loop(case):
     lstm, *inputs = case
     loss = jax.grad(lambda params: jnp.sum(module(lstm)(params, *inputs[1:])[0]))
-    loops = [
-        equation.params["jaxpr"].jaxpr
-        for equation in jax.make_jaxpr(loss)(inputs[0]).jaxpr.eqns
-        if equation.primitive.name == "scan"
-    ]
+    loops = list(scans(jax.make_jaxpr(loss)(inputs[0]).jaxpr))
     assert len(loops) == 2 * LAYERS
     kernel = (WIDTH, 4 * WIDTH)
     for loop in loops:

@@ -36,7 +36,7 @@ CONVOLUTIONS = {
 }
 
 
-def assert_same_derivatives(found, expected, *inputs, tolerance=1e-4):
+def assert_same_derivatives(found, expected, *inputs, tolerance=1e-4, floor=0.0):
     """Values, tangents and gradients, of each input alone and of all together.
 
     The tolerance is relative to the root mean square of each. In float32 Winograd's transforms,
@@ -57,7 +57,7 @@ def assert_same_derivatives(found, expected, *inputs, tolerance=1e-4):
     chex.assert_trees_all_equal_shapes_and_dtypes(ours, theirs)
     for our, their in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         our, their = our.astype(np.float32), their.astype(np.float32)
-        atol = tolerance * np.sqrt(np.mean(their**2))
+        atol = max(floor, tolerance * np.sqrt(np.mean(their**2)))
         np.testing.assert_allclose(our, their, rtol=tolerance, atol=atol)
 
 
@@ -178,11 +178,12 @@ def test_keypoint_head_is_two_convolutions_and_a_mean_under_heatmaps(rng, size):
         maps = maps.reshape(*maps.shape[:3], k, 4)
         return joined(heatmap, jnp.einsum("bhwk,bhwkj->bkj", heatmap, maps))
 
-    assert_same_derivatives(found, expected, *inputs)
+    # A softmax takes the bias away: what is left of its derivatives is rounding.
+    assert_same_derivatives(found, expected, *inputs, floor=1e-5)
 
 
 def test_map_frames_computes_the_frames_that_are_wanted(rng):
-    frames = {"a": rng.normal(size=(5, 3)).astype(np.float32), "b": np.arange(5)}
+    frames = {"a": rng.normal(size=(5, 3)).astype(np.float32), "b": np.arange(5, dtype=np.float32)}
 
     def function(frames):
         return frames["a"] * frames["b"][:, None]
