@@ -274,7 +274,10 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "pose of a wrong shape": ({"pose_file": folder / "shape.npy"}, "(3, 5)"),
         "pose that is not a number": ({"pose_file": folder / "nan.npy"}, "nan.npy"),
         "pose that would run code": ({"pose_file": folder / "object.npy"}, "object.npy"),
-        "a head that is held and moves": ({"still": True, "idle_motion": 1}, "still head and idle motion"),
+        "a head that is held and moves": (
+            {"still": True, "idle_motion": 1},
+            "still head and idle motion",
+        ),
         "two motions of the head": (
             {"pose_given": files["track.npy"], "pose_video": files["happy.mp4"]},
             "leave one of them out",
