@@ -48,6 +48,7 @@ def run(request):
     name, variant = STAGES[request.param]
     stage = tiny_stage(name, variant, learning_rate=1e-3)
     batch = make_batch(name)
+    chex.clear_trace_counter()  # it counts by name, and every stage's step has the same
     step = jax.jit(chex.assert_max_traces(stage.train_step, 1))  # one compilation for all steps
     states, metrics = [start(stage)], []
     for _ in range(STEPS):
