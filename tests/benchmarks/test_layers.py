@@ -30,7 +30,7 @@ def test_layers_add_up_to_the_network():
     def flops(job):
         with mock.patch.object(jax.lax, "platform_dependent", plain_form):
             # A function of its own: JAX keeps the trace of one that it has seen without the patch.
-            return jax.jit(lambda: job()).lower().cost_analysis()["flops"]
+            return jax.jit(lambda: job()).lower().cost_analysis()["flops"]  # noqa: PLW0108
 
     # The blur before the network is no layer.
     rest = flops(lambda: antialias_downsample(images, config.emotion.scale))
