@@ -29,7 +29,7 @@ lint: install
 
 # Two processes fill two cores; a file's tests share its fixtures.
 test: install lint
-	$(BIN)/python -m pytest $(PARALLEL) --durations=20
+	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" --durations=20
 
 test-fast: install
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
