@@ -133,7 +133,7 @@ def test_stage2_learns_the_displacement_and_the_emotion(stage2):
 
 
 @pytest.mark.xfail(
-    reason="14.2 dB since weights are initialized by JAX's default generator; the cause is not traced",
+    reason="14.2 dB since JAX's default generator initializes weights; cause not traced",
     raises=AssertionError,
     strict=False,
 )
