@@ -17,7 +17,7 @@ from eamm_jax.models.config import (
 def demo() -> ModelConfig:
     """The bundled model: small enough to be trained on a CPU, 128 x 128.
 
-    Its keypoints are points of a face (`configs/stage0.py` says which).
+    Its keypoints are points of a face (`configs/bundled_keypoints.py` says which).
     """
     return ModelConfig(
         image_size=128,
@@ -73,7 +73,7 @@ def demo() -> ModelConfig:
         ),
         inference=InferenceConfig(
             audio_weight=1.0,
-            # As in configs/stage2.py.
+            # As in configs/bundled_stage2.py.
             emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),
             lid_keypoints=(8, 9, 10, 11),
             smooth_motion=False,

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -187,10 +187,11 @@ class Placement:
         )
 
 
-def make_placement() -> Placement:
-    """The mesh over all devices of the run, and the two ways arrays lie on it."""
+def make_placement(devices: Sequence[jax.Device] | None = None) -> Placement:
+    """The mesh over `devices` (all of the run by default), and the two ways arrays lie on it."""
+    devices = jax.devices() if devices is None else devices
     # Auto: the compiler decides how intermediate arrays are sharded, gathers included.
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
     return Placement(
         mesh=mesh,
         replicated=NamedSharding(mesh, PartitionSpec()),

@@ -12,10 +12,9 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eamm_jax.training import stages
-from eamm_jax.training.distributed import Placement
+from eamm_jax.training.distributed import make_placement
 from eamm_jax.training.loop import compile_step
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_clips, micro_stage
@@ -26,13 +25,6 @@ DEVICES = (1, 8)
 EPSILON = 1e-2
 """As published (1e-8), Adam scales gradients that are zero but for rounding, such as that of a bias
 before a batch norm, up to full steps."""
-
-
-def placement(devices: int) -> Placement:
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("data",))
-    return Placement(
-        mesh, NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    )
 
 
 def main(seeds: int, steps: int) -> None:
@@ -48,7 +40,7 @@ def main(seeds: int, steps: int) -> None:
             )
             trained = {}
             for devices in DEVICES:
-                where = placement(devices)
+                where = make_placement(jax.devices()[:devices])
                 rng = jax.device_put(jax.random.key(seed), where.replicated)
                 rows = where.batch(batch)
                 state = where.copies(jax.device_get(stage.init(jax.random.key(seed), given)))

@@ -13,9 +13,6 @@ from data.synthetic.heads.mesh import Mesh, Tile, bump, inside, line_distance, s
 
 Plane = Float32[np.ndarray, "n n"]
 
-FOREHEAD_HAIRLINE = 10.9
-"""Height of the hairline in the middle, on the mean head."""
-
 
 class Textures(NamedTuple):
     """What `kernels.shade` reads; the first axis is face, then head and neck."""
