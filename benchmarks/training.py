@@ -66,7 +66,7 @@ CLIPS_WRITTEN = 8
 
 def measure_step(stage: str, variant: str, fields: dict[str, Any], repeats: int) -> dict[str, Any]:
     """Seconds to compile and to run a step, FLOPs and memory."""
-    from eamm_jax.training.summary import step_cost
+    from eamm_jax.training.display import step_cost
 
     step = Step(stage, variant, fields)
     times = [step.take() for _ in range(repeats + 1)][1:]
@@ -145,7 +145,7 @@ def count_step(stage: str, variant: str, fields: dict[str, Any]) -> dict[str, An
     """What a device does in a step that is divided among all devices, without running it."""
     from benchmarks import workload
     from benchmarks.collectives import count_collectives
-    from eamm_jax.training.summary import step_cost
+    from eamm_jax.training.display import step_cost
 
     started = time.perf_counter()
     compiled = workload.abstract(workload.stage_config(stage, variant, fields)).compile()
@@ -360,7 +360,7 @@ def against_before(arguments: argparse.Namespace, stage: str) -> dict[str, Any]:
 
 
 def amount(value: float, unit: str) -> str:
-    from eamm_jax.training.progress import format_amount
+    from eamm_jax.training.display import format_amount
 
     return format_amount(value, unit)
 

@@ -23,11 +23,10 @@ from eamm_jax.models import build, example_inputs
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import model_config
 from eamm_jax.training.distributed import Placement, make_placement
-from eamm_jax.training.guidance import NUM_POINTS
 from eamm_jax.training.loop import compile_step
 from eamm_jax.training.objectives import OBJECTIVES
-from eamm_jax.training.stage import Batch, Stage, TrainState
-from eamm_jax.training.stages import make_stage
+from eamm_jax.training.objectives.guided import NUM_POINTS
+from eamm_jax.training.stage import Batch, Stage, TrainState, make_stage
 from eamm_jax.types import Clips, FaceTruth, Pairs
 
 PyTree = Any

@@ -197,7 +197,7 @@ def _train(given: Flags) -> None:
 
     from eamm_jax.io.cache import enable_compilation_cache
     from eamm_jax.training.loop import train
-    from eamm_jax.training.meter import DivergedError
+    from eamm_jax.training.metrics import DivergedError
 
     enable_compilation_cache()
     with distributed.ends_with_its_peers():

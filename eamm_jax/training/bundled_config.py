@@ -27,15 +27,11 @@ def bundled_config(stage: str) -> ConfigDict:
 
 
 def add_pair_fields(config: ConfigDict) -> None:
-    """Adds the fields of stage 0 that the guided objectives use too."""
+    """Adds the fields that training on pairs of frames needs."""
     config.batch_size = 8
     config.per_identity = True
     config.learning_rate = 7e-4
     config.eval_every = 1000
-    config.perceptual = "pyramid"
     config.pyramid_weight = 20.0
     config.scales = (1.0, 0.5, 0.25, 0.125)
     config.pyramid_sigma = 0.0
-    config.warp_affine_noise = 0.0
-    config.warp_spline_noise = 0.0
-    config.warp_points = 5

@@ -64,10 +64,10 @@ class Checkpoints:
             # Orbax can do this, but in a thread that outlives a run which ends at once.
             for unfinished in folder.glob(f"*{_UNFINISHED}*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
-        policies = ocp.training.preservation_policies
+        policies, when = ocp.training.preservation_policies, ocp.training.save_decision_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder,
-            save_decision_policy=_Always(),
+            save_decision_policy=when.FixedIntervalPolicy(1),  # the loop decides
             preservation_policy=policies.AnyPreservationPolicy(
                 [
                     policies.LatestN(keep_last),
@@ -179,14 +179,6 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and ends the background threads."""
         self._checkpointer.close()
-
-
-class _Always:
-    """The loop decides when to save."""
-
-    def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
-        """Yes."""
-        return True
 
 
 def _loss(metrics: Mapping[str, float]) -> float:

@@ -177,7 +177,7 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         UserError: the first such field, what was given and what is allowed.
     """
     from eamm_jax.models import Networks
-    from eamm_jax.training.objectives.perceptual import PERCEPTUAL_LOSSES
+    from eamm_jax.training.objectives.base import PERCEPTUAL_NETWORKS
 
     check_stage(config)
     _check_choice(config, "dtype", DTYPES)
@@ -199,7 +199,7 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
             "steps; give fewer"
         )
     if "perceptual" in config:
-        _check_choice(config, "perceptual", tuple(PERCEPTUAL_LOSSES))
+        _check_choice(config, "perceptual", tuple(PERCEPTUAL_NETWORKS))
         smallest = int(model_config.image_size * min(config.scales))
         if config.perceptual == "vgg" and smallest < VGG_REDUCTION:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Processes and devices: joining a run of many processes, the mesh, and shardings.
+"""Processes and devices: joining a run of many processes, the mesh, shardings and preemption.
 
 Training is data-parallel: every device holds the whole state and an equal share of each batch.
 The mesh is made here and nowhere else. Batch norm and the mean of a loss, written for a whole
@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import jax
@@ -220,3 +221,42 @@ def to_host(tree: PyTree) -> PyTree:
 def sum_over_processes(number: int) -> int:
     """The sum of a number that each process has its own of."""
     return int(multihost_utils.process_allgather(np.int64(number)).sum())
+
+
+class Preemption:
+    """Takes SIGTERM as a request to save and exit, while it is entered in the main thread.
+
+    Schedulers send it some seconds before they take a machine away. In a run of many processes
+    one of them may get it first (or alone); then all agree on a step to save at, through JAX's
+    coordination service, which catches the signal itself.
+    """
+
+    def __init__(self) -> None:
+        self._noted = False
+        self._previous: signal.Handlers | object | None = None
+
+    def __enter__(self) -> Preemption:
+        if jax.process_count() == 1:
+            self._previous = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)  # type: ignore[arg-type]
+            self._previous = None
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self._noted:  # asked twice: leave now, the last checkpoint stays
+            raise SystemExit(128 + signum)
+        self._noted = True
+
+    def reached(self, step: int) -> bool:
+        """Whether to save and leave now.
+
+        Args:
+            step: number of steps done; in a run of many processes each must ask at every
+                step, and all get the same answer for the same step.
+        """
+        if jax.process_count() == 1:
+            return self._noted
+        return bool(multihost_utils.reached_preemption_sync_point(step))

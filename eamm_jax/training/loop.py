@@ -20,30 +20,33 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
-from eamm_jax.training import networks, summary
+from eamm_jax.training import networks
 from eamm_jax.training.checkpoint import Checkpoints, Saved
 from eamm_jax.training.config import as_json, changes
 from eamm_jax.training.config import model_config as configured_networks
-from eamm_jax.training.data import open_data, report_skipped
+from eamm_jax.training.data import Validation, open_data, report_skipped
+from eamm_jax.training.display import (
+    Display,
+    describe_run,
+    describe_step,
+    networks_table,
+    validation_table,
+)
 from eamm_jax.training.distributed import (
     Placement,
+    Preemption,
     check_batch_size,
     is_main_process,
     make_placement,
     to_host,
 )
-from eamm_jax.training.meter import Meter
-from eamm_jax.training.metric_writer import MetricWriter
-from eamm_jax.training.panels import jit_panel
-from eamm_jax.training.preemption import Preemption
-from eamm_jax.training.progress import Display, validation_table
-from eamm_jax.training.stage import Batch, Stage, TrainState
-from eamm_jax.training.stages import make_stage
-from eamm_jax.training.validation import Validation
+from eamm_jax.training.metrics import Meter, MetricWriter
+from eamm_jax.training.stage import Batch, Stage, TrainState, make_stage
 
 CONFIG_NAME = "config.json"
 
@@ -127,8 +130,8 @@ def train(
         model = networks.ModelWriter(workdir, model_config, state, variables, provenance)
         stack.callback(model.close)
         del variables
-        display.line(summary.describe_run(stage.name, config, batches, held_out, step, total))
-        display.table(summary.networks_table(state))
+        display.line(describe_run(stage.name, config, batches, held_out, step, total))
+        display.table(networks_table(state))
         if step >= total:
             display.line("nothing to do: the last step is done (raise num_epochs to go on)")
             return
@@ -139,8 +142,8 @@ def train(
         batch = placement.batch(rows)
         train_step = compile_step(stage, placement, state, batch, rng)
         seconds = time.monotonic() - started
-        display.line(summary.describe_step(train_step, placement.num_devices, seconds))
-        panel = jit_panel(stage.panel, placement.replicated)
+        display.line(describe_step(train_step, placement.num_devices, seconds))
+        panel = compile_panel(stage, placement)
         validation = Validation(stage, held_out, placement) if held_out else None
 
         def save(metrics: Mapping[str, float] | None = None) -> None:
@@ -208,6 +211,16 @@ def compile_step(
     """The stage's step for sharded batches; it donates the state."""
     jitted = jax.jit(stage.train_step, donate_argnums=0, out_shardings=placement.replicated)
     return jitted.lower(state, batch, rng).compile()
+
+
+def compile_panel(stage: Stage, placement: Placement) -> Callable[[TrainState, Batch], jax.Array]:
+    """The stage's panel as one uint8 image; compiled when it is first wanted."""
+
+    def image(state: TrainState, batch: Batch) -> jax.Array:
+        rows = jnp.round(255 * stage.panel(state, batch)).astype(jnp.uint8)
+        return rows.reshape(-1, *rows.shape[2:])
+
+    return jax.jit(image, out_shardings=placement.replicated)
 
 
 def jit_once(function: Callable[..., Any], placement: Placement) -> Callable[..., Any]:

@@ -70,55 +70,19 @@ def peak_signal_to_noise(
 # Keypoints.
 
 
-def keypoint_distances(
-    prediction: Keypoints, target: Keypoints, clip_weight: Float[Array, " b"] | None = None
-) -> dict[str, Scalar]:
+def keypoint_distances(prediction: Keypoints, target: Keypoints) -> dict[str, Scalar]:
     """Distances of audio keypoints from image keypoints (EAMM eq. 1, part 1 of training).
 
-    L1 of value, heatmap and jacobian, each over all frames of all clips.
+    L1 of `value`, `heatmap` and `jacobian`, each over all frames of all clips.
 
     Args:
         prediction: audio keypoints, with heatmaps.
         target: image keypoints, with heatmaps.
-        clip_weight: how much each clip counts; by default all the same.
-
-    Returns:
-        `value`, `heatmap` and `jacobian`.
     """
-    if prediction.heatmap is None or target.heatmap is None:
-        raise ValueError("both sets of keypoints must have heatmaps")
-
-    def distance(a: Array, b: Array) -> Scalar:
-        if clip_weight is None:
-            return l1(a, b)
-        return l1(a, b, clip_weight.reshape(-1, *(1,) * (a.ndim - 1)))
-
     return {
-        "value": distance(prediction.value, target.value),
-        "heatmap": distance(prediction.heatmap, target.heatmap),
-        "jacobian": distance(prediction.jacobian, target.jacobian),
+        name: l1(getattr(prediction, name), getattr(target, name))
+        for name in ("value", "heatmap", "jacobian")
     }
-
-
-def motion_distance(
-    prediction: Float[Array, "b t k 2"],
-    target: Float[Array, "b t k 2"],
-    weight: Float[Array, " k"] | None = None,
-) -> Scalar:
-    """Distance of the keypoints' motion from the target's, whatever their positions.
-
-    L1 between offsets from their means over a clip.
-
-    Args:
-        prediction: audio keypoints.
-        target: image keypoints.
-        weight: how much each keypoint counts.
-    """
-    moved = prediction - prediction.mean(axis=1, keepdims=True)
-    wanted = target - target.mean(axis=1, keepdims=True)
-    if weight is None:
-        return l1(moved, wanted)
-    return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
 
 
 def displacement_distances(

@@ -15,7 +15,7 @@ from eamm_jax.models.config import published
 from eamm_jax.models.presets import demo, tiny
 from eamm_jax.training.config import check_config, model_config
 from eamm_jax.training.objectives import OBJECTIVES
-from eamm_jax.training.stages import make_stage
+from eamm_jax.training.stage import make_stage
 from tests.conftest import ROOT
 
 STAGES = ("stage0", "stage1", "stage1_finetune", "stage2")

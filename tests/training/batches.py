@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.presets import tiny
 from eamm_jax.training.config import model_config
-from eamm_jax.training.stage import Stage, TrainState
-from eamm_jax.training.stages import make_stage
+from eamm_jax.training.stage import Stage, TrainState, make_stage
 from eamm_jax.types import Clips, Pairs
 from tests.tiny import tiny_variables
 

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eamm_jax.training import stages
+from benchmarks.layers import plain_form
+from eamm_jax.training import stage as stages
 from eamm_jax.training.distributed import make_placement
 from eamm_jax.training.loop import compile_step
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_clips, micro_stage
-from tests.training.plain_train import plain
 
 BATCH = 8
 DEVICES = (1, 8)
@@ -30,7 +30,7 @@ before a batch norm, up to full steps."""
 def main(seeds: int, steps: int) -> None:
     build = stages.build
     in_float64 = mock.patch.object(stages, "build", lambda c, _: build(c, jnp.dtype(jnp.float64)))
-    with in_float64, mock.patch.object(jax.lax, "platform_dependent", plain):
+    with in_float64, mock.patch.object(jax.lax, "platform_dependent", plain_form):
         stage = micro_stage("stage1", batch_size=BATCH, epsilon=EPSILON)
         programs = {}
         for seed in range(seeds):

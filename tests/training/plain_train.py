@@ -1,16 +1,11 @@
 """`train.py` with the plain form of every operation, as GPUs and TPUs get it, on a CPU too."""
 
-from typing import Any
-
 import jax
 
-
-def plain(*args: Any, default: Any, **platforms: Any) -> Any:
-    return default(*args)
-
+from benchmarks.layers import plain_form
 
 if __name__ == "__main__":
-    jax.lax.platform_dependent = plain
+    jax.lax.platform_dependent = plain_form
 
     from eamm_jax.cli.train import main
 

@@ -41,40 +41,11 @@ def test_keypoint_distances(rng):
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
-def test_keypoint_distances_of_some_clips(rng):
-    heard, seen = keypoints(rng, 3, 2), keypoints(rng, 3, 2)
-    found = both(losses.keypoint_distances, heard, seen, np.array([1, 0, 1], np.float32))
-    for name, value in found.items():
-        expected = mean_absolute(getattr(heard, name)[::2], getattr(seen, name)[::2])
-        np.testing.assert_allclose(value, expected, rtol=1e-5)
-    nothing = losses.keypoint_distances(heard, seen, np.zeros(3, np.float32))
-    assert all(value == 0 for value in nothing.values())
-
-
-def test_keypoint_distances_want_heatmaps(rng):
-    with pytest.raises(ValueError, match="heatmaps"):
-        losses.keypoint_distances(keypoints(rng, 1), keypoints(rng, 1, heatmap=False))
-
-
 def test_mean_over_clips_is_the_mean_over_frames_of_the_published_code(rng):
     heard, seen = keypoints(rng, 2, 5), keypoints(rng, 2, 5)
     frame_by_frame = [mean_absolute(heard.value[:, t], seen.value[:, t]) for t in range(5)]
     found = losses.keypoint_distances(heard, seen)["value"]
     np.testing.assert_allclose(found, np.mean(frame_by_frame), rtol=1e-5)
-
-
-def test_motion_is_apart_from_place(rng):
-    heard, seen = (rng.normal(size=(2, 5, 10, 2)).astype(np.float32) for _ in range(2))
-    moved, wanted = heard - heard.mean(axis=1)[:, None], seen - seen.mean(axis=1)[:, None]
-    found = both(losses.motion_distance, heard, seen)
-    np.testing.assert_allclose(found, mean_absolute(moved, wanted), rtol=1e-5)
-    elsewhere = heard + rng.normal(size=(2, 1, 10, 2)).astype(np.float32)
-    np.testing.assert_allclose(losses.motion_distance(elsewhere, seen), found, rtol=1e-4)
-    shares = np.arange(10, dtype=np.float32)
-    weighted = np.average(np.abs(moved - wanted).mean(axis=(0, 1, 3)), weights=shares)
-    np.testing.assert_allclose(
-        both(losses.motion_distance, heard, seen, shares), weighted, rtol=1e-5
-    )
 
 
 def test_displacement_of_a_few_keypoints_adds_them_up(rng):

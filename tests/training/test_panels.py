@@ -1,46 +1,38 @@
 """Panels: where dots lie, what colours mean, and the order of the cells."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eamm_jax.training.panels import Panel, draw_keypoints, draw_panel, palette
-
-
-def panel_of(rng, batch=2, size=32, k=3):
-    def image():
-        return rng.uniform(size=(batch, size, size, 3)).astype(np.float32)
-
-    def points():
-        return rng.uniform(-0.8, 0.8, (batch, k, 2)).astype(np.float32)
-
-    masks = np.zeros((batch, 8, 8, k + 1), np.float32)
-    masks[:, :, :4, 0] = 1  # the left half is background,
-    masks[:, :, 4:, 2] = 1  # the right follows the second keypoint
-    return Panel(
-        source=image(),
-        target=image(),
-        warped=image(),
-        prediction=image(),
-        occlusion=np.full((batch, 8, 8, 1), 0.25, np.float32),
-        masks=masks,
-        source_keypoints=points(),
-        target_keypoints=points(),
-        driving_keypoints=points(),
-    )
+from eamm_jax.models.dense_motion import DenseMotion
+from eamm_jax.models.generator import Rendering
+from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.training.panels import draw_keypoints, draw_panel, palette
+from eamm_jax.types import Keypoints
 
 
 def test_cells_stand_side_by_side(rng):
-    panel = panel_of(rng)
-    drawn = np.asarray(jax.jit(draw_panel)(panel))
-    assert drawn.shape == (2, 32, 6 * 32, 3)
-    cells = np.split(drawn, 6, axis=2)
-    np.testing.assert_array_equal(cells[2], panel.warped)
+    batch, size, k = 2, 32, 3
+    source, target, prediction = rng.uniform(size=(3, batch, size, size, 3)).astype(np.float32)
+    points = rng.uniform(-0.8, 0.8, (3, batch, k, 2)).astype(np.float32)
+    masks = np.zeros((batch, 8, 8, k + 1), np.float32)
+    masks[:, :, :4, 0] = 1  # the left half is background,
+    masks[:, :, 4:, 2] = 1  # the right follows the second keypoint
+    occlusion = np.full((batch, 8, 8, 1), 0.25, np.float32)
+    grid = coordinate_grid(size, size, half_pixel=True)  # nothing moves
+    deformation = jnp.broadcast_to(grid, (batch, *grid.shape))
+    motion = DenseMotion(deformation, masks, occlusion, warped=None, features=None)
+    keypoints = [Keypoints(value, None) for value in points]
+    panel = jax.jit(draw_panel)(source, target, Rendering(prediction, motion), *keypoints)
+    assert panel.shape == (batch, size, 6 * size, 3)
+    cells = np.split(np.asarray(panel), 6, axis=2)
+    np.testing.assert_allclose(cells[2], source, atol=1e-5)
     np.testing.assert_allclose(cells[4], 0.25)
     np.testing.assert_allclose(cells[5][:, :, :12], 0.0)
     expected = np.broadcast_to(palette(3)[1], (2, 32, 12, 3))
     np.testing.assert_allclose(cells[5][:, :, 20:], expected, atol=1e-6)
-    for cell, image in ((0, panel.source), (1, panel.target), (3, panel.prediction)):
+    for cell, image in ((0, source), (1, target), (3, prediction)):
         changed = (cells[cell] != image).any(axis=-1).mean()
         assert 0 < changed < 0.1  # a few dots, and the image between them
 

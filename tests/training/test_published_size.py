@@ -10,7 +10,7 @@ import pytest
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.input_pipeline import Source, make_dataset
 from eamm_jax.training.config import model_config
-from eamm_jax.training.stages import make_stage
+from eamm_jax.training.stage import make_stage
 from tests.published_layout import lay_out_lrw_clip
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.checkpoint import load_networks, save_networks
-from eamm_jax.training.metric_writer import read_metrics
+from eamm_jax.training.metrics import read_metrics
 from tests.published_layout import write_lrw, write_voxceleb
 from tests.tiny import tiny_variables
 from tests.training.processes import FAIR_COMPILE, PLAIN_TRAIN, TRAIN, Training, peers, saved_steps

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from eamm_jax.errors import UserError
-from eamm_jax.training.stages import HOW_TO_GET_VGG, make_stage
+from eamm_jax.training.stage import HOW_TO_GET_VGG, make_stage
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_batch, make_clips, micro_stage, start, tiny_stage
 

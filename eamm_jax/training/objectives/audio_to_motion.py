@@ -15,6 +15,7 @@ from eamm_jax.models.generator import Generator, Rendering
 from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
 from eamm_jax.training import losses
 from eamm_jax.training.objectives.base import (
+    PERCEPTUAL_NETWORKS,
     Forward,
     Losses,
     Objective,
@@ -22,12 +23,12 @@ from eamm_jax.training.objectives.base import (
     detect_keypoints,
     fold,
     frame,
-    make_panel,
+    perceptual_loss,
     to_float,
     unfold,
 )
-from eamm_jax.training.objectives.perceptual import PERCEPTUAL_LOSSES
-from eamm_jax.training.panels import Panel
+from eamm_jax.training.objectives.first_order_motion import detect_pair
+from eamm_jax.training.panels import draw_panel
 from eamm_jax.types import Array, Clips, Keypoints
 
 RENDERED_EVERY = 4
@@ -84,22 +85,12 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
         audio_keypoints = predict_keypoints(forward, inputs)
         return Losses(self.keypoint_terms(audio_keypoints, image_keypoints), {})
 
-    def keypoint_terms(
-        self,
-        audio_keypoints: Keypoints,
-        image_keypoints: Keypoints,
-        clip_weight: Float[Array, " b"] | None = None,
-    ) -> Terms:
-        """The weighted distances of part 1; `clip_weight` says how much each clip counts."""
-        config = self.config
-        distances = losses.keypoint_distances(audio_keypoints, image_keypoints, clip_weight)
-        return {
-            "value": config.value_weight * distances["value"],
-            "heatmap": config.heatmap_weight * distances["heatmap"],
-            "jacobian": config.jacobian_weight * distances["jacobian"],
-        }
+    def keypoint_terms(self, audio_keypoints: Keypoints, image_keypoints: Keypoints) -> Terms:
+        """The weighted distances of part 1."""
+        distances = losses.keypoint_distances(audio_keypoints, image_keypoints)
+        return {name: self.config[f"{name}_weight"] * value for name, value in distances.items()}
 
-    def panel(self, forward: Forward, batch: Clips) -> Panel:
+    def panel(self, forward: Forward, batch: Clips) -> Float[Array, "b h w6 3"]:
         """The middle frame of each clip, rendered from audio keypoints."""
         inputs = self.inputs(batch)
         return clip_panel(forward, inputs, predict_keypoints(forward, inputs))
@@ -113,8 +104,7 @@ class AudioKeypointsFineTune(AudioKeypoints):
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
         """See `Objective`."""
         super().__init__(config, model_config)
-        self.perceptual = PERCEPTUAL_LOSSES[config.perceptual](config)
-        self.frozen = ("kp_detector", *self.perceptual.networks)
+        self.frozen = ("kp_detector", *PERCEPTUAL_NETWORKS[config.perceptual])
         # Trained here, but starting from what the stages before have learned.
         self.needed = (*self.trained, *self.frozen)
 
@@ -131,7 +121,7 @@ class AudioKeypointsFineTune(AudioKeypoints):
         target = fold(inputs.frames[:, ::RENDERED_EVERY])
         terms = {
             **self.keypoint_terms(audio_keypoints, of_frames),
-            "perceptual": self.perceptual(forward, prediction, target),
+            "perceptual": perceptual_loss(self.config, forward, prediction, target),
         }
         return Losses(terms, {"psnr": losses.peak_signal_to_noise(prediction, target)})
 
@@ -178,11 +168,12 @@ def render_clips(
     return Rendering(generator.decode(warped, train=train), motion)
 
 
-def clip_panel(forward: Forward, inputs: ClipInputs, driving: Keypoints) -> Panel:
-    """The middle frame of each clip, rendered from the driving keypoints."""
+def clip_panel(
+    forward: Forward, inputs: ClipInputs, driving: Keypoints
+) -> Float[Array, "b h w6 3"]:
+    """The panel of the middle frame of each clip, rendered from the driving keypoints."""
     middle = inputs.frames.shape[1] // 2
     target, keypoints = inputs.frames[:, middle], frame(driving, middle)
-    detected = detect_keypoints(forward, jnp.stack([inputs.source, target], axis=1))
-    of_source, of_target = frame(detected, 0), frame(detected, 1)
+    of_source, of_target = detect_pair(forward, inputs.source, target)
     rendering = forward("generator", inputs.source, of_source, keypoints)
-    return make_panel(inputs.source, target, of_source, of_target, keypoints, rendering)
+    return draw_panel(inputs.source, target, rendering, of_source, of_target, keypoints)

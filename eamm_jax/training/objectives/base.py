@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from eamm_jax.models import Networks
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.models.generator import Rendering, deform
-from eamm_jax.training.panels import Panel
+from eamm_jax.ops.resizing import antialias_downsample, scale_sigma
+from eamm_jax.training import losses
 from eamm_jax.types import Array, Keypoints
 
 PyTree = Any
@@ -133,8 +133,8 @@ class Objective(ABC, Generic[BatchT, InputsT]):
         raise NotImplementedError(f"{type(self).__name__} has no adversary")
 
     @abstractmethod
-    def panel(self, forward: Forward, batch: BatchT) -> Panel:
-        """Images of a batch for TensorBoard."""
+    def panel(self, forward: Forward, batch: BatchT) -> Float[Array, "b h w6 3"]:
+        """Images in [0, 1] for TensorBoard, one row an example (`panels.draw_panel`)."""
 
 
 def to_float(images: Array | np.ndarray) -> Float[Array, "*b h w 3"]:
@@ -162,23 +162,36 @@ def detect_keypoints(forward: Forward, images: Float[Array, "b t h w 3"]) -> Key
     return unfold(forward("kp_detector", fold(images)), images.shape[:2])
 
 
-def make_panel(
-    source: Float[Array, "b h w 3"],
-    target: Float[Array, "b h w 3"],
-    source_keypoints: Keypoints,
-    target_keypoints: Keypoints,
-    driving: Keypoints,
-    rendering: Rendering,
-) -> Panel:
-    """The panel of frames rendered from `driving`."""
-    return Panel(
-        source=source,
-        target=target,
-        warped=deform(source, rendering.motion),
-        prediction=rendering.prediction,
-        occlusion=rendering.motion.occlusion,
-        masks=rendering.motion.mask,
-        source_keypoints=source_keypoints.value,
-        target_keypoints=target_keypoints.value,
-        driving_keypoints=driving.value,
+PERCEPTUAL_NETWORKS: dict[str, tuple[str, ...]] = {"vgg": ("vgg19",), "pyramid": ()}
+"""The kinds of perceptual loss, and the networks that each applies."""
+
+
+def perceptual_loss(
+    config: ConfigDict, forward: Forward, prediction: Array, target: Array
+) -> Array:
+    """The distance of two images over a pyramid of scales, as `config.perceptual` says.
+
+    With VGG-19, L1 between features (Siarohin et al. 2019, eq. 8); without it, L1 of images and
+    of their gradients.
+    """
+    ours, theirs = (
+        image_pyramid(x, config.scales, config.pyramid_sigma) for x in (prediction, target)
+    )
+    if config.perceptual == "pyramid":
+        return config.pyramid_weight * losses.pyramid_distance(ours, theirs)
+    distances = (
+        losses.weighted_feature_distance(
+            forward("vgg19", a), forward("vgg19", b), config.perceptual_weights
+        )
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    return sum(distances, start=jnp.zeros(()))
+
+
+def image_pyramid(
+    image: Float[Array, "b h w c"], scales: Sequence[float], sigma: float
+) -> tuple[Float[Array, "b _ _ c"], ...]:
+    """The image at each scale; `sigma` is that of the blur, 0 for that of the published code."""
+    return tuple(
+        antialias_downsample(image, scale, sigma=sigma or scale_sigma(scale)) for scale in scales
     )

@@ -30,7 +30,6 @@ from eamm_jax.training.objectives.base import (
     fold,
     unfold,
 )
-from eamm_jax.training.panels import Panel
 from eamm_jax.types import Array, Clips, Keypoints
 
 
@@ -87,7 +86,7 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
         }
         return Losses(terms, {"accuracy": accuracy})
 
-    def panel(self, forward: Forward, batch: Clips) -> Panel:
+    def panel(self, forward: Forward, batch: Clips) -> Float[Array, "b h w6 3"]:
         """The middle frame of each clip, rendered from displaced audio keypoints."""
         inputs = self.inputs(batch)
         audio_keypoints = predict_keypoints(forward, inputs.clips)

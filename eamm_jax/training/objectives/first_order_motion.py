@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.augmentation import ColourJitter, augment_pair
-from eamm_jax.ops.resizing import antialias_downsample, scale_sigma
 from eamm_jax.ops.thin_plate import Warp, random_warp, warp_image
 from eamm_jax.training import losses
 from eamm_jax.training.objectives.base import (
+    PERCEPTUAL_NETWORKS,
     Forward,
     Losses,
     Objective,
@@ -22,22 +22,20 @@ from eamm_jax.training.objectives.base import (
     detect_keypoints,
     fold,
     frame,
-    make_panel,
+    image_pyramid,
+    perceptual_loss,
     to_float,
 )
-from eamm_jax.training.objectives.perceptual import PERCEPTUAL_LOSSES
-from eamm_jax.training.panels import Panel
-from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs
+from eamm_jax.training.panels import draw_panel
+from eamm_jax.types import Array, Keypoints, Pairs
 
 
 class PairInputs(NamedTuple):
-    """Two frames of a video, the warp of the equivariance loss, and the faces' truth."""
+    """Two frames of a video, and the warp of the equivariance loss."""
 
     source: Float[Array, "b h w 3"]
     driving: Float[Array, "b h w 3"]
     warp: Warp
-    source_truth: FaceTruth | None = None
-    driving_truth: FaceTruth | None = None
 
 
 class Rendered(NamedTuple):
@@ -57,8 +55,7 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
         """See `Objective`."""
         super().__init__(config, model_config)
-        self.perceptual = PERCEPTUAL_LOSSES[config.perceptual](config)
-        self.frozen = self.needed = self.perceptual.networks
+        self.frozen = self.needed = PERCEPTUAL_NETWORKS[config.perceptual]
 
     def inputs(self, batch: Pairs, rng: PRNGKeyArray | None = None) -> PairInputs:
         """Without a key the warp is always the same."""
@@ -76,7 +73,7 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
             spline_noise=self.config.warp_spline_noise,
             points=self.config.warp_points,
         )
-        return PairInputs(source, driving, warp, batch.source_truth, batch.driving_truth)
+        return PairInputs(source, driving, warp)
 
     def losses(self, forward: Forward, inputs: PairInputs) -> Losses:
         """Perceptual and equivariance losses."""
@@ -89,21 +86,16 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
         prediction = forward("generator", inputs.source, source, driving).prediction
         distances = losses.equivariance_distances(driving, warped_keypoints, inputs.warp)
         terms = {
-            "perceptual": self.perceptual(forward, prediction, inputs.driving),
+            "perceptual": perceptual_loss(config, forward, prediction, inputs.driving),
             "equivariance_value": config.equivariance_value_weight * distances["value"],
             "equivariance_jacobian": config.equivariance_jacobian_weight * distances["jacobian"],
         }
         metrics = {"psnr": losses.peak_signal_to_noise(prediction, inputs.driving)}
         return Losses(terms, metrics, Rendered(inputs.driving, prediction, driving))
 
-    def panel(self, forward: Forward, batch: Pairs) -> Panel:
+    def panel(self, forward: Forward, batch: Pairs) -> Float[Array, "b h w6 3"]:
         """Source and driving frame, and the driving frame as rendered from the source."""
-        inputs = self.inputs(batch)
-        images = jnp.stack([inputs.source, inputs.driving], axis=1)
-        image_keypoints = detect_keypoints(forward, images)
-        source, driving = (frame(image_keypoints, i) for i in range(2))
-        rendering = forward("generator", inputs.source, source, driving)
-        return make_panel(inputs.source, inputs.driving, source, driving, driving, rendering)
+        return pair_panel(forward, to_float(batch.source), to_float(batch.driving))
 
 
 class FirstOrderMotionGan(FirstOrderMotion):
@@ -155,8 +147,23 @@ class FirstOrderMotionGan(FirstOrderMotion):
 
     def _pyramid(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ 3"], ...]:
         """The image at each of the discriminator's scales."""
-        sigma = self.config.pyramid_sigma
-        return tuple(
-            antialias_downsample(image, scale, sigma=sigma or scale_sigma(scale))
-            for scale in self.model_config.discriminator.scales
+        return image_pyramid(
+            image, self.model_config.discriminator.scales, self.config.pyramid_sigma
         )
+
+
+def detect_pair(
+    forward: Forward, source: Float[Array, "b h w 3"], driving: Float[Array, "b h w 3"]
+) -> tuple[Keypoints, Keypoints]:
+    """Image keypoints of two frames, detected as one batch."""
+    image_keypoints = detect_keypoints(forward, jnp.stack([source, driving], axis=1))
+    return frame(image_keypoints, 0), frame(image_keypoints, 1)
+
+
+def pair_panel(
+    forward: Forward, source: Float[Array, "b h w 3"], target: Float[Array, "b h w 3"]
+) -> Float[Array, "b h w6 3"]:
+    """The panel of the target as rendered from its own keypoints."""
+    of_source, of_target = detect_pair(forward, source, target)
+    rendering = forward("generator", source, of_source, of_target)
+    return draw_panel(source, target, rendering, of_source, of_target, of_target)

@@ -3,18 +3,26 @@
 Unsupervised keypoints take millions of images. On rendered faces, whose landmarks and head
 pose are known, a small model learns in hours: the detector alone first (`GuidedKeypoints`),
 then the generator alone (`GuidedGenerator`), then audio to motion (`GuidedAudioKeypoints`).
+A guided keypoint lies at the mean of some of dlib's 68 landmarks and the pupils; its Jacobian is
+the rotation of the head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import deform
-from eamm_jax.training import guidance, losses
+from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.training import losses
+from eamm_jax.training.losses import l1
 from eamm_jax.training.objectives.audio_to_motion import (
     AudioKeypoints,
     ClipInputs,
@@ -23,76 +31,90 @@ from eamm_jax.training.objectives.audio_to_motion import (
 from eamm_jax.training.objectives.base import (
     Forward,
     Losses,
+    Objective,
     detect_keypoints,
-    frame,
+    image_pyramid,
+    to_float,
 )
-from eamm_jax.training.objectives.first_order_motion import FirstOrderMotion, PairInputs
-from eamm_jax.training.objectives.perceptual import PyramidLoss
-from eamm_jax.training.panels import Panel
+from eamm_jax.training.objectives.first_order_motion import detect_pair, pair_panel
+from eamm_jax.training.panels import draw_keypoints, palette
 from eamm_jax.types import EMOTIONS, Array, FaceTruth, Keypoints, Pairs
+
+NUM_POINTS = 70
+"""Landmarks and pupils."""
+
+MOUTH = (range(48, 68),)
+EYES = (range(36, 42), range(42, 48))
+"""Points of the regions that count more."""
+
+REGION_WIDTH, REGION_HEIGHT = 0.6, 0.5
+"""Half width of a region, relative to the width of its points, and its least half height, relative
+to its width: room for brows, and for open mouths."""
 
 REGION_THRESHOLD = 0.5
 """Pixels whose soft region weight is above this count for the PSNR of mouth and eyes."""
 
+USUAL_SCALE = 4.65e-4
+"""Scale of a head that fills the frame as the published crops do."""
 
-class _GuidedPairs(FirstOrderMotion):
+
+class GuidedInputs(NamedTuple):
+    """Two frames of a video and their truth."""
+
+    source: Float[Array, "b h w 3"]
+    driving: Float[Array, "b h w 3"]
+    source_truth: FaceTruth
+    driving_truth: FaceTruth
+
+
+class _GuidedPairs(Objective[Pairs, GuidedInputs]):
     """Pairs of frames with their truth, which does not follow augmentation."""
 
+    batch_of = "pairs"
     with_truth = True
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
-        """See `Objective`.
-
-        Raises:
-            UserError: `augment` is set.
-        """
         super().__init__(config, model_config)
         if config.augment:
             raise UserError("config.augment must be False: landmarks do not follow augmentation")
 
-
-def _detect_pair(forward: Forward, inputs: PairInputs) -> tuple[Keypoints, Keypoints]:
-    images = jnp.stack([inputs.source, inputs.driving], axis=1)
-    image_keypoints = detect_keypoints(forward, images)
-    return frame(image_keypoints, 0), frame(image_keypoints, 1)
-
-
-def _truth(inputs: PairInputs) -> tuple[FaceTruth, FaceTruth]:
-    if inputs.source_truth is None or inputs.driving_truth is None:
-        raise ValueError("the examples come without their truth")
-    return inputs.source_truth, inputs.driving_truth
+    def inputs(self, batch: Pairs, rng: PRNGKeyArray | None = None) -> GuidedInputs:
+        """Images as floats; nothing is augmented."""
+        assert batch.source_truth is not None
+        assert batch.driving_truth is not None
+        images = to_float(batch.source), to_float(batch.driving)
+        return GuidedInputs(*images, batch.source_truth, batch.driving_truth)
 
 
 class GuidedKeypoints(_GuidedPairs):
     """The keypoint detector alone, taught by landmarks and head pose."""
 
     trained = ("kp_detector",)
+    frozen = needed = ()
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
-        """See `Objective`.
-
-        Raises:
-            UserError: `keypoint_points` does not fit the networks.
-        """
         super().__init__(config, model_config)
-        self.frozen = self.needed = ()
         groups = config.keypoint_points
         if len(groups) != model_config.num_keypoints:
             raise UserError(
                 f"config.keypoint_points has {len(groups)} groups; the networks have "
                 f"{model_config.num_keypoints} keypoints"
             )
-        if any(not group or not set(group) <= set(range(guidance.NUM_POINTS)) for group in groups):
+        if any(not group or not set(group) <= set(range(NUM_POINTS)) for group in groups):
             raise UserError(
-                f"config.keypoint_points must name points 0 to {guidance.NUM_POINTS - 1}, at "
-                "least one for each keypoint"
+                f"config.keypoint_points must name points 0 to {NUM_POINTS - 1}, at least one "
+                "for each keypoint"
             )
 
-    def losses(self, forward: Forward, inputs: PairInputs) -> Losses:
+    def losses(self, forward: Forward, inputs: GuidedInputs) -> Losses:
         """L1 of positions from their points, and of Jacobians from the head's rotation."""
         config = self.config
-        pairs = zip(_detect_pair(forward, inputs), _truth(inputs), strict=True)
-        found = [guidance.distances(*pair, config.keypoint_points) for pair in pairs]
+        detected = detect_pair(forward, inputs.source, inputs.driving)
+        truths = inputs.source_truth, inputs.driving_truth
+        found = [
+            truth_distances(keypoints, truth, config.keypoint_points)
+            for keypoints, truth in zip(detected, truths, strict=True)
+        ]
         value, rotation = (sum(parts) / len(found) for parts in zip(*found, strict=True))
         terms = {
             "landmarks": config.landmark_weight * value,
@@ -100,61 +122,50 @@ class GuidedKeypoints(_GuidedPairs):
         }
         return Losses(terms, {})
 
-    def panel(self, forward: Forward, batch: Pairs) -> Panel:
-        """The frames; the truth stands where a rendering would."""
-        inputs = self.inputs(batch)
-        source, driving = _detect_pair(forward, inputs)
-        empty = jnp.zeros((*inputs.source.shape[:3], 1))
-        return Panel(
-            source=inputs.source,
-            target=inputs.driving,
-            warped=inputs.source,
-            prediction=inputs.driving,
-            occlusion=empty,
-            masks=jnp.tile(empty, source.value.shape[1] + 1),
-            source_keypoints=source.value,
-            target_keypoints=driving.value,
-            driving_keypoints=guidance.guided_values(
-                _truth(inputs)[1], self.config.keypoint_points
-            ),
-        )
+    def panel(self, forward: Forward, batch: Pairs) -> Float[Array, "b h w3 3"]:
+        """The frames with detected keypoints, and the second with its target positions."""
+        source, driving, _, truth = self.inputs(batch)
+        of_source, of_driving = detect_pair(forward, source, driving)
+        points = guided_values(truth, self.config.keypoint_points)
+        colours = palette(points.shape[1])
+        cells = ((source, of_source.value), (driving, of_driving.value), (driving, points))
+        return jnp.concatenate([draw_keypoints(*cell, colours) for cell in cells], axis=2)
 
 
 class GuidedGenerator(_GuidedPairs):
     """The generator alone, from a trained detector; mouth and eyes count more."""
 
     trained = ("generator",)
+    frozen = needed = ("kp_detector",)
 
-    def __init__(self, config: ConfigDict, model_config: ModelConfig):
-        """See `Objective`."""
-        super().__init__(config, model_config)
-        self.distance = PyramidLoss(config)
-        self.frozen = self.needed = ("kp_detector",)
-
-    def losses(self, forward: Forward, inputs: PairInputs) -> Losses:
+    def losses(self, forward: Forward, inputs: GuidedInputs) -> Losses:
         """Weighted distances of the rendered and of the warped source from the target."""
         config, target = self.config, inputs.driving
-        source, driving = _detect_pair(forward, inputs)
-        rendering = forward("generator", inputs.source, source, driving)
+        keypoints = detect_pair(forward, inputs.source, target)
+        rendering = forward("generator", inputs.source, *keypoints)
         prediction, warped = rendering.prediction, deform(inputs.source, rendering.motion)
-        regions = self._regions(_truth(inputs)[1])
-        weight = 1.0 + config.mouth_weight * regions["mouth"] + config.eyes_weight * regions["eyes"]
+        mouth, eyes = (
+            face_region(inputs.driving_truth, parts, self.model_config.image_size)
+            for parts in (MOUTH, EYES)
+        )
+        weight = 1.0 + config.mouth_weight * mouth + config.eyes_weight * eyes
+        pyramids = [
+            image_pyramid(x, config.scales, config.pyramid_sigma)
+            for x in (prediction, target, weight)
+        ]
         terms = {
-            "perceptual": self.distance(forward, prediction, target, weight),
-            "warped": config.warped_weight * losses.l1(warped, target, weight),
+            "perceptual": config.pyramid_weight * losses.pyramid_distance(*pyramids),
+            "warped": config.warped_weight * l1(warped, target, weight),
         }
         metrics = {"psnr": losses.peak_signal_to_noise(prediction, target)}
-        for name, region in regions.items():
+        for name, region in (("mouth", mouth), ("eyes", eyes)):
             inside = (region > REGION_THRESHOLD).astype(prediction.dtype)
             metrics[f"psnr_{name}"] = losses.peak_signal_to_noise(prediction, target, inside)
         return Losses(terms, metrics)
 
-    def _regions(self, truth: FaceTruth) -> dict[str, Float[Array, "b h w 1"]]:
-        size = self.model_config.image_size
-        return {
-            "mouth": guidance.mouth_region(truth, size),
-            "eyes": guidance.eyes_region(truth, size),
-        }
+    def panel(self, forward: Forward, batch: Pairs) -> Float[Array, "b h w6 3"]:
+        """As in stage 0."""
+        return pair_panel(forward, to_float(batch.source), to_float(batch.driving))
 
 
 class GuidedAudioKeypoints(AudioKeypoints):
@@ -164,11 +175,6 @@ class GuidedAudioKeypoints(AudioKeypoints):
     """
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
-        """See `Objective`.
-
-        Raises:
-            UserError: `place_emotions` or `motion_shares` do not fit.
-        """
         super().__init__(config, model_config)
         for emotion in config.place_emotions:
             if emotion not in EMOTIONS:
@@ -184,15 +190,91 @@ class GuidedAudioKeypoints(AudioKeypoints):
     def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
         """The terms of part 1 on some clips, and the motion of all."""
         config = self.config
-        image_keypoints = detect_keypoints(forward, inputs.frames)
-        audio_keypoints = predict_keypoints(forward, inputs)
-        clip_weight = None
-        if config.place_emotions:
-            labels = [EMOTIONS.index(emotion) for emotion in config.place_emotions]
-            clip_weight = jnp.isin(inputs.emotion, jnp.array(labels)).astype(inputs.frames.dtype)
-        shares = jnp.asarray(config.motion_shares) if config.motion_shares else None
-        terms = self.keypoint_terms(audio_keypoints, image_keypoints, clip_weight)
-        terms["motion"] = config.motion_weight * losses.motion_distance(
-            audio_keypoints.value, image_keypoints.value, shares
-        )
+        target = detect_keypoints(forward, inputs.frames)
+        found = predict_keypoints(forward, inputs)
+        labels = [EMOTIONS.index(emotion) for emotion in config.place_emotions]
+        labels = labels or [-1, *range(len(EMOTIONS))]  # all, those without a label too
+        teaches = jnp.isin(inputs.emotion, jnp.array(labels)).astype(inputs.frames.dtype)
+
+        def distance(a: Array, b: Array) -> Array:
+            return l1(a, b, teaches.reshape(-1, *(1,) * (a.ndim - 1)))
+
+        terms = {
+            name: config[f"{name}_weight"] * distance(getattr(found, name), getattr(target, name))
+            for name in ("value", "heatmap", "jacobian")
+        }
+        shares = jnp.asarray(config.motion_shares or (1.0,) * target.value.shape[2])
+        terms["motion"] = config.motion_weight * motion_distance(found.value, target.value, shares)
         return Losses(terms, {})
+
+
+def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
+    """The target positions: each at the mean of a group of points.
+
+    Args:
+        truth: of the faces.
+        groups: for each keypoint, the points (0..67 landmarks, 68 and 69 pupils).
+    """
+    share = np.zeros((len(groups), NUM_POINTS), np.float32)
+    for keypoint, group in enumerate(groups):
+        share[keypoint, list(group)] = 1 / len(group)
+    return jnp.einsum("kn,bnd->bkd", share, jnp.asarray(truth.points))
+
+
+def truth_distances(
+    keypoints: Keypoints, truth: FaceTruth, groups: Sequence[Sequence[int]]
+) -> tuple[Array, Array]:
+    """L1 of positions from the points they follow, and of Jacobians from the head's rotation."""
+    rotation = jnp.broadcast_to(head_rotation(truth)[:, None], keypoints.jacobian.shape)
+    return l1(keypoints.value, guided_values(truth, groups)), l1(keypoints.jacobian, rotation)
+
+
+def head_rotation(truth: FaceTruth) -> Float[Array, "b 2 2"]:
+    """How the plane of a face is rotated and scaled into the image.
+
+    The upper left of the scaled rotation (3DDFA_V2: roll * yaw * pitch, y upwards), for
+    image coordinates with y downwards.
+    """
+    pose = jnp.asarray(truth.pose)
+    yaw, pitch, roll = jnp.moveaxis(jnp.radians(pose[:, :3]), -1, 0)
+    cy, sy, cp, sp = jnp.cos(yaw), jnp.sin(yaw), jnp.cos(pitch), jnp.sin(pitch)
+    cr, sr = jnp.cos(roll), jnp.sin(roll)
+    rows = [[cr * cy, cr * sy * sp + sr * cp], [-sr * cy, cr * cp - sr * sy * sp]]
+    rotation = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
+    return rotation * (pose[:, 3] / USUAL_SCALE)[:, None, None]
+
+
+def motion_distance(
+    prediction: Float[Array, "b t k 2"],
+    target: Float[Array, "b t k 2"],
+    weight: Float[Array, " k"],
+) -> Float[Array, ""]:
+    """L1 between offsets from their means over a clip, whatever the positions.
+
+    Args:
+        prediction: audio keypoints.
+        target: image keypoints.
+        weight: how much each keypoint counts.
+    """
+    moved, wanted = (x - x.mean(axis=1, keepdims=True) for x in (prediction, target))
+    return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
+
+
+def face_region(
+    truth: FaceTruth, parts: Sequence[Sequence[int]], size: int
+) -> Float[Array, "b h w 1"]:
+    """1 at parts of a face, each given by its points, fading to 0 around them.
+
+    Each is a soft ellipse: exp(-d^4 / 2), d = 1 on its border.
+    """
+    grid, regions = coordinate_grid(size, size, half_pixel=True), []
+    for part in parts:
+        found = jnp.asarray(truth.points)[:, jnp.array(part)]
+        low, high = found.min(axis=1), found.max(axis=1)
+        width, height = jnp.moveaxis(high - low, -1, 0)
+        tall = jnp.maximum(REGION_WIDTH * height, REGION_HEIGHT * width)
+        radii = jnp.stack([REGION_WIDTH * width, tall], axis=-1)
+        offset = (grid - (low + high)[:, None, None, :] / 2) / radii[:, None, None, :]
+        distance = jnp.sum(offset**2, axis=-1, keepdims=True)
+        regions.append(jnp.exp(-0.5 * distance**2))
+    return jnp.stack(regions).max(axis=0)

@@ -1,9 +1,12 @@
-"""The output of a run: a bar with the time left on a terminal, plain lines elsewhere."""
+"""What a run prints: a bar on a terminal, plain lines elsewhere, and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import jax
+from ml_collections import ConfigDict
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +17,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from eamm_jax.input_pipeline import Batches
+from eamm_jax.training.stage import TrainState
 
 LOG_WIDTH = 160
 """Columns for tables in a log file, where there is no terminal to fit."""
@@ -85,6 +91,74 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+class StepCost(NamedTuple):
+    """The compiler's estimates for one step, for each device.
+
+    Attributes:
+        flops: floating-point operations of its share of the batch; 0 if unknown.
+        arguments: bytes of the state and the batch, which live through the step.
+        temporaries: bytes of everything in between, activations above all.
+    """
+
+    flops: float
+    arguments: int
+    temporaries: int
+
+    @property
+    def memory(self) -> int:
+        """Bytes a device needs for the step."""
+        return self.arguments + self.temporaries
+
+
+def step_cost(compiled: jax.stages.Compiled) -> StepCost:
+    """Reads the costs of a compiled step."""
+    memory = compiled.memory_analysis()
+    return StepCost(
+        flops=float((compiled.cost_analysis() or {}).get("flops", 0.0)),
+        arguments=int(getattr(memory, "argument_size_in_bytes", 0)),
+        temporaries=int(getattr(memory, "temp_size_in_bytes", 0)),
+    )
+
+
+def describe_run(
+    name: str, config: ConfigDict, batches: Batches, held_out: Batches | None, step: int, total: int
+) -> str:
+    """One line before the long wait for the compiler."""
+    begins = f"resumes from step {step}" if step else "starts"
+    return (
+        f"{name} {begins}: {total:,} steps, {config.steps_per_epoch:,} an epoch; batches of "
+        f"{config.batch_size} on {jax.device_count()} x {jax.devices()[0].device_kind} "
+        f"({jax.process_count()} processes); examples: {batches.num_examples:,} for training, "
+        f"{held_out.num_examples if held_out else 0:,} for validation"
+    )
+
+
+def networks_table(state: TrainState) -> Table:
+    """Parameters by network, and whether they are trained."""
+    table = Table(title="Networks", title_justify="left")
+    table.add_column("network")
+    table.add_column("parameters", justify="right")
+    table.add_column("")
+    frozen = {name: variables.get("params", {}) for name, variables in state.frozen.items()}
+    for networks, kind in ((state.params, "trained"), (frozen, "frozen")):
+        for name, params in networks.items():
+            count = sum(leaf.size for leaf in jax.tree.leaves(params))
+            table.add_row(name, f"{count:,}", kind)
+    return table
+
+
+def describe_step(compiled: jax.stages.Compiled, num_devices: int, seconds: float) -> str:
+    """One line: FLOPs and memory of a step, and how long it took to compile."""
+    cost = step_cost(compiled)
+    each = " on each device" if num_devices > 1 else ""
+    return (
+        f"a step takes {format_amount(cost.flops, 'FLOP')} and "
+        f"{format_amount(cost.memory, 'B')} of memory{each} "
+        f"({format_amount(cost.arguments, 'B')} state and batch, "
+        f"{format_amount(cost.temporaries, 'B')} in between); compiled in {seconds:.0f} s"
+    )
 
 
 def validation_table(

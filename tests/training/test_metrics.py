@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from eamm_jax.errors import UserError
-from eamm_jax.training.metric_writer import (
+from eamm_jax.training.metrics import (
     JSONL_NAME,
     TENSORBOARD_FOLDER,
     MetricWriter,

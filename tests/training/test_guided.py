@@ -1,0 +1,207 @@
+"""The bundled model's objectives: geometry of rendered faces, and what each stage learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.bundled_keypoints import KEYPOINTS
+from data.synthetic import camera, landmarks
+from eamm_jax.errors import UserError
+from eamm_jax.training.objectives import guided
+from eamm_jax.training.stage import make_stage
+from eamm_jax.types import EMOTIONS, FaceTruth, Keypoints
+from tests.tiny import tiny_variables
+from tests.training.batches import (
+    MICRO,
+    make_clips,
+    make_pairs,
+    micro_stage,
+    stage_config,
+    start,
+)
+
+
+def truth_of(points, poses=None):
+    poses = np.zeros((len(points), 6)) if poses is None else poses
+    return FaceTruth(np.asarray(points, np.float32), np.asarray(poses, np.float32))
+
+
+def test_a_keypoint_is_at_the_mean_of_its_points(rng):
+    points = rng.uniform(-1, 1, (3, 70, 2))
+    found = guided.guided_values(truth_of(points), [(4,), (1, 2, 69)])
+    expected = np.stack([points[:, 4], points[:, [1, 2, 69]].mean(axis=1)], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_rotation_is_that_of_the_rendering_camera(rng):
+    poses = [camera.held(*rng.uniform(-30, 30, 3), zoom=rng.uniform(0.8, 1.2)) for _ in range(20)]
+    found = guided.head_rotation(truth_of(np.zeros((20, 70, 2)), np.array(poses)))
+    for pose, turn in zip(poses, found, strict=True):
+        seen = camera.Camera(pose)
+        origin = np.array(seen.project(0.0, 0.0, 0.0))
+        columns = [np.array(seen.project(*axis, 0.0)) - origin for axis in ((1.0, 0.0), (0.0, 1.0))]
+        expected = np.stack(columns, axis=1) * camera.REST_SCALE / guided.USUAL_SCALE
+        np.testing.assert_allclose(turn, expected, atol=1e-5)
+
+
+def test_keypoints_that_are_where_they_should_be_are_at_no_distance(rng):
+    truth = truth_of(rng.uniform(-1, 1, (2, 70, 2)), rng.uniform(5e-4, 1, (2, 6)))
+    turn = np.repeat(np.asarray(guided.head_rotation(truth))[:, None], len(KEYPOINTS), axis=1)
+    exact = Keypoints(guided.guided_values(truth, KEYPOINTS), turn)
+    assert [float(d) for d in guided.truth_distances(exact, truth, KEYPOINTS)] == [0.0, 0.0]
+    moved = exact._replace(value=exact.value + np.array([0.5, 0.0]))
+    value, turned = guided.truth_distances(moved, truth, KEYPOINTS)
+    assert value == pytest.approx(0.25)
+    assert turned == 0
+
+
+def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
+    points = np.zeros((1, 70, 2))
+    points[0, landmarks.MOUTH] = np.linspace((-0.2, 0.5), (0.2, 0.6), 20)
+    points[0, 36:42] = np.linspace((-0.4, -0.2), (-0.2, -0.15), 6)
+    points[0, 42:48] = np.linspace((0.2, -0.2), (0.4, -0.15), 6)
+    truth = truth_of(points)
+    mouth, eyes = (guided.face_region(truth, parts, 64) for parts in (guided.MOUTH, guided.EYES))
+    assert mouth.shape == eyes.shape == (1, 64, 64, 1)
+
+    def at(region, x, y):
+        return float(region[0, round((y + 1) * 31.5), round((x + 1) * 31.5), 0])
+
+    assert at(mouth, 0, 0.55) == pytest.approx(1, abs=0.02)
+    assert at(eyes, -0.3, -0.175) == pytest.approx(1, abs=0.02)
+    assert at(eyes, 0.3, -0.175) == pytest.approx(1, abs=0.02)
+    for region, x, y in ((mouth, 0.3, -0.175), (mouth, 0, 0), (eyes, 0, 0.55), (eyes, 0, 0.1)):
+        assert at(region, x, y) < 0.01
+    assert 0.01 < np.mean(mouth > 0.5) < 0.1
+    assert 0.01 < np.mean(eyes > 0.5) < 0.1
+
+
+def test_bundled_keypoints_name_existing_points():
+    named = [point for group in KEYPOINTS for point in group]
+    assert len(KEYPOINTS) == 20
+    assert len(set(named)) == len(named)
+    assert set(named) <= set(range(guided.NUM_POINTS))
+
+
+def test_distances_have_finite_gradients(rng):
+    truth = truth_of(rng.uniform(-1, 1, (1, 70, 2)), rng.uniform(5e-4, 1, (1, 6)))
+    value = rng.normal(size=(1, 20, 2)).astype(np.float32)
+    turn = rng.normal(size=(1, 20, 2, 2)).astype(np.float32)
+    gradient = jax.grad(lambda k: sum(guided.truth_distances(k, truth, KEYPOINTS)))(
+        Keypoints(value, turn)
+    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_motion_is_apart_from_position(rng):
+    found, wanted = (rng.normal(size=(2, 5, 10, 2)).astype(np.float32) for _ in range(2))
+    weight = np.arange(10, dtype=np.float32)
+    distance = jax.jit(guided.motion_distance)(found, wanted, weight)
+    moved, target = (x - x.mean(axis=1)[:, None] for x in (found, wanted))
+    expected = np.average(np.abs(moved - target).mean(axis=(0, 1, 3)), weights=weight)
+    np.testing.assert_allclose(distance, expected, rtol=1e-5)
+    elsewhere = found + rng.normal(size=(2, 1, 10, 2)).astype(np.float32)
+    distance = guided.motion_distance(elsewhere, wanted, jnp.asarray(weight))
+    np.testing.assert_allclose(distance, expected, rtol=1e-4)
+
+
+POINTS = tuple((point, point + 30) for point in range(10))
+FIELDS = {"learning_rate": 2e-3, "schedule": "steps", "augment": False}
+
+
+def pairs_with_truth():
+    rng = np.random.default_rng(3)
+
+    def truth():
+        points = 0.3 * rng.normal(size=(2, 70, 2)).astype(np.float32)
+        pose = np.array([[10, 5, -5, 5e-4, 60, 60], [0, 0, 0, 4e-4, 60, 60]], np.float32)
+        return FaceTruth(points, pose)
+
+    return make_pairs()._replace(source_truth=truth(), driving_truth=truth())
+
+
+def run(stage, given, steps=12):
+    batch, step = pairs_with_truth(), jax.jit(stage.train_step)
+    states, metrics = [start(stage, MICRO)], []
+    assert set(given) == set(states[0].frozen)
+    for _ in range(steps):
+        state, found = step(states[-1], batch, jax.random.key(1))
+        states.append(state)
+        metrics.append({name: float(value) for name, value in found.items()})
+    return states, metrics
+
+
+@pytest.mark.slow
+def test_the_detector_alone_learns_from_landmarks():
+    stage = micro_stage("bundled_keypoints", keypoint_points=POINTS, **FIELDS)
+    assert stage.required == ()
+    states, metrics = run(stage, {})
+    assert set(states[0].params) == {"kp_detector"}
+    assert {"landmarks", "rotation"} <= set(metrics[0])
+    assert "perceptual" not in metrics[0]
+    assert metrics[-1]["landmarks"] < 0.8 * metrics[0]["landmarks"]
+    panel = jax.eval_shape(stage.panel, states[0], pairs_with_truth())
+    assert panel.shape == (2, 64, 3 * 64, 3)
+
+
+@pytest.mark.slow
+def test_the_generator_alone_learns_from_given_keypoints():
+    stage = micro_stage("bundled_generator", **FIELDS)
+    assert stage.required == ("kp_detector",)
+    detector = tiny_variables(config=MICRO)[1]["kp_detector"]
+    states, metrics = run(stage, {"kp_detector": detector})
+    assert set(states[0].params) == {"generator"}
+    frozen = states[-1].frozen["kp_detector"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, frozen, detector))
+    assert {"perceptual", "warped", "psnr", "psnr_mouth", "psnr_eyes"} <= set(metrics[0])
+    assert "landmarks" not in metrics[0]
+    assert metrics[-1]["perceptual"] < metrics[0]["perceptual"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [
+        ("bundled_keypoints", {"augment": True}, "landmarks do not follow augmentation"),
+        (
+            "bundled_keypoints",
+            {"keypoint_points": POINTS[:3]},
+            "has 3 groups; the networks have 10 keypoints",
+        ),
+        ("bundled_keypoints", {"keypoint_points": ((70,),) * 10}, "must name points 0 to 69"),
+        ("bundled_keypoints", {"milestones": (3,)}, "has no milestones"),
+        ("bundled_keypoints", {"warmup_steps": 9, "num_steps": 9}, "give fewer"),
+        ("bundled_stage1", {"motion_shares": (1.0, 2.0)}, "2 numbers; the networks have 10"),
+        (
+            "bundled_stage1",
+            {"motion_shares": (), "place_emotions": ("joy",)},
+            "place_emotions names 'joy'",
+        ),
+    ],
+)
+def test_inconsistent_fields_are_refused(name, fields, words):
+    config = stage_config(name, "tiny", num_steps=100)
+    with config.ignore_type():
+        for field, value in fields.items():
+            config[field] = value
+    with pytest.raises(UserError, match=words) as caught:
+        make_stage(config, MICRO)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_clips_of_other_emotions_teach_motion_only():
+    fields = {**FIELDS, "motion_shares": (1.0,) * 9 + (5.0,), "heatmap_weight": 1.0}
+    everywhere = micro_stage("bundled_stage1", place_emotions=(), **fields)
+    neutral = micro_stage("bundled_stage1", **fields)
+    state, clips = start(everywhere, MICRO), make_clips()
+    label = EMOTIONS.index("neutral")
+    batch = clips._replace(emotion=np.array([label, 4], np.int32))
+    first = jax.tree.map(lambda x: np.repeat(x[:1], 2, axis=0), batch)
+    evaluate = jax.jit(neutral.eval_step)
+    found, of_first = evaluate(state, batch), evaluate(state, first)
+    of_both = jax.jit(everywhere.eval_step)(state, batch)
+    for place in ("value", "heatmap", "jacobian"):
+        np.testing.assert_allclose(found[place], of_first[place], rtol=1e-5)
+        assert abs(found[place] - of_both[place]) > 1e-3 * of_both[place]
+    np.testing.assert_allclose(found["motion"], of_both["motion"], rtol=1e-5)
