@@ -157,13 +157,13 @@ def gigaflops(animator: Any) -> dict[str, float]:
 
 def whole_run(animator: Any, seconds: float) -> dict[str, float]:
     """A run from sound to mp4: steady seconds a frame, the encoder's share, and to the first."""
-    from eamm_jax.io.video import VideoWriter
+    from eamm_jax.io.video_writer import video_writer
 
     begun = time.perf_counter()
     animation = animator.animate(**inputs(animator, seconds))
     with tempfile.TemporaryDirectory() as folder:
         size = animator.image_size
-        with VideoWriter(Path(folder) / "out.mp4", size, size) as video:
+        with video_writer(Path(folder) / "out.mp4", size, size) as video:
             encoding = 0.0
             for index, frame in enumerate(animation):
                 before = time.perf_counter()

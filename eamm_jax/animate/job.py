@@ -28,8 +28,8 @@ from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.decoding import start_time
 from eamm_jax.io.files import InputFiles, check_readable, check_writable
-from eamm_jax.io.image import PngSequence, fit_height, tile, to_uint8, write_png
-from eamm_jax.io.video import LARGEST_SIDE, VideoWriter
+from eamm_jax.io.image import fit_height, png_sequence, tile, to_uint8, write_png
+from eamm_jax.io.video_writer import LARGEST_SIDE, VideoWriter, video_writer
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 SHEET_FRAMES = 24
@@ -397,7 +397,7 @@ def _open_outputs(
     def video(path: Path, width: int, emotion: str) -> VideoWriter:
         metadata = {"title": f"{job.source_image.stem}, {emotion}", "comment": origin}
         return outputs.enter_context(
-            VideoWriter(path, width, view.height, FRAME_RATE, sound=job.speech, metadata=metadata)
+            video_writer(path, width, view.height, FRAME_RATE, sound=job.speech, metadata=metadata)
         )
 
     main = video(job.output, view.width, job.emotion or "neutral")
@@ -405,12 +405,12 @@ def _open_outputs(
     if job.neutral_output is not None:
         neutral = video(job.neutral_output, view.panel_width, "neutral")
     if job.frames is not None:
-        pictures = outputs.enter_context(PngSequence(job.frames))
+        pictures = outputs.enter_context(png_sequence(job.frames))
 
     def write(picture: Frame, neutral_picture: Frame | None) -> None:
         main.write(picture)
         if pictures is not None:
-            pictures.write(picture)
+            pictures(picture)
         if neutral is not None:
             assert neutral_picture is not None
             neutral.write(neutral_picture)

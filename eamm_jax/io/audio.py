@@ -49,24 +49,6 @@ class Block(NamedTuple):
     layout: str
 
 
-class SoundInfo(NamedTuple):
-    """What a file's sound track is, according to its header."""
-
-    codec: str
-    rate: int
-    channels: int
-
-
-def sound_info(path: str | os.PathLike[str]) -> SoundInfo:
-    """Codec, rate and channels of a file's sound track.
-
-    Raises:
-        UserError: the file cannot be read or has no sound track.
-    """
-    with opened(check_readable(path, "sound file"), "audio") as (_, stream):
-        return SoundInfo(stream.codec_context.name, stream.rate, stream.channels)
-
-
 def _as_planar_float(frame: av.AudioFrame) -> Float32[np.ndarray, "channels n"]:
     """Samples of any format as floats in [-1, 1], one row a channel."""
     samples = frame.to_ndarray()

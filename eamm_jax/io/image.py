@@ -8,14 +8,13 @@ used.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Shaped, UInt8
@@ -246,11 +245,14 @@ def write_png(path: str | os.PathLike[str], image: Shaped[np.ndarray, "h w 3"]) 
         _encode(temporary, image)
 
 
-class PngSequence:
+@contextmanager
+def png_sequence(
+    folder: str | os.PathLike[str],
+) -> Iterator[Callable[[Shaped[np.ndarray, "h w 3"]], None]]:
     """Writes frames as 000000.png, 000001.png ... into a folder that appears when complete.
 
-        with PngSequence("frames") as frames:
-            frames.write(frame)
+        with png_sequence("frames") as write:
+            write(frame)
 
     Args:
         folder: where to; it must not be there, or be empty.
@@ -259,28 +261,9 @@ class PngSequence:
         UserError: on entering or writing: the folder cannot be made, holds files, or the disk
             is full. Whatever the `with` block raises, nothing is left of the folder.
     """
-
-    def __init__(self, folder: str | os.PathLike[str]):
-        self._folder = Path(folder)
-        self._resources = ExitStack()
-        self._count = 0
-
-    def __enter__(self) -> Self:
-        self._temporary = self._resources.enter_context(atomic_output_dir(self._folder))
-        return self
-
-    def write(self, frame: Shaped[np.ndarray, "h w 3"]) -> None:
-        """Adds a frame: uint8, or floats in [0, 1]; RGB."""
-        _encode(self._temporary / f"{self._count:06d}.png", frame)
-        self._count += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._resources.__exit__(kind, error, traceback)
+    count = itertools.count()
+    with atomic_output_dir(folder) as temporary:
+        yield lambda frame: _encode(temporary / f"{next(count):06d}.png", frame)
 
 
 def tile(

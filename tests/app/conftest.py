@@ -14,7 +14,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.app.limits import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.io.audio import write_wav
-from eamm_jax.io.video import VideoWriter
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.types import SAMPLE_RATE
 from tests.tiny import TINY, tiny_variables
 
@@ -72,7 +72,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     Image.fromarray(picture).save(folder / "face.png")
     write_wav(folder / "voice.wav", 0.1 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
     np.save(folder / "track.npy", np.cumsum(rng.normal(scale=0.1, size=(9, 7)), axis=0))
-    with VideoWriter(folder / "joy.mp4", 64, 64, 25) as video:
+    with video_writer(folder / "joy.mp4", 64, 64, 25) as video:
         for _ in range(25):
             video.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     (folder / "broken.png").write_bytes((folder / "face.png").read_bytes()[:100])

@@ -27,7 +27,7 @@ from eamm_jax.checkpoint import nest, save_networks, variable_shapes
 from eamm_jax.cli import infer as infer_command
 from eamm_jax.cli.infer import progress_shown
 from eamm_jax.faces import detection
-from eamm_jax.io.video import VideoWriter
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.models.presets import tiny
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
@@ -48,7 +48,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
     write_wav(folder / "voice.wav", 0.2 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
     np.save(folder / "pose.npy", np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]]))
     np.save(folder / "track.npy", np.cumsum(rng.normal(scale=0.1, size=(9, 7)), axis=0))
-    with VideoWriter(folder / "happy.mp4", 96, 96, 30) as video:
+    with video_writer(folder / "happy.mp4", 96, 96, 30) as video:
         for _ in range(12):
             video.write(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
     return {path.name: path for path in folder.iterdir()}

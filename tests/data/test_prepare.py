@@ -26,7 +26,7 @@ from eamm_jax.faces.head_pose import LandmarkEstimator
 from eamm_jax.faces.pose_geometry import Region, project
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.io.audio import write_wav
-from eamm_jax.io.video import VideoWriter
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.types import SAMPLE_RATE
 from tests.io.test_video import write_sizes
 
@@ -81,7 +81,7 @@ def write_video(path: Path, *, frames=36, rate=30, sound=1.2, hidden=()) -> Path
         wav = path.with_suffix(".wav")
         noise = np.random.default_rng(0).normal(size=int(sound * SAMPLE_RATE))
         write_wav(wav, 0.1 * noise)
-    with VideoWriter(path, 160, 120, rate, sound=wav) as video:
+    with video_writer(path, 160, 120, rate, sound=wav) as video:
         for n in range(frames):
             video.write(picture(70 + n / 4, seen=n not in hidden))
     if wav:

@@ -11,7 +11,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
-from eamm_jax.io.video import VideoWriter
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import write_drawn
 from tests.published_layout import write_lrw
@@ -121,7 +121,7 @@ def pairs(tmp_path, rng):
         save_frames(tmp_path / "truth" / name, frames)
         save_frames(tmp_path / "ours" / name, 255 - frames)
         (tmp_path / "theirs").mkdir(exist_ok=True)
-        with VideoWriter(tmp_path / "theirs" / f"{name}.mp4", SIZE, SIZE, 25) as video:
+        with video_writer(tmp_path / "theirs" / f"{name}.mp4", SIZE, SIZE, 25) as video:
             for frame in frames[:11]:
                 video.write(frame)
     (tmp_path / "portrait").mkdir()

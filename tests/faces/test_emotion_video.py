@@ -16,7 +16,8 @@ from eamm_jax.faces.emotion_video import VIDEO_POINTS, EmotionVideo, places, ran
 from eamm_jax.faces.framing import frame_face, read_template
 from eamm_jax.faces.similarity import Similarity
 from eamm_jax.faces.tracking import Track
-from eamm_jax.io.video import VideoWriter, read_video
+from eamm_jax.io.video import read_video
+from eamm_jax.io.video_writer import video_writer
 
 needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 
@@ -94,7 +95,7 @@ def test_numbers_in_words():
 
 def write(path: Path, frames: list[np.ndarray]) -> Path:
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, width, height, 25) as video:
+    with video_writer(path, width, height, 25) as video:
         for frame in frames:
             video.write(frame)
     return path

@@ -27,7 +27,7 @@ from eamm_jax.faces.head_pose import (
 )
 from eamm_jax.faces.pose_geometry import Region, face_region, project
 from eamm_jax.faces.tracking import follow
-from eamm_jax.io.video import VideoWriter
+from eamm_jax.io.video_writer import video_writer
 
 needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 
@@ -247,7 +247,7 @@ def test_poses_are_those_of_the_face_that_is_followed():
 
 
 def test_the_motion_of_a_video_is_as_long_as_is_needed(tmp_path, finder, notices):
-    with VideoWriter(tmp_path / "v.mp4", 256, 256, 25) as video:
+    with video_writer(tmp_path / "v.mp4", 256, 256, 25) as video:
         for n in range(12):
             video.write(spot(128, 128) if n not in (3, 4) else spot(1, 1, 0))
     assert video_track(tmp_path / "v.mp4", LandmarkEstimator(), 100).shape == (12, 7)
@@ -262,7 +262,7 @@ def test_the_motion_of_a_video_is_as_long_as_is_needed(tmp_path, finder, notices
 
 
 def test_a_video_without_faces_is_refused(tmp_path, finder):
-    with VideoWriter(tmp_path / "v.mp4", 64, 64, 25) as video:
+    with video_writer(tmp_path / "v.mp4", 64, 64, 25) as video:
         video.write(np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="No face was found in"):
         video_track(tmp_path / "v.mp4", LandmarkEstimator(), 10)

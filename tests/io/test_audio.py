@@ -9,7 +9,7 @@ import soxr
 
 from eamm_jax.errors import UserError
 from eamm_jax.io import audio
-from eamm_jax.io.audio import read_audio, read_speech, sound_blocks, sound_info, write_wav
+from eamm_jax.io.audio import read_audio, read_speech, sound_blocks, write_wav
 from eamm_jax.types import SAMPLE_RATE
 
 
@@ -54,8 +54,6 @@ def test_formats(tmp_path, make_sound, name, codec, tolerance):
     rate = 48000 if codec == "libopus" else 44100  # which Opus does not know
     path = make_sound(tmp_path / name, tones(1.5, rate, 2), rate, codec)
     assert_heard(read_audio(path), 1.5, 2, tolerance)
-    assert sound_info(path)[1:] == (rate, 2)
-    assert sound_info(path).codec.removesuffix("float") in codec
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000])
@@ -164,7 +162,7 @@ def test_missing_files_and_files_that_are_no_sound(tmp_path):
 
 
 def test_a_video_without_sound(silent_film):
-    for read in (read_speech, read_audio, sound_info):
+    for read in (read_speech, read_audio):
         assert "has no sound track" in refused(silent_film, read)
 
 

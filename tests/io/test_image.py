@@ -16,9 +16,9 @@ from PIL.PngImagePlugin import PngInfo
 from eamm_jax.errors import UserError
 from eamm_jax.io import image as module
 from eamm_jax.io.image import (
-    PngSequence,
     fit_inside,
     fit_square,
+    png_sequence,
     read_image,
     read_picture,
     tile,
@@ -448,9 +448,9 @@ def test_png_round_trip(tmp_path):
 
 def test_png_sequence(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), np.uint8)
-    with PngSequence(tmp_path / "frames") as sequence:
+    with png_sequence(tmp_path / "frames") as write:
         for frame in frames:
-            sequence.write(frame)
+            write(frame)
         assert not (tmp_path / "frames").exists()
     names = sorted(os.listdir(tmp_path / "frames"))
     assert names[0] == "000000.png"
@@ -460,15 +460,15 @@ def test_png_sequence(tmp_path):
 
 
 def test_png_sequence_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), PngSequence(tmp_path / "frames") as sequence:  # noqa: PT012
-        sequence.write(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(KeyboardInterrupt), png_sequence(tmp_path / "frames") as write:  # noqa: PT012
+        write(np.zeros((8, 8, 3), np.uint8))
         raise KeyboardInterrupt
     assert not os.listdir(tmp_path)
 
 
 def test_png_sequence_keeps_what_is_there(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
-    with pytest.raises(UserError, match="not empty"), PngSequence(tmp_path):
+    with pytest.raises(UserError, match="not empty"), png_sequence(tmp_path):
         pytest.fail("the block must not start")
 
 

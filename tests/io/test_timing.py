@@ -11,7 +11,8 @@ import pytest
 
 from eamm_jax.io.audio import read_audio, read_speech
 from eamm_jax.io.decoding import start_time
-from eamm_jax.io.video import VideoWriter, read_video
+from eamm_jax.io.video import read_video
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 RATE = 16_000
@@ -123,7 +124,7 @@ def test_the_sound_of_a_video_that_is_written_is_what_was_read(tmp_path, name):
     picture, sound, events = FILMS[name]
     path = write_film(tmp_path / "x.mkv", events, picture, sound)
     samples = read_speech(path)
-    with VideoWriter(tmp_path / "y.mp4", 32, 32, sound=path) as video:
+    with video_writer(tmp_path / "y.mp4", 32, 32, sound=path) as video:
         for _ in range(round(len(samples) / SAMPLE_RATE * FRAME_RATE)):
             video.write(np.zeros((32, 32, 3), np.uint8))
     np.testing.assert_allclose(beeps(read_audio(tmp_path / "y.mp4")), beeps(samples), atol=0.02)
