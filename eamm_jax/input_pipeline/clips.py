@@ -183,7 +183,7 @@ Use `voxceleb` for any other speech video.
 
 
 def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """Decodes a square PNG.
+    """Decodes a square PNG or JPEG.
 
     Args:
         data: the encoded image.
@@ -194,14 +194,14 @@ def decode_frame(data: bytes, size: int | None = None) -> UInt8[np.ndarray, "h w
         BadClip: the image cannot be decoded, or is not square.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             if image.width != image.height:
                 raise BadClip(f"is {image.width}x{image.height}, not square")
             pixels = image.convert("RGB")
     except BadClip:
         raise
     except Exception as error:  # Pillow raises various exceptions for damaged files
-        raise BadClip("is not a readable PNG") from error
+        raise BadClip("is not a readable PNG or JPEG") from error
     if size is not None and pixels.size != (size, size):
         pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(pixels)

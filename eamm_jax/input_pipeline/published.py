@@ -1,6 +1,6 @@
 """Reads clips in the published folder layout.
 
-<root>/fomm_crop/<identity>/<clip>/0.png, 1.png, ...    cropped frames
+<root>/fomm_crop/<identity>/<clip>/0.png, 1.png, ...    cropped frames; or 0.jpg, 1.jpg, ...
 <root>/fomm_pose_crop/<identity>/<clip>.npy             (frames, 7)
 <root>/MFCC/<identity>/<clip>.npy                       (frames, 28, 13)
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,14 +110,16 @@ class PublishedFolder:
                 raise BadClip("its landmarks and pupils have different shapes")
             points = np.concatenate(found, axis=1)
 
+        frames = _frame_files(folder)
+
         def encoded_frame(n: int) -> bytes:
-            path = folder / f"{n}.png"
+            path = folder / frames[n]
             try:
                 return path.read_bytes()
             except OSError as error:
                 raise BadClip(f"frame {n} is unreadable ({path}: {error.strerror})") from error
 
-        return Clip(_count_frames(folder), encoded_frame, pose, windows, points)
+        return Clip(len(frames), encoded_frame, pose, windows, points)
 
 
 def _folders(path: Path) -> list[str]:
@@ -134,30 +137,37 @@ def _found_instead(folder: Path) -> str:
     return f"but found {', '.join(found[:5])}{more}"
 
 
-def _count_frames(folder: Path) -> int:
-    """The number of frames, which must be numbered from 0 without gaps."""
+FRAME_ENDINGS = (".png", ".jpg", ".jpeg")
+"""Of frames, in upper or lower case."""
+
+
+def _frame_files(folder: Path) -> list[str]:
+    """The files of the frames, which must be numbered from 0 without gaps."""
     try:
         # Hidden files are not frames: macOS writes ._0.png beside 0.png.
         names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise BadClip(f"its frames are unreadable ({folder}: {error.strerror})") from error
-    stems = [Path(name).stem for name in names if name.endswith(".png")]
-    strange = [stem for stem in stems if str(stem) != str(_number(stem))]
-    if strange:
-        raise BadClip(f"frame {strange[0]}.png is not numbered as 0.png, 1.png, ...")
-    numbers = {int(stem) for stem in stems}
-    gaps = set(range(max(numbers, default=-1))) - numbers
+    frames: dict[int, str] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if ending.lower() not in FRAME_ENDINGS:
+            continue
+        if not re.fullmatch("0|[1-9][0-9]*", stem):
+            raise BadClip(f"frame {name} is not numbered as 0.png, 1.png, ...")
+        number = int(stem)
+        if number in frames:
+            raise BadClip(f"frame {number} is there twice, as {frames[number]} and {name}")
+        frames[number] = name
+    last = max(frames, default=-1)
+    gaps = set(range(last)) - frames.keys()
     if gaps:
         more = f" and {len(gaps) - 1} more are" if len(gaps) > 1 else " is"
-        raise BadClip(f"frame {min(gaps)}{more} missing ({max(numbers)}.png is the last)")
-    if not numbers:
+        raise BadClip(f"frame {min(gaps)}{more} missing ({frames[last]} is the last)")
+    if not frames:
         others = f", but found {names[0]}" if names else ""
         raise BadClip(f"it has no frames 0.png, 1.png, ...{others}")
-    return len(numbers)
-
-
-def _number(stem: str) -> int | None:
-    return int(stem) if stem.isdecimal() and stem.isascii() else None
+    return [frames[number] for number in range(len(frames))]
 
 
 _HEADERS = threading.Lock()

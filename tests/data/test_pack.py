@@ -160,7 +160,7 @@ def damaged(tmp_path) -> Path:
 
 
 def test_a_bad_clip_stops_packing(damaged, tmp_path):
-    with pytest.raises(UserError, match=r"ABOUT_00000 in .*frame 28 is not a readable PNG"):
+    with pytest.raises(UserError, match=r"ABOUT_00000 in .*frame 28 is not a readable PNG or JPEG"):
         pack(Lrw, damaged, tmp_path / "packed")
     assert not (tmp_path / "packed" / "lrw" / "1.0.0").exists()
 
@@ -168,7 +168,7 @@ def test_a_bad_clip_stops_packing(damaged, tmp_path):
 def test_bad_clips_are_skipped_and_listed(damaged, tmp_path):
     packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
     assert packed.info.metadata["skipped"] == [
-        [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG"] for n in (0, 2, 4)
+        [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG or JPEG"] for n in (0, 2, 4)
     ]
     batches = make_dataset(
         [Source("lrw", str(tmp_path / "packed"))],

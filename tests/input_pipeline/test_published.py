@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import BadClip, ClipName, decode_frame
+from eamm_jax.input_pipeline.clips import BadClip, ClipName, decode_frame, decode_frames
 from eamm_jax.input_pipeline.published import PublishedFolder
 from tests.published_layout import lay_out_lrw_clip, write_clip, write_lrw
 
@@ -179,10 +180,28 @@ def test_a_clip_without_frames(root):
         PublishedFolder(root, with_motion=True).open(3)
 
 
-@pytest.mark.parametrize("name", ["0.jpg", "0.PNG"])
-def test_frames_of_another_name_are_named(root, name):
+@pytest.mark.parametrize("ending", ["PNG", "jpg", "JPEG"])
+def test_frames_may_be_jpeg_and_named_in_capitals(root, ending):
+    clip = root / "fomm_crop" / "ABOUT" / "ABOUT_00000"
+    for frame in sorted(clip.glob("*.png")):
+        with Image.open(frame) as image:
+            image.save(clip / f"{frame.stem}.{ending}")
+        frame.unlink()
+    opened = PublishedFolder(root, with_motion=True).open(0)
+    assert opened.num_frames == 18
+    assert {frame.shape for frame in decode_frames(opened, range(18), 16)} == {(16, 16, 3)}
+    Image.new("RGB", (16, 16)).save(clip / "3.bmp.png")
+    with pytest.raises(BadClip, match=r"frame 3\.bmp\.png is not numbered"):
+        PublishedFolder(root, with_motion=True).open(0)
+
+
+def test_frames_that_are_there_twice_or_of_another_kind_are_named(root):
+    clip = root / "fomm_crop" / "ABOUT" / "ABOUT_00000"
+    Image.new("RGB", (16, 16)).save(clip / "3.jpg")
+    with pytest.raises(BadClip, match=r"frame 3 is there twice, as 3\.jpg and 3\.png"):
+        PublishedFolder(root, with_motion=True).open(0)
     write_clip(root, "WORLD", "WORLD_00009", frames=1)
     frame = root / "fomm_crop" / "WORLD" / "WORLD_00009" / "0.png"
-    frame.rename(frame.with_name(name))
-    with pytest.raises(BadClip, match=f"it has no frames 0.png, 1.png, ..., but found {name}"):
+    frame.rename(frame.with_suffix(".bmp"))
+    with pytest.raises(BadClip, match=r"it has no frames 0.png, 1.png, ..., but found 0\.bmp"):
         PublishedFolder(root, with_motion=True).open(3)
