@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import OneLineParser, program, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from eamm_jax.conversion.torch_reader import TorchTensor
 
 MEGABYTE = 1e6
+
+ROLE_FLAGS = {
+    "checkpoint": "checkpoint",
+    "audio": "audio_checkpoint",
+    "emotion": "emotion_checkpoint",
+    "vgg": "vgg",
+    "pose": "pose_network",
+}
+"""The flag that names the file of a role (`conversion.published.ROLES`)."""
 
 _EPILOG = """\
 examples:
@@ -36,11 +45,8 @@ Files are read without PyTorch, and nothing in them is run. See docs/conversion.
 def flag_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = OneLineParser(
-        prog=program(),
         description="Converts published PyTorch checkpoints to one checkpoint of eamm_jax.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     files = parser.add_argument_group("files (any of them)")
     files.add_argument(
@@ -73,7 +79,7 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inspect", metavar="FILE", help="list what a PyTorch checkpoint holds, and do no more"
     )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_shared("quiet")
     return parser
 
 
@@ -84,14 +90,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _job(arguments: argparse.Namespace) -> None:
-    given = {
-        "checkpoint": arguments.checkpoint,
-        "audio": arguments.audio_checkpoint,
-        "emotion": arguments.emotion_checkpoint,
-        "vgg": arguments.vgg,
-        "pose": arguments.pose_network,
-    }
-    paths = {role: path for role, path in given.items() if path is not None}
+    given = vars(arguments)
+    paths = {role: given[flag] for role, flag in ROLE_FLAGS.items() if given[flag] is not None}
     if arguments.inspect is not None:
         if paths or arguments.output is not None:
             raise UserError("--inspect stands alone: give it without files to convert and --output")
@@ -99,11 +99,9 @@ def _job(arguments: argparse.Namespace) -> None:
     elif arguments.output is None:
         raise UserError("--output is missing: name the folder to be made, e.g. checkpoints/eamm")
     elif not paths:
-        raise UserError(
-            "Nothing to convert: give at least one of --checkpoint, --audio_checkpoint, "
-            "--emotion_checkpoint, --vgg, --pose_network"
-        )
-    elif not arguments.overwrite and _holds_files(Path(arguments.output)):
+        flags = ", ".join(f"--{flag}" for flag in ROLE_FLAGS.values())
+        raise UserError(f"Nothing to convert: give at least one of {flags}")
+    elif not arguments.overwrite and any(Path(arguments.output).glob("*")):
         raise UserError(
             f"Cannot write the folder {arguments.output}: it exists and is not empty; "
             "name another, or replace the model in it with --overwrite"
@@ -112,10 +110,6 @@ def _job(arguments: argparse.Namespace) -> None:
         raise UserError("--pose_statistics goes with --pose_network, which is missing")
     else:
         _convert(paths, arguments)
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def _convert(paths: dict[str, str], arguments: argparse.Namespace) -> None:
@@ -144,31 +138,18 @@ def _print_report(report: Report, output: str, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Networks converted", title_justify="left")
-    table.add_column("network")
-    table.add_column("from")
+    rows = [
+        (name, network.source, network.tensors, network.parameters, network.bytes / MEGABYTE,
+         sum(len(names) for names in network.unused.values()))
+        for name, network in report.networks.items()
+    ]  # fmt: skip
+    totals = (sum(column) for column in list(zip(*rows, strict=True))[2:])
+    table = Table("network", "from", title="Networks converted", title_justify="left")
     for column in ("tensors", "parameters", "MB", "unused"):
         table.add_column(column, justify="right")
-    for name, network in report.networks.items():
-        unused = sum(len(names) for names in network.unused.values())
-        table.add_row(
-            name,
-            Text(network.source),
-            str(network.tensors),
-            f"{network.parameters:,}",
-            f"{network.bytes / MEGABYTE:.1f}",
-            str(unused),
-        )
-    networks = report.networks.values()
-    table.add_section()
-    table.add_row(
-        "total",
-        "",
-        str(sum(n.tensors for n in networks)),
-        f"{sum(n.parameters for n in networks):,}",
-        f"{sum(n.bytes for n in networks) / MEGABYTE:.1f}",
-        str(sum(len(names) for n in networks for names in n.unused.values())),
-    )
+    for name, source, tensors, parameters, size, unused in [*rows, ("total", "", *totals)]:
+        cells = str(tensors), f"{parameters:,}", f"{size:.1f}", str(unused)
+        table.add_row(name, Text(source), *cells, end_section=name == rows[-1][0])
     console.print(table)
     for line in _notes(report):
         console.print(line, markup=False, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,6 @@ from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy as np
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg")
@@ -28,12 +27,10 @@ STRONGEST = 3
 def main(argv: Sequence[str] | None = None) -> None:
     """Makes the bank as the flags say."""
     parser = OneLineParser(
-        prog="python -m eamm_jax.cli.emotion_bank",
         description=(
             "Reads labelled clips of emotional faces with a model's emotion network and keeps "
             "what it sees in the model's folder, so that eamm-infer --emotion needs no video."
         ),
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--clips",
@@ -84,7 +81,7 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
         done = 0
         for (emotion, level), clips in sorted(found.items()):
             for clip in clips[:clips_each]:
-                frames = list(_first(_frames(clip, size), MAX_FRAMES))
+                frames = list(itertools.islice(_frames(clip, size), MAX_FRAMES))
                 mean = np.mean(frames, axis=0).round().astype(np.uint8)
                 yield emotion, level, Entry(animator.read_emotion(frames), mean)
                 done += 1
@@ -137,10 +134,6 @@ def _frames(path: Path, size: int) -> Iterator[np.ndarray]:
         pictures = sorted(path.glob("*.png"), key=lambda picture: int(picture.stem))
         return (to_uint8(read_image(picture, size)) for picture in pictures)
     return iter(read_video(path, size))
-
-
-def _first(frames: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    return (frame for frame, _ in zip(frames, range(count), strict=False))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, fields_of, on_or_off, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -37,12 +37,9 @@ videos of the same names.
 
 def flag_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
+    # A flag that is not given is absent: the job and its settings have the defaults.
     parser = OneLineParser(
-        prog="python -m eamm_jax.evaluation",
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        description=DESCRIPTION, epilog=EXAMPLE, argument_default=argparse.SUPPRESS
     )
     what = parser.add_argument_group("what to measure")
     what.add_argument(
@@ -61,8 +58,7 @@ def flag_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--split",
         choices=("validation", "train", "all"),
-        default="validation",
-        help="split of the data set; default: %(default)s",
+        help="split of the data set; default: validation",
     )
     what.add_argument(
         "--validation_fraction",
@@ -71,9 +67,7 @@ def flag_parser() -> argparse.ArgumentParser:
         help="as in training; default: 0.05",
     )
     what.add_argument("--clips", type=int, metavar="N", help="number of clips; 0: all; default: 40")
-    what.add_argument(
-        "--max_frames", type=int, default=0, metavar="N", help="frames per clip; default: all"
-    )
+    what.add_argument("--max_frames", type=int, metavar="N", help="frames per clip; default: all")
     what.add_argument(
         "--people",
         type=int,
@@ -91,9 +85,8 @@ def flag_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--portrait",
         choices=("neutral", "first"),
-        default="neutral",
         help="source image: first frame of a neutral clip of the same person, or of the clip "
-        "itself (self-reconstruction); default: %(default)s",
+        "itself (self-reconstruction); default: neutral",
     )
     how.add_argument(
         "--faces",
@@ -104,23 +97,21 @@ def flag_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--emotions",
         choices=("own", "bank"),
-        default="own",
         help="source of the model's emotions: clips of the same person, or its emotion bank; "
-        "default: %(default)s",
+        "default: own",
     )
     how.add_argument("--audio_weight", type=float, help="as in eamm-infer")
     how.add_argument("--emotion_strength", type=float, help="as in eamm-infer")
-    how.add_argument("--smoothing", choices=("on", "off"), help="as in eamm-infer")
+    how.add_argument("--smoothing", type=on_or_off, metavar="{on,off}", help="as in eamm-infer")
 
     outputs = parser.add_argument_group("what to write")
     outputs.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder to write"
     )
-    outputs.add_argument("--overwrite", action="store_true", help="replace what is in --output")
+    parser.add_shared("overwrite", group=outputs)
 
     running = parser.add_argument_group("running")
-    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    running.add_argument("--quiet", action="store_true", help="no progress and no table")
+    parser.add_shared("cpu", "quiet", group=running)
     return parser
 
 
@@ -157,12 +148,12 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
 def _check(flags: argparse.Namespace) -> None:
     """Rejects conflicting flags before anything heavy is imported."""
-    if (flags.pairs is None) == (flags.data is None):
+    if ("pairs" in flags) == ("data" in flags):
         raise UserError("give either --pairs or --data")
-    if flags.pairs is not None and flags.checkpoint is not None:
+    if "pairs" in flags and "checkpoint" in flags:
         raise UserError("--checkpoint needs --data; --pairs is measured without a model")
-    fraction = flags.validation_fraction
-    if fraction is not None and not 0 <= fraction <= 1:
+    fraction = getattr(flags, "validation_fraction", 0)
+    if not 0 <= fraction <= 1:
         raise UserError(f"--validation_fraction is {fraction}; it must lie in 0..1")
 
 
@@ -172,39 +163,18 @@ def job_of(flags: argparse.Namespace) -> Job:
     from eamm_jax.evaluation.job import Job
     from eamm_jax.input_pipeline.sources import parse_sources
 
-    source, checkpoint = None, None
-    if flags.data is not None:
+    given = vars(flags).copy()
+    if "data" in flags:
         sources = parse_sources(flags.data)
         if len(sources) != 1:
             raise UserError(f"--data is {flags.data}; give one data set")
-        (source,) = sources
-        checkpoint = flags.checkpoint or bundled.MODEL
-    chosen = {
-        name: getattr(flags, name)
-        for name in ("audio_weight", "emotion_strength")
-        if getattr(flags, name) is not None
-    }
-    if flags.smoothing is not None:
-        chosen["smoothing"] = flags.smoothing == "on"
-    given = {
-        name: getattr(flags, name)
-        for name in ("clips", "people", "validation_fraction")
-        if getattr(flags, name) is not None
-    }
+        given["source"] = sources[0]
+        given.setdefault("checkpoint", bundled.MODEL)
+    names = (name.strip() for name in given.pop("only", "").split(","))
     return Job(
-        output=flags.output,
-        pairs=flags.pairs,
-        source=source,
-        checkpoint=checkpoint,
-        split=flags.split,
-        max_frames=flags.max_frames,
-        portrait=flags.portrait,
-        faces=flags.faces,
-        emotions=flags.emotions,
-        only=tuple(filter(None, (name.strip() for name in flags.only.split(",")))),
-        settings=Settings(**chosen),
-        overwrite=flags.overwrite,
-        **given,
+        **fields_of(Job, given),
+        only=tuple(filter(None, names)),
+        settings=Settings(**fields_of(Settings, given)),
     )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run, start_jax
-from eamm_jax.constants import DTYPES
 from eamm_jax.io.files import InputFiles
 
 MEGABYTE = 1e6
@@ -16,21 +14,13 @@ MEGABYTE = 1e6
 def main(argv: Sequence[str] | None = None) -> None:
     """Exports as the flags say."""
     parser = OneLineParser(
-        prog="python -m eamm_jax.export",
         description=(
             "Lowers a model's networks with jax.export, for platforms that need not be there, and "
             "writes them with the weights. To run what is written takes JAX alone; see "
             "docs/export.md."
         ),
-        allow_abbrev=False,
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=bundled.MODEL,
-        metavar="DIR",
-        help="the model's folder; default: the model that comes with the package",
-    )
+    parser.add_shared("checkpoint")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder to be made (required)"
     )
@@ -39,14 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="cpu,cuda,tpu",
         help="of cpu, cuda, rocm, tpu, with commas; default: %(default)s",
     )
-    parser.add_argument(
-        "--dtype",
-        choices=DTYPES,
-        default="float32",
-        help="what the networks compute in; default: %(default)s",
-    )
     parser.add_argument("--no_emotion", action="store_true", help="leave the emotion network out")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in --output")
+    parser.add_shared("dtype", "overwrite")
     flags = parser.parse_args(argv)
 
     def job() -> None:
@@ -69,3 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{flags.output / name}: {size / MEGABYTE:.2f} MB")
 
     run(job)
+
+
+if __name__ == "__main__":
+    main()

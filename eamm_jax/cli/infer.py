@@ -7,21 +7,21 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
 from eamm_jax.cli.tool import (
     EXIT_SOME_FAILED,
-    LARGEST_CHUNK,
     OneLineParser,
+    fields_of,
+    on_or_off,
     program,
     run,
     start_jax,
-    whole_number,
 )
-from eamm_jax.constants import DTYPES, EMOTIONS, LAYOUTS, LEVELS
+from eamm_jax.constants import EMOTIONS, LAYOUTS, LEVELS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import joined_name, make_folder, temporary_folder
 
@@ -55,22 +55,9 @@ examples:
 
 def flag_parser() -> OneLineParser:
     """The flags of this command."""
-    parser = OneLineParser(
-        prog=program(),
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = OneLineParser(description=DESCRIPTION, epilog=EXAMPLE)
     inputs = parser.add_argument_group("what to animate")
-    inputs.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=bundled.MODEL,
-        metavar="DIR",
-        help="model: folder written by eamm-convert or eamm-train; default: the one "
-        "that comes with the package",
-    )
+    parser.add_shared("checkpoint", group=inputs)
     inputs.add_argument(
         "--source_image",
         type=Path,
@@ -88,6 +75,7 @@ def flag_parser() -> OneLineParser:
     inputs.add_argument(
         "--in_file",
         "--audio",
+        dest="speech",
         type=Path,
         metavar="SOUND",
         help="speech: wav, mp3, m4a, mov, mp4 ...",
@@ -103,6 +91,7 @@ def flag_parser() -> OneLineParser:
     )
     inputs.add_argument(
         "--pose_file",
+        dest="pose",
         type=Path,
         metavar="NPY",
         help="head pose of the portrait, or a track of them (7 numbers a frame, from 3DDFA_V2); "
@@ -118,6 +107,7 @@ def flag_parser() -> OneLineParser:
     )
     inputs.add_argument(
         "--pose_given",
+        dest="pose_motion",
         type=Path,
         metavar="NPY",
         help="pose track whose motion is added to the still pose",
@@ -143,6 +133,7 @@ def flag_parser() -> OneLineParser:
     )
     inputs.add_argument(
         "--driving_video",
+        dest="emotion_video",
         type=Path,
         metavar="VIDEO",
         help="video of an emotional face, aligned frame by frame unless it is cropped already; "
@@ -157,6 +148,7 @@ def flag_parser() -> OneLineParser:
     )
     inputs.add_argument(
         "--emotion_level",
+        dest="level",
         type=int,
         choices=LEVELS,
         help="how strongly the faces of the emotion bank feel; default: most",
@@ -180,12 +172,16 @@ def flag_parser() -> OneLineParser:
     )
     how.add_argument(
         "--no_crop",
-        action="store_true",
+        dest="crop",
+        action="store_false",
         help="look for no face: take pictures and videos as they are, or the square in their "
         "middle",
     )
     how.add_argument(
-        "--smoothing", choices=("on", "off"), help="default: as the model was made for"
+        "--smoothing",
+        type=on_or_off,
+        metavar="{on,off}",
+        help="default: as the model was made for",
     )
     how.add_argument(
         "--relative",
@@ -204,7 +200,8 @@ def flag_parser() -> OneLineParser:
     )
     how.add_argument(
         "--no_blinks",
-        action="store_true",
+        dest="blinks",
+        action="store_false",
         help="keep the eyes open; only models whose keypoints are points of a face blink, as the "
         "bundled one",
     )
@@ -247,16 +244,7 @@ def flag_parser() -> OneLineParser:
         "(source_image,in_file,output); other flags given here are for all rows. Exit code 1 if "
         "some failed",
     )
-    running.add_argument(
-        "--chunk",
-        type=whole_number(1, LARGEST_CHUNK),
-        default=8,
-        metavar="N",
-        help="frames computed at a time; default: %(default)s",
-    )
-    running.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
-    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
-    running.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    parser.add_shared("chunk", "dtype", "cpu", "quiet", group=running)
     return parser
 
 
@@ -267,92 +255,64 @@ def job_of(flags: argparse.Namespace) -> Job:
     from eamm_jax.animate.job import Job
 
     emotions = parse_schedule(flags.emotion) if flags.emotion else ()
-    if flags.driving_video:
+    emotion = "_".join(span.emotion for span in emotions) or None
+    if flags.emotion_video:
         if len(emotions) > 1:
             raise UserError("--driving_video shows one emotion; --emotion names several")
-        emotion, emotions = flags.emotion or flags.driving_video.stem, ()
-    else:
-        emotion = "_".join(span.emotion for span in emotions) or None
+        emotion, emotions = flags.emotion or flags.emotion_video.stem, ()
     output = flags.output
     if output is None:
-        names = [flags.source_image.stem, flags.in_file.stem, emotion or "neutral"]
+        names = [flags.source_image.stem, flags.speech.stem, emotion or "neutral"]
         output = make_folder(flags.result_path) / joined_name(names, ".mp4")
-    return Job(
-        source_image=flags.source_image,
-        speech=flags.in_file,
-        pose=flags.pose_file,
-        output=output,
-        emotion_video=flags.driving_video,
-        emotions=emotions,
-        level=flags.emotion_level,
-        emotion=emotion,
-        pose_motion=flags.pose_given,
-        pose_video=flags.pose_video,
-        pose_network=flags.pose_network,
-        idle_motion=flags.idle_motion,
-        still=flags.still,
-        neutral_output=flags.neutral_output,
-        frames=flags.frames,
-        contact_sheet=flags.contact_sheet,
-        layout=flags.layout,
-        crop=not flags.no_crop,
-        template=flags.template,
-        face=flags.face,
-        paste_back=flags.paste_back,
-        settings=Settings(
-            audio_weight=flags.audio_weight,
-            emotion_strength=flags.emotion_strength,
-            smoothing=None if flags.smoothing is None else flags.smoothing == "on",
-            relative=flags.relative,
-            adapt_scale=flags.adapt_scale,
-            augment_emotion=flags.augment_emotion,
-            blinks=not flags.no_blinks,
-            seed=flags.seed,
-        ),
-    )
+    given = {**vars(flags), "emotions": emotions, "emotion": emotion, "output": output}
+    return Job(**fields_of(Job, given), settings=Settings(**fields_of(Settings, given)))
 
 
 @contextmanager
-def progress_shown(quiet: bool, chunk: int) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with frames per second and time left on a terminal, plain lines elsewhere."""
+def progress_shown(
+    quiet: bool, chunk: int, note: str | None = None
+) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with frames per second and time left on a terminal, plain lines elsewhere.
+
+    Args:
+        quiet: show nothing.
+        chunk: frames computed at a time.
+        note: shown with the first frame, when no input was wrong.
+    """
     if quiet:
         yield None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     from eamm_jax.animate.pace import Pace
 
     pace = Pace(chunk)
+    shown = time.monotonic()
+    bar = Progress(
+        TextColumn("rendering"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    task = bar.add_task("", total=None, pace="")
 
-    def words(done: int, total: int) -> str:
+    def report(done: int, total: int) -> None:
+        nonlocal note, shown
+        if note is not None:
+            print(note, file=sys.stderr)
+            note = None
         left = pace.seconds_left(done, total)
-        return "" if left is None else f"{pace.rate:.2f} frames/s, {left:.0f} s left"
+        words = "" if left is None else f"{pace.rate:.2f} frames/s, {left:.0f} s left"
+        bar.update(task, completed=done, total=total, pace=words)
+        if bar.disable and words and time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
+            shown = time.monotonic()
+            print(f"{done}/{total} frames, {words}", file=sys.stderr, flush=True)
 
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        bar = Progress(
-            TextColumn("rendering"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        task = bar.add_task("", total=None, pace="")
-        with bar:
-            yield lambda done, total: bar.update(
-                task, completed=done, total=total, pace=words(done, total)
-            )
-    else:
-        shown = time.monotonic()
-
-        def report(done: int, total: int) -> None:
-            nonlocal shown
-            rest = words(done, total)
-            if rest and time.monotonic() - shown >= PLAIN_PROGRESS_SECONDS:
-                shown = time.monotonic()
-                print(f"{done}/{total} frames, {rest}", file=sys.stderr, flush=True)
-
+    with nullcontext() if bar.disable else bar:
         yield report
 
 
@@ -361,84 +321,78 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
     logging.getLogger("eamm_jax").setLevel(logging.ERROR if flags.quiet else logging.INFO)
     if flags.adapt_scale and not flags.relative and not flags.quiet:
         print("note: --adapt_scale changes nothing without --relative", file=sys.stderr)
-    return _animate_one(flags) if flags.batch is None else _animate_all(flags, words)
-
-
-def _animate_one(flags: argparse.Namespace) -> int:
-    from eamm_jax.animate.animator import Animator
     from eamm_jax.animate.job import check
-    from eamm_jax.animate.job import run as run_job
+    from eamm_jax.cli.table import read_table
     from eamm_jax.io.cache import enable_compilation_cache
 
-    demo = fill_in(flags)
-    with _spoken(flags):
-        job = job_of(flags)
-        check({"": job})
+    batch = flags.batch is not None
+    rows = read_table(flags.batch, flag_parser(), words) if batch else {"": flags}
+    with ExitStack() as spoken:
+        jobs = {}
+        for row, row_flags in rows.items():
+            try:
+                demo = fill_in(row_flags)
+                spoken.enter_context(_spoken(row_flags))
+                jobs[row] = job_of(row_flags)
+            except UserError as error:
+                raise UserError(f"{row}: {error}" if batch else str(error)) from None
+        check(jobs)
         start_jax(cpu=flags.cpu)
         enable_compilation_cache()
-        if not flags.quiet and not job.emotional:
-            print(
-                "note: no --emotion and no --driving_video: the face stays neutral", file=sys.stderr
-            )
-        animator = Animator.from_checkpoint(
-            flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
-        )
-        with progress_shown(flags.quiet, flags.chunk) as progress:
-            summary = run_job(animator, job, progress)
-    if not flags.quiet:
-        print(summary)
-        if job.contact_sheet:
-            print(f"{job.contact_sheet}: some of its frames")
+        if batch:
+            return _render_all(flags, jobs)
+        _render(flags, jobs[""])
     if demo and not flags.quiet:
         print(NEXT.format(program=program()))
     return 0
 
 
-def _animate_all(flags: argparse.Namespace, words: Sequence[str]) -> int:
-    """Does the jobs of a table; see `cli.table`."""
+def _render(flags: argparse.Namespace, job: Job) -> None:
+    from eamm_jax.animate.animator import Animator
+    from eamm_jax.animate.job import run as run_job
+
+    note = None
+    if not job.emotional:
+        note = "note: no --emotion and no --driving_video: the face stays neutral"
+    animator = Animator.from_checkpoint(
+        flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
+    )
+    with progress_shown(flags.quiet, flags.chunk, note) as progress:
+        summary = run_job(animator, job, progress)
+    if not flags.quiet:
+        print(summary)
+        if job.contact_sheet:
+            print(f"{job.contact_sheet}: some of its frames")
+
+
+def _render_all(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
     import jax
 
     from eamm_jax.animate.animator import Animator
     from eamm_jax.animate.batch import run_all
-    from eamm_jax.animate.job import check
-    from eamm_jax.cli.table import print_outcomes, read_table
-    from eamm_jax.io.cache import enable_compilation_cache
+    from eamm_jax.cli.table import print_outcomes
 
-    with ExitStack() as spoken:
-        jobs = {}
-        for row, row_flags in read_table(flags.batch, flag_parser(), words).items():
-            row_flags.quiet = True  # not a note for every row
-            try:
-                fill_in(row_flags)
-                spoken.enter_context(_spoken(row_flags))
-                jobs[row] = job_of(row_flags)
-            except UserError as error:
-                raise UserError(f"{row}: {error}") from None
-        check(jobs)
-        start_jax(cpu=flags.cpu)
-        enable_compilation_cache()
-        neutral = sum(not job.emotional for job in jobs.values())
-        if neutral and not flags.quiet:
-            print(
-                f"note: {neutral} of {len(jobs)} rows have no emotion and no driving_video: their "
-                "faces stay neutral",
-                file=sys.stderr,
-            )
-        animators = Animator.on_devices(
-            flags.checkpoint,
-            jax.local_devices()[: len(jobs)],
-            emotion=neutral < len(jobs),
-            chunk=flags.chunk,
-            dtype=flags.dtype,
+    neutral, note = sum(not job.emotional for job in jobs.values()), None
+    if neutral:
+        note = (
+            f"note: {neutral} of {len(jobs)} rows have no emotion and no driving_video: their "
+            "faces stay neutral"
         )
-        rows = list(jobs)
-        with progress_shown(flags.quiet, flags.chunk) as progress:
-            outcomes = run_all(
-                animators,
-                list(jobs.values()),
-                progress,
-                lambda index, error: print(f"error: {rows[index]}: {error}", file=sys.stderr),
-            )
+    animators = Animator.on_devices(
+        flags.checkpoint,
+        jax.local_devices()[: len(jobs)],
+        emotion=neutral < len(jobs),
+        chunk=flags.chunk,
+        dtype=flags.dtype,
+    )
+    rows = list(jobs)
+    with progress_shown(flags.quiet, flags.chunk, note) as progress:
+        outcomes = run_all(
+            animators,
+            list(jobs.values()),
+            progress,
+            lambda index, error: print(f"error: {rows[index]}: {error}", file=sys.stderr),
+        )
     if not flags.quiet:
         print_outcomes(dict(zip(rows, outcomes, strict=True)))
     return EXIT_SOME_FAILED if any(outcome.error for outcome in outcomes) else 0
@@ -452,9 +406,9 @@ def fill_in(flags: argparse.Namespace) -> bool:
     """
     from eamm_jax.checkpoint import BANK_NAME, stored_networks
 
-    if flags.in_file and flags.text is not None:
+    if flags.speech and flags.text is not None:
         raise UserError("--in_file and --text are both given; a portrait says one of them")
-    chosen = (flags.in_file, flags.text, flags.driving_video, flags.emotion, flags.pose_file)
+    chosen = (flags.speech, flags.text, flags.emotion_video, flags.emotion, flags.pose)
     own_portrait = flags.source_image != bundled.PORTRAIT
     demo = not any((*chosen, flags.batch, own_portrait)) and flags.checkpoint == bundled.MODEL
     if demo:
@@ -462,10 +416,10 @@ def fill_in(flags: argparse.Namespace) -> bool:
         flags.emotion = DEMO_EMOTION if (bundled.MODEL / BANK_NAME).is_file() else None
         flags.output = flags.output or make_folder(flags.result_path) / "demo.mp4"
         flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
-    if not flags.in_file and flags.text is None:
-        flags.in_file = bundled.SPEECH
-    if not flags.pose_file and not own_portrait:
-        flags.pose_file = bundled.POSE
+    if not flags.speech and flags.text is None:
+        flags.speech = bundled.SPEECH
+    if not flags.pose and not own_portrait:
+        flags.pose = bundled.POSE
     if not flags.pose_network and "head_pose" in stored_networks(flags.checkpoint):
         flags.pose_network = flags.checkpoint
     return demo
@@ -481,8 +435,8 @@ def _spoken(flags: argparse.Namespace) -> Iterator[None]:
     from eamm_jax.io.speech import synthesise
 
     with temporary_folder() as folder:
-        flags.in_file = folder / "text.wav"
-        write_wav(flags.in_file, synthesise(flags.text, flags.voice).samples)
+        flags.speech = folder / "text.wav"
+        write_wav(flags.speech, synthesise(flags.text, flags.voice).samples)
         yield
 
 
@@ -491,3 +445,7 @@ def main() -> None:
     words = sys.argv[1:]
     flags = flag_parser().parse_args(words)
     run(lambda: _animate(flags, words))
+
+
+if __name__ == "__main__":
+    main()

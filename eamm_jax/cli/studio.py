@@ -5,19 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax import bundled
-from eamm_jax.cli.tool import (
-    EXIT_TERMINATED,
-    LARGEST_CHUNK,
-    OneLineParser,
-    run,
-    start_jax,
-    whole_number,
-)
-from eamm_jax.constants import DTYPES
+from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, fields_of, run, start_jax
 
 if TYPE_CHECKING:
     from eamm_jax.animate import Animator
@@ -36,21 +26,8 @@ examples:
 
 def flag_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
-    parser = OneLineParser(
-        prog="eamm-studio",
-        description=DESCRIPTION,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        default=bundled.MODEL,
-        metavar="DIR",
-        help="model: folder written by eamm-convert or eamm-train; default: the one "
-        "that comes with the package",
-    )
+    parser = OneLineParser(description=DESCRIPTION, epilog=EXAMPLE)
+    parser.add_shared("checkpoint")
     where = parser.add_argument_group("where")
     where.add_argument(
         "--host",
@@ -61,38 +38,21 @@ def flag_parser() -> argparse.ArgumentParser:
     where.add_argument("--port", type=int, default=7860, help="default: %(default)s")
 
     limits = parser.add_argument_group("limits")
-    limits.add_argument(
-        "--max_upload", type=int, default=50, metavar="MB", help="of a file; default: %(default)s"
-    )
-    limits.add_argument(
-        "--max_seconds", type=float, default=60, help="of a voice; default: %(default)s"
-    )
-    limits.add_argument(
-        "--max_video_seconds", type=float, default=30, help="of a video; default: %(default)s"
-    )
-    limits.add_argument(
-        "--jobs", type=int, default=1, help="animations computed at a time; default: %(default)s"
-    )
-    limits.add_argument(
-        "--max_waiting", type=int, default=8, help="animations that wait; default: %(default)s"
-    )
-    limits.add_argument(
-        "--keep_minutes",
-        type=float,
-        default=60,
-        help="how long uploads and results are kept; default: %(default)s",
-    )
+    for flag, field, kind, default, words in (
+        ("max_upload", "upload_megabytes", int, 50, "megabytes of a file"),
+        ("max_seconds", "speech_seconds", float, 60, "of a voice"),
+        ("max_video_seconds", "video_seconds", float, 30, "of a video"),
+        ("jobs", "jobs", int, 1, "animations computed at a time"),
+        ("max_waiting", "waiting", int, 8, "animations that wait"),
+        ("keep_minutes", "keep_minutes", float, 60, "how long uploads and results are kept"),
+    ):
+        words = f"{words}; default: %(default)s"
+        limits.add_argument(
+            f"--{flag}", dest=field, type=kind, default=default, metavar="N", help=words
+        )
 
     running = parser.add_argument_group("running")
-    running.add_argument(
-        "--chunk",
-        type=whole_number(1, LARGEST_CHUNK),
-        default=8,
-        metavar="N",
-        help="frames computed at a time; default: %(default)s",
-    )
-    running.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
-    running.add_argument("--cpu", action="store_true", help="use the CPU even if there is a GPU")
+    parser.add_shared("chunk", "dtype", "cpu", group=running)
     return parser
 
 
@@ -101,14 +61,7 @@ def _serve(flags: argparse.Namespace) -> None:
     from eamm_jax.app import server
     from eamm_jax.app.limits import Limits
 
-    limits = Limits(
-        upload_megabytes=flags.max_upload,
-        speech_seconds=flags.max_seconds,
-        video_seconds=flags.max_video_seconds,
-        jobs=flags.jobs,
-        waiting=flags.max_waiting,
-        keep_minutes=flags.keep_minutes,
-    )
+    limits = Limits(**fields_of(Limits, vars(flags)))
 
     def load() -> Animator:
         from eamm_jax.animate import Animator
@@ -140,3 +93,7 @@ def main() -> None:
     """Parses the flags and serves."""
     flags = flag_parser().parse_args()
     run(lambda: _serve(flags))
+
+
+if __name__ == "__main__":
+    main()

@@ -67,8 +67,9 @@ def read_table(
             ]
             flags[row] = parser.parse_words([*words, *added])
             for name, cell in given.items():
-                switched = actions[name].nargs == 0 and not SWITCH_WORDS[cell.lower()]
-                if switched and getattr(flags[row], actions[name].dest):
+                action = actions[name]
+                off = action.nargs == 0 and not SWITCH_WORDS[cell.lower()]
+                if off and getattr(flags[row], action.dest) == action.const:
                     raise UserError(f"{name} is no, but the command line has --{name} for all rows")
         except UserError as error:
             raise UserError(f"{row}: {error}") from None

@@ -7,17 +7,20 @@ one line on standard error; 130 and 143 signals.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from eamm_jax import bundled
+from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
 from eamm_jax.io.memory import keep_freed_memory
 
@@ -39,7 +42,10 @@ _SIGNAL_RETRY_SECONDS = 0.05
 
 
 def program() -> str:
-    """The command as the user typed it: `eamm-infer`, or `python infer.py` in a clone."""
+    """The command as the user typed it: `eamm-infer`, `python infer.py`, `python -m data.pack`."""
+    module = sys.modules["__main__"].__spec__
+    if module is not None:
+        return f"python -m {module.name.removesuffix('.__main__')}"
     name = Path(sys.argv[0]).name
     return f"python {name}" if name.endswith(".py") else name
 
@@ -75,6 +81,41 @@ def _number(text: str) -> float:
     return value
 
 
+def on_or_off(text: str) -> bool:
+    """The type of a flag that is on or off, where neither is the default."""
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
+
+
+_SWITCH = {"action": "store_true", "default": False}
+
+SHARED_FLAGS: dict[str, dict[str, Any]] = {
+    "checkpoint": {
+        "type": Path,
+        "default": bundled.MODEL,
+        "metavar": "DIR",
+        "help": "model: folder written by eamm-convert or eamm-train; default: the one that "
+        "comes with the package",
+    },
+    "overwrite": {**_SWITCH, "help": "replace what is in --output"},
+    "chunk": {
+        "type": whole_number(1, LARGEST_CHUNK),
+        "default": 8,
+        "metavar": "N",
+        "help": "frames computed at a time; default: %(default)s",
+    },
+    "dtype": {
+        "choices": DTYPES,
+        "default": "float32",
+        "help": "what the networks compute in; default: %(default)s",
+    },
+    "cpu": {**_SWITCH, "help": "use the CPU even if there is a GPU"},
+    "quiet": {**_SWITCH, "help": "print errors only"},
+}
+"""Those that mean the same in several commands."""
+
+
 class OneLineParser(argparse.ArgumentParser):
     """Answers a wrong flag with one line instead of the whole usage.
 
@@ -83,10 +124,20 @@ class OneLineParser(argparse.ArgumentParser):
 
     _raises = False
 
-    def __init__(self, **how: object):
-        super().__init__(**how)  # type: ignore[arg-type]
+    def __init__(self, **options: Any):
+        defaults = {
+            "prog": program(),
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+            "allow_abbrev": False,
+        }
+        super().__init__(**{**defaults, **options})
         self.register("type", int, whole_number())
         self.register("type", float, _number)
+
+    def add_shared(self, *names: str, group: argparse._ArgumentGroup | None = None) -> None:
+        """Adds flags of `SHARED_FLAGS`."""
+        for name in names:
+            (group or self).add_argument(f"--{name}", **SHARED_FLAGS[name])
 
     @property
     def flags(self) -> dict[str, argparse.Action]:
@@ -113,6 +164,12 @@ class OneLineParser(argparse.ArgumentParser):
         if self._raises:
             raise UserError(message)
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+
+
+def fields_of(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are fields of a dataclass; flags are called as they are."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: values[name] for name in names if name in values}
 
 
 def start_jax(*, cpu: bool = False) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 import eamm_jax
-from eamm_jax.cli.tool import program, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, program, run, start_jax
 from eamm_jax.errors import UserError
 
 EXIT_DIVERGED = 3
@@ -25,28 +25,23 @@ _CONFIGURATIONS = next(
 )
 """Those that come with the project: inside an installed package, beside it in a clone."""
 
-HELP = """\
+DESCRIPTION = """\
 Trains one stage of the system. If the work directory contains a checkpoint, training resumes
-from it: run the same command again.
+from it: run the same command again."""
 
-  {program} --config=stage1 --config.data=lrw=/data/LRW \\
+EPILOG = """\
+  --config.FIELD VALUE  any field of the configuration, such as --config.batch_size=32
+
+example:
+  %(prog)s --config=stage1 --config.data=lrw=/data/LRW \\
       --init_from=weights --workdir=runs/stage1
 
 Configurations that come with the project: {configurations}.
-
-Flags ({required} are required):
-{flags}
-  --config.FIELD: any field of the configuration, such as --config.batch_size=32
 
 Exit codes: 0 done, or stopped by SIGTERM with a checkpoint saved; 2 bad input; 3 too many steps
 with a loss that is not finite; 130 interrupted; anything else is a failure of this process or of
 a peer.
 """
-
-_REQUIRED = {
-    "config": "what to train, such as --config=stage1",
-    "workdir": "the folder for checkpoints, to resume from if it has one",
-}
 
 _EXPECTED = {
     "invalid literal for int()": "a whole number",
@@ -56,61 +51,67 @@ _EXPECTED = {
 """What a value must be, by the words of the parser that refused it."""
 
 
-class Flags(NamedTuple):
-    """What the command line said."""
-
-    config: ConfigDict
-    workdir: str
-    init_from: str | None
-    coordinator: str | None
-    num_processes: int | None
-    process_id: int | None
-
-
-def _define() -> flags.FlagValues:
-    defined = flags.FlagValues()
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "what to train: the name of a configuration or a file, with :VARIANT if wanted",
-        flag_values=defined,
+def flag_parser() -> OneLineParser:
+    """The flags of this command but for the fields of the configuration."""
+    parser = OneLineParser(
+        description=DESCRIPTION, epilog=EPILOG.format(configurations=_configurations())
     )
-    for name, words in (
-        ("workdir", "where checkpoints, networks and metrics are saved; made if need be"),
-        ("init_from", "networks trained before: a converted checkpoint or a work directory"),
-        ("coordinator", "host:port of process 0, where nothing in the environment tells it"),
-    ):
-        flags.DEFINE_string(name, None, words, flag_values=defined)
-    for name, words in (
-        ("num_processes", "processes in the run (with --coordinator)"),
-        ("process_id", "which of them this is, from 0 (with --coordinator)"),
-    ):
-        flags.DEFINE_integer(name, None, words, flag_values=defined)
-    return defined
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME",
+        help="what to train: the name of a configuration or a file, with :VARIANT if wanted",
+    )
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        help="where checkpoints, networks and metrics are saved; made if need be",
+    )
+    parser.add_argument(
+        "--init_from",
+        metavar="DIR",
+        help="networks trained before: a converted checkpoint or a work directory",
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of process 0, where nothing in the environment tells it",
+    )
+    parser.add_argument(
+        "--num_processes", type=int, metavar="N", help="in the run (with --coordinator)"
+    )
+    parser.add_argument(
+        "--process_id", type=int, metavar="N", help="of this one, from 0 (with --coordinator)"
+    )
+    return parser
 
 
-def parse(argv: Sequence[str]) -> Flags:
+def parse(words: Sequence[str]) -> argparse.Namespace:
     """Reads the command line, the configuration file it names and the fields it overrides.
 
     Args:
-        argv: the program and its arguments.
+        words: of the command line, without the program.
+
+    Returns:
+        The flags; `config` is the configuration.
 
     Raises:
-        UserError: a flag, a file or a field that is wrong or missing.
+        UserError: a file or a field that is wrong or missing.
     """
-    defined = _define()
-    if {"--help", "-h", "-help"} & set(argv):
-        _print_help(defined)
+    given, fields = flag_parser().parse_known_args(words)
+    defined, file = flags.FlagValues(), _file_of(given.config)
+    command = ["train", f"--config={file}", *fields]
+    config_flags.DEFINE_config_file("config", flag_values=defined, sys_argv=command)
     try:
-        rest = defined(_with_config_file(argv))
-        if defined["config"].value is not None:
-            # A file that cannot be loaded is only reported where the value is used.
-            defined["config"].value.get("stage")
+        rest = defined(command)[1:]
+        # A file that cannot be loaded is only reported where the value is used.
+        defined["config"].value.get("stage")
     except flags.Error as error:
         raise UserError(_flag_error(str(error))) from error
     except OSError as error:
         raise UserError(
-            f"Cannot read the configuration {_config_path(argv)}; give a file, or one of "
+            f"Cannot read the configuration {given.config}; give a file, or one of "
             f"{_configurations()}"
         ) from error
     except (AttributeError, KeyError) as error:
@@ -119,24 +120,11 @@ def parse(argv: Sequence[str]) -> Flags:
         raise
     except Exception as error:  # whatever the file did when it was run
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"The configuration {_config_path(argv)} fails: {what}") from error
-    if len(rest) > 1:
-        raise UserError(f"{rest[1]!r} is not a flag; flags begin with -- (see {program()} --help)")
-    for name, words in _REQUIRED.items():
-        if not defined[name].value:
-            raise UserError(f"--{name} is required: {words} (see {program()} --help)")
-    values: dict[str, Any] = {name: defined[name].value for name in Flags._fields}
-    return Flags(**values)
-
-
-def _print_help(defined: flags.FlagValues) -> NoReturn:
-    lines = "\n".join(f"  --{name}: {defined[name].help}" for name in Flags._fields)
-    required = " and ".join(f"--{name}" for name in _REQUIRED)
-    shown = HELP.format(
-        program=program(), configurations=_configurations(), flags=lines, required=required
-    )
-    print(shown, end="")
-    sys.exit(0)
+        raise UserError(f"The configuration {given.config} fails: {what}") from error
+    if rest:
+        raise UserError(f"{rest[0]!r} is not a flag; flags begin with -- (see {program()} --help)")
+    given.config = defined["config"].value
+    return given
 
 
 def _flag_error(message: str) -> str:
@@ -161,35 +149,17 @@ def _configurations() -> str:
     return ", ".join(sorted(path.stem for path in _CONFIGURATIONS.glob("*.py")))
 
 
-def _config_place(argv: Sequence[str]) -> int | None:
-    """Which argument holds the value of --config, with or without the flag's name."""
-    for place, argument in enumerate(argv):
-        if argument.startswith(("--config=", "-config=")):
-            return place
-        if argument in ("--config", "-config") and place + 1 < len(argv):
-            return place + 1
-    return None
+def _file_of(config: str) -> str:
+    """The file of a configuration that comes with the project; any other path as it is."""
+    name, colon, variant = config.partition(":")
+    file = _CONFIGURATIONS / f"{name}.py"
+    if Path(name).name == name and file.is_file() and not Path(name).is_file():
+        return f"{file}{colon}{variant}"
+    return config
 
 
-def _config_path(argv: Sequence[str]) -> str:
-    place = _config_place(argv)
-    return "file" if place is None else argv[place].partition("=")[2] or argv[place]
-
-
-def _with_config_file(argv: Sequence[str]) -> list[str]:
-    """Replaces the name of a configuration that comes with the project by its file."""
-    words, place = list(argv), _config_place(argv)
-    if place is not None:
-        value = _config_path(argv)
-        name, colon, variant = value.partition(":")
-        file = _CONFIGURATIONS / f"{name}.py"
-        if Path(name).name == name and file.is_file() and not Path(name).is_file():
-            flag = words[place].removesuffix(value)
-            words[place] = f"{flag}{file}{colon}{variant}"
-    return words
-
-
-def _train(given: Flags) -> None:
+def _train(words: Sequence[str]) -> None:
+    given = parse(words)
     from eamm_jax.training import distributed
 
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
@@ -210,4 +180,8 @@ def _train(given: Flags) -> None:
 
 def main() -> None:
     """Parses the flags and trains."""
-    run(lambda: _train(parse(sys.argv)))
+    run(lambda: _train(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

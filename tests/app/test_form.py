@@ -109,7 +109,7 @@ def test_the_command_does_the_same_job(case, files, tmp_path):
     infer.fill_in(flags)
     if form.voice == TEXT:
         assert (flags.text, flags.voice) == (form.text, form.accent)
-        flags.in_file = spoken
+        flags.speech = spoken
     assert flags.checkpoint == Path("weights")
     job = job_of(form, spoken if form.voice == TEXT else form.sound, tmp_path)
     assert infer.job_of(flags) == job

@@ -169,7 +169,7 @@ def test_cells_are_flags_and_the_command_line_is_for_all(tmp_path, delimiter):
     words = ["--seed", "7", "--emotion_strength", "0.5", "--batch", str(table)]
     first, second = read_table(table, flag_parser(), words).items()
     assert (first[0], second[0]) == (f"{table}, row 2", f"{table}, row 4")
-    assert first[1].in_file == Path("a, b.wav")
+    assert first[1].speech == Path("a, b.wav")
     assert (first[1].relative, second[1].relative) == (False, True)
     assert (first[1].emotion_strength, second[1].emotion_strength) == (0.5, 2.0)
     assert second[1].text == '-Hello, "you"; bye'
