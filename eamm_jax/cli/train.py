@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -106,7 +107,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     try:
         rest = defined(command)[1:]
         # A file that cannot be loaded is only reported where the value is used.
-        defined["config"].value.get("stage")
+        config: Any = defined["config"].value
+        config.get("stage")
     except flags.Error as error:
         raise UserError(_flag_error(str(error))) from error
     except OSError as error:
@@ -123,7 +125,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"The configuration {given.config} fails: {what}") from error
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag; flags begin with -- (see {program()} --help)")
-    given.config = defined["config"].value
+    given.config = config
     return given
 
 
