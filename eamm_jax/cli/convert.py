@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, add_shared, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -79,7 +79,7 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inspect", metavar="FILE", help="list what a PyTorch checkpoint holds, and do no more"
     )
-    parser.add_shared("quiet")
+    add_shared(parser, "quiet")
     return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import OneLineParser, fields_of, on_or_off, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, add_shared, fields_of, on_or_off, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -108,10 +108,10 @@ def flag_parser() -> argparse.ArgumentParser:
     outputs.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder to write"
     )
-    parser.add_shared("overwrite", group=outputs)
+    add_shared(outputs, "overwrite")
 
     running = parser.add_argument_group("running")
-    parser.add_shared("cpu", "quiet", group=running)
+    add_shared(running, "cpu", "quiet")
     return parser
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, add_shared, run, start_jax
 from eamm_jax.io.files import InputFiles
 
 MEGABYTE = 1e6
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "docs/export.md."
         ),
     )
-    parser.add_shared("checkpoint")
+    add_shared(parser, "checkpoint")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder to be made (required)"
     )
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of cpu, cuda, rocm, tpu, with commas; default: %(default)s",
     )
     parser.add_argument("--no_emotion", action="store_true", help="leave the emotion network out")
-    parser.add_shared("dtype", "overwrite")
+    add_shared(parser, "dtype", "overwrite")
     flags = parser.parse_args(argv)
 
     def job() -> None:

@@ -15,6 +15,7 @@ from eamm_jax import bundled
 from eamm_jax.cli.tool import (
     EXIT_SOME_FAILED,
     OneLineParser,
+    add_shared,
     fields_of,
     on_or_off,
     program,
@@ -57,7 +58,7 @@ def flag_parser() -> OneLineParser:
     """The flags of this command."""
     parser = OneLineParser(description=DESCRIPTION, epilog=EXAMPLE)
     inputs = parser.add_argument_group("what to animate")
-    parser.add_shared("checkpoint", group=inputs)
+    add_shared(inputs, "checkpoint")
     inputs.add_argument(
         "--source_image",
         type=Path,
@@ -244,7 +245,7 @@ def flag_parser() -> OneLineParser:
         "(source_image,in_file,output); other flags given here are for all rows. Exit code 1 if "
         "some failed",
     )
-    parser.add_shared("chunk", "dtype", "cpu", "quiet", group=running)
+    add_shared(running, "chunk", "dtype", "cpu", "quiet")
     return parser
 
 

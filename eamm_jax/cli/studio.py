@@ -7,7 +7,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, fields_of, run, start_jax
+from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run, start_jax
 
 if TYPE_CHECKING:
     from eamm_jax.animate import Animator
@@ -27,7 +27,7 @@ examples:
 def flag_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = OneLineParser(description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_shared("checkpoint")
+    add_shared(parser, "checkpoint")
     where = parser.add_argument_group("where")
     where.add_argument(
         "--host",
@@ -52,7 +52,7 @@ def flag_parser() -> argparse.ArgumentParser:
         )
 
     running = parser.add_argument_group("running")
-    parser.add_shared("chunk", "dtype", "cpu", group=running)
+    add_shared(running, "chunk", "dtype", "cpu")
     return parser
 
 

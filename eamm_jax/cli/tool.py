@@ -134,11 +134,6 @@ class OneLineParser(argparse.ArgumentParser):
         self.register("type", int, whole_number())
         self.register("type", float, _number)
 
-    def add_shared(self, *names: str, group: argparse._ArgumentGroup | None = None) -> None:
-        """Adds flags of `SHARED_FLAGS`."""
-        for name in names:
-            (group or self).add_argument(f"--{name}", **SHARED_FLAGS[name])
-
     @property
     def flags(self) -> dict[str, argparse.Action]:
         """What each flag does, by its name without `--`."""
@@ -164,6 +159,12 @@ class OneLineParser(argparse.ArgumentParser):
         if self._raises:
             raise UserError(message)
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+
+
+def add_shared(target: Any, *names: str) -> None:
+    """Adds flags of `SHARED_FLAGS` to a parser or to one of its groups."""
+    for name in names:
+        target.add_argument(f"--{name}", **SHARED_FLAGS[name])
 
 
 def fields_of(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
