@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,8 @@ from eamm_jax.io.files import InputFiles
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from eamm_jax.conversion.contents import Tensors
     from eamm_jax.conversion.published import Report
-    from eamm_jax.conversion.torch_reader import TorchTensor
 
 MEGABYTE = 1e6
 
@@ -183,7 +182,7 @@ def _notes(report: Report) -> list[str]:
     return lines
 
 
-def _lines(tensors: Mapping[str, TorchTensor]) -> list[str]:
+def _lines(tensors: Tensors) -> list[str]:
     from eamm_jax.errors import printable, shape_text
 
     return [
@@ -195,12 +194,12 @@ def _lines(tensors: Mapping[str, TorchTensor]) -> list[str]:
 def _inspect(path: str) -> None:
     # Lines and not a table: they are searched and piped, and names are long.
     from eamm_jax.conversion.contents import describe
-    from eamm_jax.conversion.torch_reader import walk_tensors
+    from eamm_jax.conversion.torch_tensors import walk_tensors
     from eamm_jax.errors import printable
 
-    file, contents, guess = describe(path)
+    file, contents = describe(path)
     size = file.path.stat().st_size / MEGABYTE
-    lines = [f"{path}: {size:.1f} MB, {file.layout} format; {guess}"]
+    lines = [f"{path}: {size:.1f} MB, {file.layout} format; {contents.guess()}"]
     lines += [f"{name} = {value}" for name, value in contents.values.items()]
     for network, tensors in contents.networks.items():
         total = sum(tensor.size for tensor in tensors.values())

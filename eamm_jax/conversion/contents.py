@@ -14,27 +14,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from eamm_jax.constants import NETWORKS
-from eamm_jax.conversion.torch_reader import TorchFile, TorchTensor, open_torch_file, walk_tensors
+from eamm_jax.conversion.torch_reader import TorchFile, open_torch_file
+from eamm_jax.conversion.torch_tensors import TorchTensor, walk_tensors
 from eamm_jax.errors import UserError, named, printable
 
 WRAPPER_PREFIX = "module."
 """What `DataParallel` puts before every name."""
 
-Tensors = dict[str, TorchTensor]
+OPTIMIZER_PREFIX = "optimizer"
+"""Top-level entries that hold optimizer states; never read."""
+
+MAX_VALUE = 2**63
+"""Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
+
+_VGG_MARK = "features.0.weight"
+_POSE_KEY, _POSE_MARK = "state_dict", "fc_param.weight"
+
+Tensors = dict[str, TorchTensor | np.ndarray]
 
 
-@dataclass(frozen=True)
-class Role:
-    """What a file is given as.
-
-    Attributes:
-        title: in messages.
-        required: networks that make the file what it is.
-    """
+class Role(NamedTuple):
+    """What a file is given as: its title in messages, and the networks that make it what it is."""
 
     title: str
     required: tuple[str, ...]
@@ -52,79 +57,70 @@ ROLES = {
 """Of two copies of a network, the one in the file that requires it is taken, so that the audio
 checkpoint's win over those of the emotion checkpoint, as in the published demo."""
 
-OPTIMIZER_PREFIX = "optimizer"
-"""Top-level entries that hold optimizer states; never read."""
 
-MAX_VALUE = 2**63
-"""Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
+class Contents(NamedTuple):
+    """What a file holds, by names alone."""
 
-_VGG_MARK = "features.0.weight"
-_POSE_KEY, _POSE_MARK = "state_dict", "fc_param.weight"
+    networks: dict[str, Tensors]  # names without wrapper
+    optimizers: dict[str, Any]  # states, which are skipped
+    values: dict[str, int | float | str]  # beside the networks (epoch, step)
+    unknown: dict[str, Any]  # other entries that hold tensors
 
-
-@dataclass(frozen=True)
-class Contents:
-    """What a file holds, by names alone.
-
-    Attributes:
-        networks: tensors by network, names without wrapper.
-        optimizers: states by name, which are skipped.
-        values: numbers and text beside them (epoch, step).
-        unknown: other entries that hold tensors, by name.
-    """
-
-    networks: dict[str, Tensors]
-    optimizers: dict[str, Any]
-    values: dict[str, int | float | str]
-    unknown: dict[str, Any]
+    def guess(self) -> str:
+        """What the file looks like, in words."""
+        for role in reversed(ROLES.values()):  # the emotion checkpoint has the audio's networks
+            if all(network in self.networks for network in role.required):
+                return f"it looks like the {role.title}"
+        names = [*self.networks, *self.unknown, *self.optimizers]
+        return f"it holds {named(names)}" if names else "it holds no tensors"
 
 
-def sort_content(content: Any) -> Contents:
+def sort_content(file: TorchFile) -> Contents:
     """Sorts a file's content into networks, optimizer states and the rest.
 
     Raises:
         UserError: it is no dictionary by name, or a network's entry holds other things.
     """
+    content, result = file.content, Contents({}, {}, {}, {})
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise UserError("it holds no networks by name")
-    if _VGG_MARK in strip_wrapper(content):
-        return Contents({"vgg19": _tensors("vgg19", content)}, {}, {}, {})
-    result = Contents({}, {}, {}, {})
+        raise UserError(f"{file.path}: it holds no networks by name")
+    if _has(content, _VGG_MARK):
+        content = {"vgg19": content}
+    elif _has(content.get(_POSE_KEY), _POSE_MARK):
+        content = {"head_pose" if key == _POSE_KEY else key: content[key] for key in content}
     for name, value in content.items():
-        if name == _POSE_KEY and isinstance(value, dict) and _POSE_MARK in _plain_names(value):
-            result.networks["head_pose"] = _tensors("head_pose", value)
-        elif name in NETWORKS:
-            result.networks[name] = _tensors(name, value)
+        if name in NETWORKS:
+            try:
+                result.networks[name] = _tensors(value)
+            except UserError as error:
+                raise UserError(f"{file.path}: {name} in it {error}") from error
         elif name.startswith(OPTIMIZER_PREFIX):
             result.optimizers[name] = value
         elif next(walk_tensors(value), None) is not None:
             result.unknown[name] = value
-        elif isinstance(value, int | float | str):
-            result.values[printable(name)] = _plain(value)
+        elif isinstance(value, str):
+            result.values[printable(name)] = printable(value)
+        elif isinstance(value, int | float):  # JSON has no number that is none
+            result.values[printable(name)] = (
+                value if abs(value) < MAX_VALUE else "not a usual number"
+            )
     return result
 
 
-def _plain_names(tensors: Mapping[Any, Any]) -> set[str]:
-    return {name.removeprefix(WRAPPER_PREFIX) for name in tensors if isinstance(name, str)}
+def _has(tensors: Any, name: str) -> bool:
+    return isinstance(tensors, dict) and (name in tensors or WRAPPER_PREFIX + name in tensors)
 
 
-def _plain(value: float | str) -> int | float | str:
-    """A value from a file, fit for a report: short, and a number that JSON has."""
-    if isinstance(value, str):
-        return printable(value)
-    return value if abs(value) < MAX_VALUE else "not a usual number"
-
-
-def _tensors(network: str, entry: Any) -> Tensors:
+def _tensors(entry: Any) -> Tensors:
     if not isinstance(entry, dict):
-        raise UserError(f"{network} in it is not a state dict")
+        raise UserError("is not a state dict")
     other = [
         str(name)
         for name, value in entry.items()
         if not (isinstance(name, str) and isinstance(value, TorchTensor))
     ]
     if other:
-        raise UserError(f"{network} in it has entries that are not tensors: {named(other)}")
+        raise UserError(f"has entries that are not tensors: {named(other)}")
     return strip_wrapper(entry)
 
 
@@ -138,32 +134,12 @@ def strip_wrapper(tensors: Mapping[str, Any]) -> dict[str, Any]:
     for name, tensor in tensors.items():
         short = name.removeprefix(WRAPPER_PREFIX)
         if short in stripped:
-            raise UserError(
-                f"tensors are wrong: {printable(short)} is there with and without "
-                f"'{WRAPPER_PREFIX}' before it"
-            )
+            raise UserError(f"has {printable(short)} with and without '{WRAPPER_PREFIX}' before it")
         stripped[short] = tensor
     return stripped
 
 
-def guess(found: Contents) -> str:
-    """What a file may be that was given in another's place."""
-    for role in reversed(ROLES.values()):  # the emotion checkpoint has the audio's networks, too
-        if all(network in found.networks for network in role.required):
-            return f"it looks like the {role.title}"
-    names = [*found.networks, *found.unknown, *found.optimizers]
-    return f"it holds {named(names)}" if names else "it holds no tensors"
-
-
-def describe(path: str | os.PathLike[str]) -> tuple[TorchFile, Contents, str]:
-    """What a file holds, without reading any values.
-
-    Returns:
-        The file (closed), its contents and what it looks like, in words.
-    """
+def describe(path: str | os.PathLike[str]) -> tuple[TorchFile, Contents]:
+    """What a file (closed on return) holds, without reading any values."""
     with open_torch_file(path) as file:
-        try:
-            found = sort_content(file.content)
-        except UserError as error:
-            raise UserError(f"{file.path}: {error}") from error
-        return file, found, guess(found)
+        return file, sort_content(file)

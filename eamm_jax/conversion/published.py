@@ -1,144 +1,105 @@
-"""Converts the published files as a set (`contents` says what each brings).
+"""Converts published files, one or all of them, to one model (`contents` says what each brings).
 
-Files are opened, identified and checked by names and shapes first; values are read when all is
-known to fit, and written in one go.
+A network is converted by its table, complete or not at all: a tensor that is missing, left over, of
+another shape or not finite is named, since a network with one wrong layer runs and renders rubbish.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eamm_jax import __version__
-from eamm_jax.checkpoint import check_output_folder, flatten, parameter_count, save_networks
-from eamm_jax.constants import NETWORKS
-from eamm_jax.conversion.contents import ROLES, Contents, guess, sort_content
-from eamm_jax.conversion.networks import (
-    Converted,
-    TensorLike,
-    convert_network,
-    find_problems,
-    table,
-    with_discriminator_of,
+from eamm_jax.checkpoint import (
+    DTYPES,
+    Variables,
+    check_output_folder,
+    nest,
+    parameter_count,
+    save_networks,
 )
-from eamm_jax.conversion.pickled_values import read_array_pickle
-from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file, walk_tensors
-from eamm_jax.errors import UserError, named, printable
-from eamm_jax.models.config import DiscriminatorConfig, ModelConfig, published
+from eamm_jax.constants import NETWORKS
+from eamm_jax.conversion import tables
+from eamm_jax.conversion.contents import ROLES, Contents, Tensors, sort_content
+from eamm_jax.conversion.restricted_pickle import PickledArray, PickleError, load
+from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file
+from eamm_jax.conversion.torch_tensors import walk_tensors
+from eamm_jax.errors import UserError, named, printable, shape_text
+from eamm_jax.io.files import check_readable
+from eamm_jax.models.config import ModelConfig, published
 from eamm_jax.models.head_pose import OUTPUTS
 
 STATISTICS_NAME = "param_mean_std_62d_120x120.pkl"
 """Mean and standard deviation of the head pose network's outputs; looked for beside the network."""
 
 _STATISTICS = "statistics of the head pose network"
+_MAX_STATISTICS_BYTES = 1 << 20  # it has some hundred numbers
+
+_FLOATS = {np.dtype(np.float64), *DTYPES.values()}
+
+_HEAD_POSE_FIRST = "conv1.weight"  # its first axis tells the network's width
+HEAD_POSE_WIDTHS = range(4, 257)
+"""32 in mb1, 16 in mb05."""
 
 
-@dataclass
+@dataclasses.dataclass
 class SourceReport:
-    """A file that was read.
+    """A file that was read."""
 
-    Attributes:
-        role: what it was given as.
-        name: of the file, without its folder.
-        bytes: its size.
-        layout: "zip" or "stream".
-        values: numbers and text in it (epoch, step).
-        skipped: optimizer states that were not read, with their numbers of tensors.
-        sha256: of the whole file.
-    """
-
-    role: str
-    name: str
+    role: str  # what it was given as
+    name: str  # of the file, without its folder
     bytes: int
-    layout: str
-    values: dict[str, int | float | str]
-    skipped: dict[str, int]
-    sha256: str = ""
+    layout: str  # "zip" or "stream"
+    values: dict[str, int | float | str]  # beside the networks (epoch, step)
+    skipped: dict[str, int]  # optimizer states, with their numbers of tensors
+    sha256: str
 
 
-@dataclass
+@dataclasses.dataclass
 class Copy:
-    """A copy of a network in another file, which was not taken.
+    """A copy of a network that was not taken, and the tensors that are not the same there."""
 
-    Attributes:
-        source: that file's name.
-        differing: names of tensors that are not the same there; none if it is identical.
-    """
-
-    source: str
+    source: str  # name of the file
     differing: list[str]
 
 
-@dataclass
+@dataclasses.dataclass
 class NetworkReport:
-    """A network that was converted.
+    """A network that was converted."""
 
-    Attributes:
-        source: name of the file it came from.
-        tensors: number converted.
-        parameters: trained values in them (statistics are not counted).
-        bytes: size of all its variables.
-        dtypes: number of tensors by stored type; all become float32.
-        unused: names of tensors that were not converted, by the reason.
-        copies: of the same network in other files.
-    """
-
-    source: str
-    tensors: int
-    parameters: int
-    bytes: int
-    dtypes: dict[str, int]
-    unused: dict[str, list[str]]
-    copies: list[Copy]
+    tensors: int  # that were converted
+    parameters: int  # trained values in them; statistics are not counted
+    bytes: int  # of all its variables
+    dtypes: dict[str, int]  # number of tensors by stored type; all become float32
+    unused: dict[str, list[str]]  # names of tensors that were not converted, by the reason
+    source: str = ""  # name of the file it came from
+    copies: list[Copy] = dataclasses.field(default_factory=list)
 
 
-@dataclass
+@dataclasses.dataclass
 class Report:
-    """A conversion.
-
-    Attributes:
-        sources: files read.
-        networks: what was made of them.
-        discriminator: which of the published ones it is, or None without one.
-        seconds: how long it took.
-    """
+    """A conversion."""
 
     sources: list[SourceReport]
     networks: dict[str, NetworkReport]
-    discriminator: str | None
+    discriminator: str | None  # which of the published ones it is
     seconds: float = 0.0
 
     def provenance(self) -> dict[str, Any]:
         """What is stored with the model: all but the time."""
         made = {"made_by": f"eamm_jax {__version__}", "kind": "conversion"}
         return made | {k: v for k, v in dataclasses.asdict(self).items() if k != "seconds"}
-
-
-@dataclass
-class _Source:
-    """An open file and what was found in it."""
-
-    role: str
-    file: TorchFile
-    contents: Contents
-    report: SourceReport
-    extra: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def tensors(self, network: str) -> dict[str, TensorLike]:
-        """A network's tensors, with what a second file adds to them."""
-        tensors: dict[str, TensorLike] = {}
-        tensors.update(self.contents.networks[network])
-        tensors.update(self.extra)
-        return tensors
 
 
 def convert_files(
@@ -178,55 +139,98 @@ def convert_files(
     for role in paths:
         check_file(paths[role], f"file for the {ROLES[role].title}")
     check_output_folder(output, overwrite=overwrite)
-    extra = {}
-    if "pose" in paths:
-        extra["pose"] = read_statistics(Path(paths["pose"]), pose_statistics)
     config = config or published()
     with ExitStack() as stack:
-        sources = [
-            _examine(role, stack.enter_context(open_torch_file(paths[role])), extra.get(role, {}))
+        files = {
+            role: stack.enter_context(open_torch_file(paths[role]))
             for role in ROLES
             if role in paths
-        ]
-        chosen = _choose(sources)
+        }
+        found = {role: _identify(role, file) for role, file in files.items()}
+        if "pose" in found:
+            statistics = read_statistics(files["pose"].path, pose_statistics)
+            found["pose"].networks["head_pose"].update(statistics)
+        chosen = _choose(found)
+        discriminator = None
         if "discriminator" in chosen:
-            config = with_discriminator_of(chosen["discriminator"].tensors("discriminator"), config)
-        for network, source in chosen.items():
-            problems = find_problems(network, source.tensors(network), config)
-            if problems:
-                raise UserError(
-                    f"{source.file.path}: {network}: tensors are wrong: {'; '.join(problems)}"
-                )
-        variables, reports = {}, {}
-        for network, source in chosen.items():
+            tensors = found[chosen["discriminator"]].networks["discriminator"]
+            config, discriminator = with_discriminator_of(tensors, config)
+        variables, networks = {}, {}
+        for network, role in chosen.items():
             progress(f"converting {network}")
+            tensors = found[role].networks[network]
             try:
-                converted = convert_network(network, source.tensors(network), config)
+                variables[network], report = convert_network(network, tensors, config)
             except UserError as error:
-                raise UserError(f"{source.file.path}: {error}") from error
-            variables[network] = converted.variables
-            copies = _compare_copies(network, source, sources, config)
-            reports[network] = _report(source, converted, copies)
-        for source in sources:
-            progress(f"hashing {source.file.path.name}")
-            with source.file.path.open("rb") as stream:
-                source.report.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    report = Report(
-        [source.report for source in sources],
-        reports,
-        _describe(config.discriminator) if "discriminator" in chosen else None,
-    )
+                raise UserError(f"{files[role].path}: {error}") from error
+            report.source = files[role].path.name
+            for other, contents in found.items():
+                if other != role and network in contents.networks:
+                    names = [entry.name for entry in tables.table(network, config).entries]
+                    differing = _differing(names, tensors, contents.networks[network])
+                    report.copies.append(Copy(files[other].path.name, differing))
+            networks[network] = report
+        sources = []
+        for role, file in files.items():
+            progress(f"hashing {file.path.name}")
+            sources.append(_report_source(role, file, found[role]))
+    result = Report(sources, networks, discriminator)
     progress(f"writing {output}")
     save_networks(
         output,
         config,
         variables,
-        provenance=report.provenance(),
+        provenance=result.provenance(),
         dtype=dtype,
         overwrite=overwrite,
     )
-    report.seconds = time.monotonic() - started
-    return report
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _identify(role: str, file: TorchFile) -> Contents:
+    found, wanted = sort_content(file), ROLES[role]
+    missing = [network for network in wanted.required if network not in found.networks]
+    if missing:
+        raise UserError(
+            f"{file.path}: is not the {wanted.title}: it holds no {' and no '.join(missing)}; "
+            f"{found.guess()}"
+        )
+    if found.unknown:
+        names = named(list(found.unknown))
+        raise UserError(f"{file.path}: holds tensors that belong to no known network: {names}")
+    return found
+
+
+def _choose(found: Mapping[str, Contents]) -> dict[str, str]:
+    """The role of each network's file: the one that requires it, or else the first that has it."""
+    chosen = {}
+    for network in NETWORKS:
+        holders = [role for role in found if network in found[role].networks]
+        own = [role for role in holders if network in ROLES[role].required]
+        if holders:
+            chosen[network] = (own or holders)[0]
+    return chosen
+
+
+def _differing(names: list[str], ours: Tensors, theirs: Tensors) -> list[str]:
+    """Names of the tensors that another copy of a network does not hold alike."""
+    return [
+        name
+        for name in names
+        if name not in theirs
+        or not np.array_equal(np.asarray(theirs[name]), np.asarray(ours[name]))
+    ]
+
+
+def _report_source(role: str, file: TorchFile, found: Contents) -> SourceReport:
+    with file.path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    skipped = {
+        printable(name): len(list(walk_tensors(state))) for name, state in found.optimizers.items()
+    }
+    size = file.path.stat().st_size
+    return SourceReport(role, file.path.name, size, file.layout, found.values, skipped, sha256)
 
 
 def read_statistics(network: Path, given: Path | None = None) -> dict[str, np.ndarray]:
@@ -248,92 +252,123 @@ def read_statistics(network: Path, given: Path | None = None) -> dict[str, np.nd
             f"No such {_STATISTICS}: {path}; 3DDFA_V2 has them as configs/{STATISTICS_NAME}: put "
             f"that file beside {network.name}, or name it (pose_statistics)"
         )
-    arrays = read_array_pickle(path, _STATISTICS)
-    shapes = {name: array.shape for name, array in arrays.items()}
-    if shapes != dict.fromkeys(("mean", "std"), (OUTPUTS,)):
-        raise UserError(
-            f"{path}: is not the {_STATISTICS}: it holds {shapes}, expected mean and std of "
-            f"{OUTPUTS} numbers each"
-        )
-    return {f"statistics.{name}": array for name, array in arrays.items()}
-
-
-def _examine(role: str, file: TorchFile, extra: dict[str, np.ndarray]) -> _Source:
+    with check_readable(path, _STATISTICS).open("rb") as file:
+        data = file.read(_MAX_STATISTICS_BYTES)
     try:
-        found = sort_content(file.content)
-    except UserError as error:
-        raise UserError(f"{file.path}: {error}") from error
-    wanted = ROLES[role]
-    missing = [network for network in wanted.required if network not in found.networks]
-    if missing:
+        content = load(io.BytesIO(data))
+    except PickleError as error:
         raise UserError(
-            f"{file.path}: is not the {wanted.title}: it holds no {' and no '.join(missing)}; "
-            f"{guess(found)}"
-        )
-    if found.unknown:
-        names = named(list(found.unknown))
-        raise UserError(f"{file.path}: holds tensors that belong to no known network: {names}")
-    report = SourceReport(
-        role=role,
-        name=file.path.name,
-        bytes=file.path.stat().st_size,
-        layout=file.layout,
-        values=found.values,
-        skipped={
-            printable(name): len(list(walk_tensors(state)))
-            for name, state in found.optimizers.items()
-        },
-    )
-    return _Source(role, file, found, report, extra)
+            f"{path}: is not the {_STATISTICS}: {error}; nothing in it was run"
+        ) from error
+    arrays = {}
+    for name in ("mean", "std"):
+        value = content.get(name) if isinstance(content, dict) else None
+        array = value.values if isinstance(value, PickledArray) else None
+        if array is None or array.shape != (OUTPUTS,) or len(content) != 2:
+            raise UserError(
+                f"{path}: is not the {_STATISTICS}: expected mean and std of {OUTPUTS} numbers "
+                "each, and no more"
+            )
+        arrays[f"statistics.{name}"] = array
+    return arrays
 
 
-def _choose(sources: list[_Source]) -> dict[str, _Source]:
-    """The source of each network: the file that requires it, or else the first that has it."""
-    chosen: dict[str, _Source] = {}
-    for network in NETWORKS:
-        holders = [source for source in sources if network in source.contents.networks]
-        own = [s for s in holders if network in ROLES[s.role].required]
-        if holders:
-            chosen[network] = (own or holders)[0]
-    return chosen
+# --- one network --------------------------------------------------------------------------
 
 
-def _report(source: _Source, converted: Converted, copies: list[Copy]) -> NetworkReport:
-    return NetworkReport(
-        source=source.file.path.name,
-        tensors=converted.tensors,
-        parameters=parameter_count(converted.variables),
-        bytes=sum(array.nbytes for array in flatten(converted.variables).values()),
-        dtypes=converted.dtypes,
-        unused=converted.unused,
-        copies=copies,
-    )
+def convert_network(
+    network: str, tensors: Tensors, config: ModelConfig
+) -> tuple[Variables, NetworkReport]:
+    """Converts a network.
 
+    Args:
+        network: one of `constants.NETWORKS`.
+        tensors: by their published names; read one by one, so they may lie in a file.
+        config: its hyperparameters.
 
-def _compare_copies(
-    network: str, source: _Source, sources: list[_Source], config: ModelConfig
-) -> list[Copy]:
-    """Whether the copies of a network that were not taken hold the same values."""
-    copies = []
-    ours = source.tensors(network)
-    names = [entry.name for entry in table(network, ours, config).entries]
-    for other in sources:
-        theirs = other.contents.networks.get(network)
-        if other is source or theirs is None:
+    Returns:
+        Its variables, float32, from the collections down, and what became of its tensors.
+
+    Raises:
+        UserError: tensors are missing, left over, misshapen, not floating-point, not finite,
+            or constants that differ from ours; by name.
+    """
+    width = None
+    if network == "head_pose" and _HEAD_POSE_FIRST in tensors:
+        first = tensors[_HEAD_POSE_FIRST].shape[:1]
+        width = next((n for n in first if n in HEAD_POSE_WIDTHS), None)
+    entries, rules = tables.table(network, config, width=width)
+    known = {entry.name: entry for entry in entries}
+    left_over: list[str] = []
+    unused: dict[str, list[str]] = {}
+    for name in (name for name in tensors if name not in known):
+        rule = next((rule for rule in rules if re.fullmatch(rule.pattern, name)), None)
+        if rule is None:
+            left_over.append(name)
             continue
-        differing = [
-            name
-            for name in names
-            if name not in theirs
-            or theirs[name].shape != ours[name].shape
-            or not np.array_equal(np.asarray(theirs[name]), np.asarray(ours[name]))
-        ]
-        copies.append(Copy(other.file.path.name, differing))
-    return copies
+        problem = rule.problem(tensors[name])
+        if problem:
+            raise _wrong(network, f"{name} {problem}")
+        unused.setdefault(rule.reason, []).append(name)
+    present = {name: tensors[name] for name in known if name in tensors}
+    kinds = {
+        "missing": [name for name in known if name not in tensors],
+        "left over": left_over,
+        "misshapen": [
+            f"{name} is {shape_text(tensor.shape)}, "
+            f"expected {shape_text(known[name].published_shape)}"
+            for name, tensor in present.items()
+            if tensor.shape != known[name].published_shape
+        ],
+        "not floating-point": [
+            f"{name} holds {tensor.dtype}"
+            for name, tensor in present.items()
+            if tensor.dtype not in _FLOATS
+        ],
+    }
+    problems = [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
+    if problems:
+        raise _wrong(network, "; ".join(problems))
+    flat = {entry.path: _convert_tensor(network, entry, tensors) for entry in entries}
+    variables = nest(flat)
+    report = NetworkReport(
+        tensors=len(entries),
+        parameters=parameter_count(variables),
+        bytes=sum(array.nbytes for array in flat.values()),
+        dtypes=dict(Counter(str(tensor.dtype) for tensor in present.values())),
+        unused=unused,
+    )
+    return variables, report
 
 
-def _describe(discriminator: DiscriminatorConfig) -> str:
-    scales = ", ".join(f"{scale:g}" for scale in discriminator.scales)
-    norm = "with" if discriminator.spectral_norm else "without"
-    sees = "image and keypoints" if discriminator.use_keypoints else "image"
-    return f"scales {scales}; {norm} spectral norm; sees {sees}"
+def _convert_tensor(network: str, entry: tables.Entry, tensors: Tensors) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large for float32 is not finite in it
+        values = np.asarray(tensors[entry.name]).astype(np.float32, copy=False)
+    count = values.size - int(np.isfinite(values).sum())
+    if count:
+        raise _wrong(network, f"{entry.name} has {count} values that are not finite in float32")
+    return np.ascontiguousarray(entry.layout.convert(values))
+
+
+def _wrong(network: str, problems: str) -> UserError:
+    return UserError(f"{network}: tensors are wrong: {problems}")
+
+
+def with_discriminator_of(tensors: Tensors, config: ModelConfig) -> tuple[ModelConfig, str]:
+    """The configuration with the discriminator that these tensors are of, and that in words.
+
+    The published models differ in it: EAMM and vox-cpk use spectral norm, vox-adv-cpk gives it the
+    keypoints instead. Names and shapes tell.
+    """
+    spectral_norm = any(name.endswith(".weight_orig") for name in tensors)
+    use_keypoints = any(
+        name.endswith(".down_blocks.0.conv.weight") and tensor.shape[1:2] > (config.num_channels,)
+        for name, tensor in tensors.items()
+    )
+    norm = "with" if spectral_norm else "without"
+    sees = "image and keypoints" if use_keypoints else "image"
+    changes = {
+        "discriminator.spectral_norm": spectral_norm,
+        "discriminator.use_keypoints": use_keypoints,
+    }
+    return config.replace(changes), f"{norm} spectral norm; sees {sees}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eamm_jax.checkpoint import variable_shapes
 from eamm_jax.models import vgg19
@@ -69,21 +70,13 @@ AUDIO_MAP = tuple(
 """Rows and columns of the audio encoder's last map."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor.
+class Entry(NamedTuple):
+    """One tensor."""
 
-    Attributes:
-        name: published, below its network.
-        path: of our variable, from the collection down, joined by dots.
-        shape: of our variable.
-        layout: from there to here.
-    """
-
-    name: str
-    path: str
-    shape: Shape
-    layout: Layout
+    name: str  # published, below its network
+    path: str  # of our variable, from the collection down, joined by dots
+    shape: Shape  # of our variable
+    layout: Layout  # from there to here
 
     @property
     def published_shape(self) -> Shape:
@@ -91,31 +84,22 @@ class Entry:
         return self.layout.published_shape(self.shape)
 
 
-@dataclass(frozen=True)
-class Unused:
-    """Tensors of published files that are not converted.
+class Unused(NamedTuple):
+    """Tensors of published files that are not converted."""
 
-    Attributes:
-        pattern: regular expression for the whole published name.
-        reason: why not, for the report.
-        constant: the values that they must have, within `CONSTANT_TOLERANCE`; for what we compute
-            ourselves.
-    """
+    pattern: str  # regular expression for the whole published name
+    reason: str  # why not, for the report
+    constant: np.ndarray | None = None  # the values that they must have, where we compute them
 
-    pattern: str
-    reason: str
-    constant: np.ndarray | None = None
-
-    def problem(self, stored: np.ndarray) -> str | None:
+    def problem(self, stored: ArrayLike) -> str | None:
         """What is wrong with such a tensor, if anything."""
         if self.constant is None:
             return None
-        if stored.shape != self.constant.shape:
-            return f"has shape {stored.shape}, expected {self.constant.shape}"
-        difference = float(np.abs(stored.astype(np.float64) - self.constant).max())
-        if difference <= CONSTANT_TOLERANCE:
+        values = np.asarray(stored)
+        fits = values.shape == self.constant.shape
+        if fits and np.allclose(values, self.constant, rtol=0, atol=CONSTANT_TOLERANCE):
             return None
-        return f"is not the gaussian of sigma {ANTIALIAS_SIGMA} (differs by {difference:.2g})"
+        return f"is not the gaussian of sigma {ANTIALIAS_SIGMA} for {len(self.constant)} channels"
 
 
 CONSTANT_TOLERANCE = 1e-5

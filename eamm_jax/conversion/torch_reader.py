@@ -18,39 +18,36 @@ Sources: the format as PyTorch's `torch/serialization.py` and `torch/_utils.py` 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import shlex
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
 from eamm_jax.conversion.restricted_pickle import (
-    Bounded,
     CorruptError,
     PickleError,
     RefusedError,
     RefusedNameError,
+    load,
 )
 from eamm_jax.conversion.torch_tensors import (
-    DAMAGED,
-    Source,
+    NAMES,
     Storage,
-    TorchTensor,
-    View,
+    decode,
     is_count,
-    load_pickle,
-    no_storages,
+    load_tensors,
     quoted,
     storage_fields,
 )
-from eamm_jax.errors import UserError
+from eamm_jax.errors import UserError, printable
 from eamm_jax.io.files import check_readable
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
@@ -59,12 +56,6 @@ _STREAM_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic numbe
 
 MAX_PICKLE_BYTES = 64 << 20
 """The pickle of a published checkpoint with its optimizers has under 1 MB."""
-
-MAX_NAME_LENGTH = 1000
-"""Dotted names are cut there, so that deep nesting costs little."""
-
-_LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")  # of a zip entry
-_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
 
 
 @dataclass(frozen=True)
@@ -93,20 +84,28 @@ def open_torch_file(path: str | os.PathLike[str]) -> Iterator[TorchFile]:
     """
     path = check_file(path, "checkpoint")
     with path.open("rb") as stream:
-        source = Source(path, stream)
         try:
-            layout, content = _read_content(source)
+            with _damage_reported(path):
+                layout, content = _read_content(path, stream)
         except RefusedError as error:
             raise UserError(
                 f"{path}: refused: {error}, which a checkpoint of weights has no use for; "
                 "the file may be hostile, and nothing in it was run (if you trust its author, "
                 "docs/conversion.md says how to save its weights alone)"
             ) from error
-        except CorruptError as error:
-            raise UserError(f"{path}: {DAMAGED} ({error})") from error
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         yield TorchFile(path, layout, content)
+
+
+@contextlib.contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CorruptError as error:
+        raise UserError(f"{path}: the file is truncated or damaged; get it again ({error})") from (
+            error
+        )
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def check_file(path: str | os.PathLike[str], what: str) -> Path:
@@ -127,245 +126,180 @@ def check_file(path: str | os.PathLike[str], what: str) -> Path:
     return check_readable(path, what)
 
 
-def walk_tensors(content: Any, name: str = "") -> Iterator[tuple[str, TorchTensor]]:
-    """Every tensor in a file's content, with its dotted name below `name`; each once.
-
-    The content may be shared or cyclic, and nested deeper than Python recurses.
-    """
-    seen: set[int] = set()
-    waiting = [(name, content)]
-    while waiting:
-        name, node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, TorchTensor):
-            yield name, node
-        elif isinstance(node, dict | list | tuple):
-            pairs = node.items() if isinstance(node, dict) else enumerate(node)
-            # The last is taken first.
-            waiting.extend(
-                (f"{name}.{key}"[:MAX_NAME_LENGTH], child) for key, child in reversed(list(pairs))
-            )
-
-
-def _read_content(source: Source) -> tuple[str, Any]:
-    start = bytes(source.read(0, min(source.size, 512)))
-    if not start:
-        raise UserError(f"{source.path}: the file is empty")
+def _read_content(path: Path, stream: IO[bytes]) -> tuple[str, Any]:
+    start = stream.read(512)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
     if start.startswith(b"PK"):
-        return "zip", _read_zip(source)
+        return "zip", _read_zip(path, stream, size)
     if start.startswith(_STREAM_START):
-        return "stream", _read_stream(source)
-    _explain_other(source, start)
-
-
-def _explain_other(source: Source, start: bytes) -> NoReturn:
-    """Says what a file is that is not a checkpoint."""
-    path = source.path
-    if start[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
-        raise UserError(
-            f"{path}: is a tar archive, which is either a checkpoint of PyTorch before 0.1.10 "
-            "(load and save it with a newer PyTorch) or an archive to be unpacked first"
-        )
-    text = start.lstrip().lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise UserError(
-            f"{path}: is a web page, not a checkpoint: the download gave a page instead of the file"
-        )
-    if text.startswith(b"version https://git-lfs"):
-        raise UserError(
-            f"{path}: is a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
-        )
+        return "stream", _read_stream(path, stream, size)
     if _STREAM_START.startswith(start):
-        raise CorruptError(f"it ends after {source.size} bytes")
-    not_checkpoint = (
-        f"{path}: is not a PyTorch checkpoint (neither the zip nor the stream format of torch.save)"
-    )
-    # A bare pickle is none either, but if it asks for something the user should hear it.
-    source.stream.seek(0)
-    try:
-        load_pickle(Bounded(source.stream, source.size), no_storages)
-    except RefusedNameError:
-        raise
-    except PickleError as error:
-        raise UserError(not_checkpoint) from error
-    raise UserError(not_checkpoint)
+        raise CorruptError(f"it ends after {size} bytes")
+    _explain_other(path, start, io.BytesIO(stream.read(MAX_PICKLE_BYTES)))
+
+
+def _explain_other(path: Path, start: bytes, content: io.BytesIO) -> NoReturn:
+    """Says what a file is that is not a checkpoint."""
+    text = start.lstrip().lower()
+    if start[257:].startswith(b"ustar"):
+        what = (
+            "a tar archive, which is either a checkpoint of PyTorch before 0.1.10 (load and save "
+            "it with a newer PyTorch) or an archive to be unpacked first"
+        )
+    elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        what = "a web page, not a checkpoint: the download gave a page instead of the file"
+    elif text.startswith(b"version https://git-lfs"):
+        what = "a Git LFS pointer, not the file itself; fetch it with 'git lfs pull'"
+    else:
+        what = "not a PyTorch checkpoint (neither the zip nor the stream format of torch.save)"
+        # A bare pickle is none either, but if it asks for something the user should hear it.
+        try:
+            load(content, names=NAMES)
+        except RefusedNameError:
+            raise
+        except PickleError:
+            pass
+    raise UserError(f"{path}: is {what}")
 
 
 # --- the zip format -----------------------------------------------------------------------
 
 
-def _read_zip(source: Source) -> Any:
-    entries = _zip_entries(source)
-    roots = [
-        name.removesuffix("/data.pkl")
-        for name in entries
-        if name.endswith("/data.pkl") and name.count("/") == 1
-    ]
+def _read_zip(path: Path, stream: IO[bytes], size: int) -> Any:
+    with _zip_errors(path):
+        archive = zipfile.ZipFile(stream)
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    if len(entries) != len(archive.infolist()):
+        raise CorruptError("its zip archive has several records of one name")
+    for name, entry in entries.items():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            # So that no archive can unpack to more than its own size.
+            raise UserError(
+                f"{path}: record {quoted(name)} is compressed or encrypted, which torch.save "
+                "never does; unpack the file and pack it again uncompressed (zip -0)"
+            )
+        if not entry.file_size == entry.compress_size <= size:
+            raise CorruptError(f"record {quoted(name)} reaches beyond its end")
+        # PyTorch can be told not to compute checksums, and then writes zeros.
+        entry.CRC = entry.CRC or None  # type: ignore[assignment]
+
+    roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
+    roots = [root for root in roots if "/" not in root]
     if len(roots) != 1:
         raise UserError(
-            f"{source.path}: is a zip archive but not a PyTorch checkpoint (no data.pkl in it)"
+            f"{path}: is a zip archive but not a PyTorch checkpoint (no data.pkl in it)"
         )
     root = roots[0]
     if f"{root}/constants.pkl" in entries:
         raise UserError(
-            f"{source.path}: is a TorchScript program, not a checkpoint; "
+            f"{path}: is a TorchScript program, not a checkpoint; "
             "save its state_dict() with torch.save instead"
         )
-    source.little_endian = _zip_little_endian(source, entries.get(f"{root}/byteorder"))
-    storages: dict[str, Storage] = {}
 
-    def persistent_load(persistent_id: object) -> View:
-        dtype, key, count = storage_fields(persistent_id, 5)
-        if key not in storages:
-            storages[key] = _zip_storage(source, entries.get(f"{root}/data/{key}"), key, dtype)
-        storage = storages[key]
-        if storage.dtype != dtype or count * dtype.itemsize > storage.record_bytes:
-            raise CorruptError(
-                f"storage {quoted(key)} should hold {count} values of {dtype} and has "
-                f"{storage.record_bytes} bytes of {storage.dtype}"
-            )
-        return View(storage, 0, count)
+    def record(name: str) -> bytes:
+        if stream.closed:
+            raise ValueError(f"{path} is closed; read tensors while it is open")
+        with _zip_errors(path):
+            return archive.read(entries[name])
 
-    entry = entries[f"{root}/data.pkl"]
-    if entry.file_size > MAX_PICKLE_BYTES:
-        raise RefusedError(f"its pickle has {entry.file_size} bytes")
-    pickled = io.BytesIO(_zip_record(source, entry))
-    return load_pickle(Bounded(pickled, entry.file_size), persistent_load, source)
-
-
-def _zip_entries(source: Source) -> dict[str, zipfile.ZipInfo]:
-    try:
-        with zipfile.ZipFile(source.stream) as archive:
-            listed = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, LookupError, OverflowError, struct.error) as error:
-        raise CorruptError("it has no proper zip directory at its end") from error
-    except NotImplementedError as error:
-        raise UserError(f"{source.path}: its kind of zip archive cannot be read") from error
-    entries = {info.filename: info for info in listed}
-    if len(entries) != len(listed):
-        raise CorruptError("its zip archive has several records of one name")
-    return entries
-
-
-def _zip_position(source: Source, entry: zipfile.ZipInfo) -> int:
-    """Where the entry's bytes start; all of them are in the file as they are."""
-    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-        raise UserError(
-            f"{source.path}: record {quoted(entry.filename)} is compressed or encrypted, which "
-            "torch.save never does; unpack the file and pack it again uncompressed (zip -0)"
-        )
-    header = _LOCAL_HEADER.unpack(source.read(entry.header_offset, _LOCAL_HEADER.size))
-    signature, name_bytes, extra_bytes = header[0], header[-2], header[-1]
-    if signature != b"PK\x03\x04" or entry.compress_size != entry.file_size:
-        raise CorruptError(f"record {quoted(entry.filename)} has no proper header")
-    position = entry.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-    if position + entry.file_size > source.size:
-        raise CorruptError(f"record {quoted(entry.filename)} reaches beyond its end")
-    return position
-
-
-def _zip_record(source: Source, entry: zipfile.ZipInfo) -> bytes:
-    """A small record, whole."""
-    data = bytes(source.read(_zip_position(source, entry), entry.file_size))
-    if entry.CRC and zlib.crc32(data) != entry.CRC:
-        raise CorruptError(f"record {quoted(entry.filename)} differs from its checksum")
-    return data
-
-
-def _zip_storage(
-    source: Source, entry: zipfile.ZipInfo | None, key: str, dtype: np.dtype
-) -> Storage:
-    if entry is None:
-        raise CorruptError(f"storage {quoted(key)} is missing")
-    return Storage(
-        key,
-        dtype,
-        entry.file_size // dtype.itemsize,
-        _zip_position(source, entry),
-        # PyTorch can be told not to compute checksums, and then writes zeros.
-        entry.CRC or None,
-        entry.file_size,
-    )
-
-
-def _zip_little_endian(source: Source, entry: zipfile.ZipInfo | None) -> bool:
-    """Byte order of the values; little before PyTorch 2.1, which began to say so."""
-    if entry is None:
-        return True
-    if entry.file_size > len(b"little"):
+    # PyTorch names the byte order since 2.1; before, it was little.
+    order = f"{root}/byteorder"
+    byte_order = record(order) if order in entries else b"little"
+    if byte_order not in (b"little", b"big"):
         raise CorruptError("its byte order is neither little nor big")
-    order = _zip_record(source, entry)
-    if order not in (b"little", b"big"):
-        raise CorruptError(f"its byte order is {order!r}, neither little nor big")
-    return order == b"little"
+
+    @functools.lru_cache(maxsize=1)  # several tensors may lie on one storage
+    def values(name: str, dtype: np.dtype) -> np.ndarray:
+        with _damage_reported(path):
+            return decode(record(name), dtype, little=byte_order == b"little")
+
+    dtypes: dict[str, np.dtype] = {}
+
+    def persistent_load(persistent_id: object) -> Storage:
+        dtype, key, count = storage_fields(persistent_id, 5)
+        name = f"{root}/data/{key}"
+        if name not in entries or entries[name].file_size < count * dtype.itemsize:
+            raise CorruptError(f"storage {quoted(key)} has no {count} values of {dtype}")
+        if dtypes.setdefault(key, dtype) != dtype:
+            raise CorruptError(f"storage {quoted(key)} is of two types")
+        return Storage(key, dtype, count, functools.partial(values, name, dtype))
+
+    pickle = f"{root}/data.pkl"
+    if entries[pickle].file_size > MAX_PICKLE_BYTES:
+        raise RefusedError(f"its pickle has {entries[pickle].file_size} bytes")
+    return load_tensors(io.BytesIO(record(pickle)), persistent_load, size)
+
+
+@contextlib.contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    """What `zipfile` raises where an archive is damaged."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UserError(f"{path}: its kind of zip archive cannot be read") from error
+    except zipfile.BadZipFile as error:  # the name of the record and what is wrong with it
+        raise CorruptError(f"in its zip archive: {printable(str(error))}") from error
+    except (EOFError, LookupError, OverflowError, ValueError, struct.error) as error:
+        raise CorruptError("its zip archive is not well-formed") from error
 
 
 # --- the stream format --------------------------------------------------------------------
 
 
-def _read_stream(source: Source) -> Any:
-    source.stream.seek(0)
-    pickles = Bounded(source.stream, source.size)
-    magic = load_pickle(pickles, no_storages)
-    protocol = load_pickle(pickles, no_storages)
-    if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL:
+def _read_stream(path: Path, stream: IO[bytes], size: int) -> Any:
+    pickles = io.BytesIO(stream.read(MAX_PICKLE_BYTES))
+    if load(pickles) != STREAM_MAGIC or load(pickles) != STREAM_PROTOCOL:
         raise CorruptError(f"its protocol is not {STREAM_PROTOCOL}")
     # The system's byte order, among others. PyTorch writes values as little-endian on every
     # system (its storage's writeFile), so only the counts before them can differ.
-    system = load_pickle(pickles, no_storages)
+    system = load(pickles)
     big = isinstance(system, dict) and system.get("little_endian") is False
 
     storages: dict[str, Storage] = {}
+    positions: dict[str, int] = {}
 
-    def persistent_load(persistent_id: object) -> View:
+    def read(position: int, num_bytes: int) -> bytes:
+        if position + num_bytes > size:
+            raise CorruptError(f"it ends before byte {position + num_bytes}")
+        stream.seek(position)
+        return stream.read(num_bytes)
+
+    @functools.lru_cache(maxsize=1)
+    def values(key: str, dtype: np.dtype, count: int) -> np.ndarray:
+        with _damage_reported(path):
+            return decode(read(positions[key], count * dtype.itemsize), dtype)
+
+    def persistent_load(persistent_id: Any) -> Storage:
         dtype, key, count = storage_fields(persistent_id, 6)
-        storage = storages.setdefault(key, Storage(key, dtype, count))
-        if storage.dtype != dtype or storage.count != count:
+        whole = Storage(key, dtype, count, functools.partial(values, key, dtype, count))
+        storage = storages.setdefault(key, whole)
+        if (storage.dtype, storage.count) != (dtype, count):
             raise CorruptError(f"storage {quoted(key)} is described in two ways")
-        return _stream_view(storage, persistent_id[5])  # type: ignore[index]
+        if persistent_id[5] is None:
+            return storage
+        _, start, part = persistent_id[5]
+        if not (is_count(start) and is_count(part) and start + part <= count):
+            raise CorruptError(f"a view reaches beyond storage {quoted(key)}")
+        return Storage(key, dtype, part, storage.read, start)
 
-    content = load_pickle(pickles, persistent_load, source)
-    keys = load_pickle(pickles, no_storages)
+    content = load_tensors(pickles, persistent_load, size)
+    keys = load(pickles)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise CorruptError("its list of storages is none")
-    if len(set(keys)) != len(keys) or set(keys) != set(storages):
+    if sorted(keys) != sorted(storages):
         raise CorruptError("its list of storages does not fit its tensors")
-    position = source.stream.tell()
+    position = pickles.tell()
     for key in keys:
         storage = storages[key]
-        position = _place(source, storage, position, big)
+        raw = read(position, 8)
+        counts = {int.from_bytes(raw, "little"), int.from_bytes(raw, "big" if big else "little")}
+        if storage.count not in counts:
+            raise CorruptError(
+                f"storage {quoted(key)} should have {storage.count} values, and has {min(counts)}"
+            )
+        positions[key] = position + 8
+        position = positions[key] + storage.count * storage.dtype.itemsize
+    if position > size:
+        raise CorruptError(f"it ends before byte {position}")
     return content
-
-
-def _stream_view(storage: Storage, described: object) -> View:
-    if described is None:
-        return View(storage, 0, storage.count)
-    if not isinstance(described, tuple) or len(described) != 3:
-        raise CorruptError("a view of a storage is not described")
-    _, start, count = described
-    if not (is_count(start) and is_count(count)):
-        raise CorruptError("a view of a storage has no proper start and length")
-    if start + count > storage.count:
-        raise CorruptError(f"a view reaches beyond storage {quoted(storage.key)}")
-    return View(storage, start, count)
-
-
-def _place(source: Source, storage: Storage, position: int, big_endian_system: bool) -> int:
-    """Finds a storage's values behind their count; returns where the next one starts."""
-    raw = bytes(source.read(position, 8))
-    counts = {int.from_bytes(raw, "little")}
-    if big_endian_system:
-        counts.add(int.from_bytes(raw, "big"))
-    if storage.count not in counts:
-        raise CorruptError(
-            f"storage {quoted(storage.key)} should have {storage.count} values, "
-            f"and has {min(counts)}"
-        )
-    storage.position = position + 8
-    storage.record_bytes = storage.count * storage.dtype.itemsize
-    end = storage.position + storage.record_bytes
-    if end > source.size:
-        raise CorruptError(f"storage {quoted(storage.key)} reaches beyond its end")
-    return end

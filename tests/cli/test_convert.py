@@ -66,7 +66,7 @@ def test_a_conversion(run, tmp_path, tiny_models):
         assert source["sha256"] in out
     assert "skipped optimizer_x (1 tensors)" in out
     assert "the copy in 5-3000.pth.tar was left (identical)" in out
-    assert "discriminator: scales 1; with spectral norm; sees image" in out
+    assert "discriminator: with spectral norm; sees image" in out
     assert f"Wrote {tmp_path / 'model'} in " in out
 
 
@@ -258,7 +258,7 @@ def test_a_signal_while_writing_leaves_nothing(stand_ins, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     process = start("--vgg", stand_ins["--vgg"], "--output", folder / "model")
-    while process.poll() is None and not any(folder.rglob("model.safetensors")):
+    while process.poll() is None and not any(folder.iterdir()):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGTERM)
     _, err = process.communicate(timeout=120)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -11,7 +13,7 @@ import pytest
 
 from eamm_jax.checkpoint import load_networks, load_provenance, stored_networks
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.published import STATISTICS_NAME, convert_files
+from eamm_jax.conversion.published import STATISTICS_NAME, convert_files, read_statistics
 from eamm_jax.errors import UserError
 from eamm_jax.models.head_pose import OUTPUTS, SIZE, HeadPoseNetwork
 from eamm_jax.models.presets import tiny
@@ -50,7 +52,7 @@ def write_network(folder: Path, state=None, layout: str = "stream", **beside) ->
 
 def write_statistics(folder: Path, arrays=None) -> Path:
     path = folder / STATISTICS_NAME
-    path.write_bytes(pickle.dumps(arrays or statistics(), 3))
+    path.write_bytes(pickle.dumps(statistics() if arrays is None else arrays, 3))
     return path
 
 
@@ -122,7 +124,48 @@ def test_statistics_are_found_beside_it_or_asked_for(tmp_path):
     (tmp_path / "other").mkdir()
     elsewhere = write_statistics(tmp_path / "other")
     convert_files({"pose": network}, tmp_path / "out", pose_statistics=elsewhere)
-    write_statistics(tmp_path, {"mean": np.zeros(61), "std": np.ones(62)})
-    with pytest.raises(UserError, match=r"mean and std of 62"):
-        convert_files({"pose": network}, tmp_path / "out2")
-    assert not (tmp_path / "out2").exists()
+
+
+class Asking:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+GOOD = {"mean": np.zeros(OUTPUTS), "std": np.ones(OUTPUTS)}
+OTHER_CONTENT = {
+    "a path": GOOD | {"mean": Path("x")},
+    "a number": GOOD | {"mean": 3.0},
+    "too short": GOOD | {"mean": np.zeros(OUTPUTS - 1)},
+    "too many": GOOD | {"more": np.zeros(OUTPUTS)},
+    "too few": {"mean": np.zeros(OUTPUTS)},
+    "an array": np.zeros(OUTPUTS),
+}
+
+
+@pytest.mark.parametrize("content", OTHER_CONTENT.values(), ids=list(OTHER_CONTENT))
+def test_other_content_than_statistics(tmp_path, content):
+    path = write_statistics(tmp_path, content)
+    with pytest.raises(UserError, match=r"expected mean and std of 62 numbers each"):
+        read_statistics(tmp_path / "network.pth", path)
+
+
+def test_bad_statistics_are_answered_in_words_and_run_nothing(tmp_path):
+    good = pickle.dumps(GOOD, 3)
+    command = Asking(os.mkdir, (str(tmp_path / "ran"),))
+    bad = {
+        "mkdir": pickle.dumps({"mean": command}, 3),
+        "Fraction": pickle.dumps({"mean": Fraction(1, 2)}, 3),
+        "NumPy value of type": pickle.dumps({"mean": np.array([1, None], dtype=object)}, 3),
+        "not well-formed": good[: len(good) // 2],
+        "statistics": b"not a pickle",
+    }
+    for words, data in bad.items():
+        path = tmp_path / STATISTICS_NAME
+        path.write_bytes(data)
+        with pytest.raises(UserError, match=words) as raised:
+            read_statistics(tmp_path / "network.pth")
+        assert "\n" not in str(raised.value), words
+        assert [p.name for p in tmp_path.iterdir()] == [path.name], words

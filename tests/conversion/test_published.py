@@ -5,17 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from eamm_jax.checkpoint import flatten, load_networks, load_provenance
 from eamm_jax.constants import NETWORKS
-from eamm_jax.conversion.networks import convert_network
-from eamm_jax.conversion.published import convert_files
+from eamm_jax.conversion import tables
+from eamm_jax.conversion.published import convert_files, convert_network, with_discriminator_of
 from eamm_jax.errors import UserError
+from eamm_jax.models.config import published
 from eamm_jax.models.presets import tiny
 from tests.conversion import torch_files
-from tests.conversion.stand_ins import FILES, NAMES, state_dict, write_all, write_file
+from tests.conversion.stand_ins import (
+    FILES,
+    NAMES,
+    UNUSED,
+    gaussian,
+    state_dict,
+    write_all,
+    write_file,
+)
 
 BOTH = pytest.mark.parametrize("layout", ["zip", "stream"])
 
@@ -32,7 +42,7 @@ def convert(tmp_path):
 
 def assert_network(loaded: dict, network: str, config=None, seed: int = 0) -> None:
     config = config or tiny()
-    expected = convert_network(network, state_dict(network, config, seed), config).variables
+    expected = convert_network(network, state_dict(network, config, seed), config)[0]
     expected = flatten(expected)
     found = flatten(loaded[network])
     assert found.keys() == expected.keys()
@@ -133,7 +143,7 @@ def test_the_report(convert, tmp_path):
         "down.weight",
         "predictor.encoder.down_blocks.0.norm.num_batches_tracked",
     ]
-    assert saved["discriminator"] == "scales 1; with spectral norm; sees image"
+    assert saved["discriminator"] == "with spectral norm; sees image"
 
 
 def test_values_beside_the_networks_fit_a_report(convert, tmp_path):
@@ -163,10 +173,10 @@ def test_values_beside_the_networks_fit_a_report(convert, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "scales 1; with spectral norm; sees image"),
+        ({}, "with spectral norm; sees image"),
         (
             {"discriminator.spectral_norm": False, "discriminator.use_keypoints": True},
-            "scales 1; without spectral norm; sees image and keypoints",
+            "without spectral norm; sees image and keypoints",
         ),
     ],
     ids=["vox-cpk", "vox-adv-cpk"],
@@ -299,3 +309,121 @@ def test_the_output_is_checked_before_anything_is_read(tmp_path, monkeypatch):
     (tmp_path / "model" / "file").write_text("")
     with pytest.raises(UserError, match="not empty"):
         convert_files({"audio": path}, tmp_path / "model", config=tiny())
+
+
+# --- one network --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def detector() -> dict[str, np.ndarray]:
+    return state_dict("kp_detector")
+
+
+@pytest.mark.parametrize("network", list(UNUSED))
+def test_every_variable_comes_from_its_tensor(network):
+    tensors = state_dict(network)
+    variables, report = convert_network(network, tensors, tiny())
+    found = flatten(variables)
+    entries = tables.table(network, tiny()).entries
+    assert report.tensors == len(entries) == len(found)
+    for entry in entries:
+        leaf = found[entry.path]
+        assert leaf.dtype == np.float32
+        assert leaf.flags.c_contiguous
+        assert leaf.shape == entry.shape
+        np.testing.assert_array_equal(leaf, entry.layout.convert(tensors[entry.name]))
+    listed = {name for names in report.unused.values() for name in names}
+    assert listed == set(UNUSED[network])
+
+
+def test_unused_tensors_may_be_absent(detector):
+    for name in UNUSED["kp_detector"]:
+        del detector[name]
+    assert convert_network("kp_detector", detector, tiny())[1].unused == {}
+
+
+def test_missing_tensors_are_named(detector):
+    del detector["jacobian.weight"], detector["kp.bias"]
+    with pytest.raises(UserError, match=r"kp_detector: .* 2 missing: kp.bias, jacobian.weight"):
+        convert_network("kp_detector", detector, tiny())
+
+
+def test_left_over_tensors_are_named(detector):
+    detector["kp.extra"] = np.zeros(3, np.float32)
+    with pytest.raises(UserError, match=r"1 left over: kp.extra"):
+        convert_network("kp_detector", detector, tiny())
+
+
+def test_misshapen_tensors_are_named(detector):
+    detector["kp.weight"] = detector["kp.weight"][:, :, 1:]
+    with pytest.raises(UserError, match=r"1 misshapen: kp.weight is 10x11x6x7, expected 10x11x7x7"):
+        convert_network("kp_detector", detector, tiny())
+
+
+def test_tensors_of_whole_numbers_are_named(detector):
+    detector["kp.bias"] = np.zeros(10, np.int64)
+    with pytest.raises(UserError, match=r"1 not floating-point: kp.bias holds int64"):
+        convert_network("kp_detector", detector, tiny())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_named(detector, value):
+    detector["kp.bias"] = detector["kp.bias"].astype(np.float64)
+    detector["kp.bias"][3] = value
+    with pytest.raises(UserError, match=r"kp.bias has 1 values that are not finite"):
+        convert_network("kp_detector", detector, tiny())
+
+
+def test_another_gaussian_is_named(detector):
+    detector["down.weight"] = gaussian() * np.float32(1.001)
+    with pytest.raises(UserError, match=r"down.weight is not the gaussian of sigma 1.5"):
+        convert_network("kp_detector", detector, tiny())
+
+
+def test_long_lists_and_strange_names_stay_short_and_printable(detector):
+    for name in list(detector)[:20]:
+        del detector[name]
+    detector["\x1b[31m" + "x" * 500] = np.zeros(1, np.float32)
+    with pytest.raises(UserError, match="and 15 more") as caught:
+        convert_network("kp_detector", detector, tiny())
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_other_precisions_become_float32(detector, dtype):
+    detector["kp.bias"] = detector["kp.bias"].astype(dtype)
+    variables, report = convert_network("kp_detector", detector, tiny())
+    bias = variables["params"]["head"]["heatmap"]["bias"]
+    assert bias.dtype == np.float32
+    np.testing.assert_array_equal(bias, detector["kp.bias"].astype(np.float32))
+    assert report.dtypes == {"float32": report.tensors - 1, np.dtype(dtype).name: 1}
+
+
+def test_the_published_model_is_not_the_tiny_one(detector):
+    with pytest.raises(UserError, match=r"missing: .* misshapen: "):
+        convert_network("kp_detector", detector, published())
+
+
+# --- which discriminator ------------------------------------------------------------------
+
+DISCRIMINATORS = {
+    "EAMM and vox-cpk": {},
+    "vox-adv-cpk": {"discriminator.spectral_norm": False, "discriminator.use_keypoints": True},
+    "taichi-cpk": {"discriminator.spectral_norm": False},
+}
+
+
+@pytest.mark.parametrize("fields", DISCRIMINATORS.values(), ids=list(DISCRIMINATORS))
+def test_the_discriminator_follows_from_its_tensors(fields):
+    config = tiny().replace(fields)
+    tensors = state_dict("discriminator", config)
+    assert with_discriminator_of(tensors, tiny())[0] == config
+    assert convert_network("discriminator", tensors, config)[1].tensors == len(tensors)
+
+
+def test_what_is_no_discriminator_is_left_to_the_table():
+    tensors = {"something.else": np.zeros((8, 3, 4, 4), np.float32)}
+    config, _ = with_discriminator_of(tensors, tiny())
+    with pytest.raises(UserError, match=r"missing.*left over: something\.else"):
+        convert_network("discriminator", tensors, config)
