@@ -120,31 +120,33 @@ def variable_shapes(network: str, config: ModelConfig, width: int | None = None)
             return HeadPoseNetwork(width or 32).init(key, np.zeros((1, SIZE, SIZE, 3), np.float32))
         return getattr(build(config), network).init(key, *example_inputs(config, network))
 
-    made = flatten(jax.eval_shape(init))
-    return {path: tuple(leaf.shape) for path, leaf in made.items()}
+    return _shapes(flatten(jax.eval_shape(init)))
 
 
-def _expected_shapes(network: str, config: ModelConfig, found: Shapes) -> Shapes:
-    width = None
-    if network == "head_pose":
-        # Other widths than those of published networks differ from the default's shapes.
-        width = (found.get(_HEAD_POSE_WIDTH) or (0,))[-1]
-        width = width if 0 < width <= 256 else None
-    return variable_shapes(network, config, width)
+def _shapes(flat: Mapping[str, Any]) -> Shapes:
+    return {path: tuple(leaf.shape) for path, leaf in flat.items()}
+
+
+def shape_problems(found: Shapes, expected: Shapes) -> list[str]:
+    """How the names and shapes of tensors differ from expected ones; a phrase for each kind."""
+    kinds = {
+        "missing": [name for name in expected if name not in found],
+        "left over": [name for name in found if name not in expected],
+        "misshapen": [
+            f"{name} is {shape_text(found[name])}, expected {shape_text(shape)}"
+            for name, shape in expected.items()
+            if found.get(name, shape) != shape
+        ],
+    }
+    return [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
 
 
 def _differences(network: str, found: Shapes, config: ModelConfig) -> list[str]:
     """How shapes differ from those that the configuration asks for."""
-    expected = _expected_shapes(network, config, found)
-    missing = [path for path in expected if path not in found]
-    left_over = [path for path in found if path not in expected]
-    misshapen = [
-        f"{path} is {shape_text(found[path])}, expected {shape_text(shape)}"
-        for path, shape in expected.items()
-        if path in found and found[path] != shape
-    ]
-    kinds = {"missing": missing, "unknown": left_over, "of the wrong shape": misshapen}
-    return [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
+    width = None
+    if network == "head_pose":  # a width that no such network has differs from the default's
+        width = next((n for n in found.get(_HEAD_POSE_WIDTH, ())[-1:] if 0 < n <= 256), None)
+    return shape_problems(found, variable_shapes(network, config, width))
 
 
 # --- writing ------------------------------------------------------------------------------
@@ -178,40 +180,40 @@ def save_networks(
         ValueError: variables do not fit the configuration.
     """
     check_output_folder(folder, overwrite=overwrite)
-    tensors: dict[str, np.ndarray] = {}
-    checksums: dict[str, str] = {}
-    shapes: dict[str, Shapes] = {}
+    stored = {}
     for network in (name for name in NETWORKS if name in networks):
         flat = flatten(networks[network])
-        shapes[network] = {path: tuple(leaf.shape) for path, leaf in flat.items()}
-        problems = _differences(network, shapes[network], config)
+        problems = _differences(network, _shapes(flat), config)
         if problems:
             raise ValueError(f"{network} does not fit its configuration: {'; '.join(problems)}")
-        arrays = {path: _stored(network, path, leaf, dtype) for path, leaf in flat.items()}
-        checksums[network] = _checksum(arrays)
-        tensors |= {f"{network}.{path}": array for path, array in arrays.items()}
+        with np.errstate(over="ignore"):  # what overflows is not finite, and said so
+            arrays = {k: np.asarray(leaf, DTYPES[dtype], order="C") for k, leaf in flat.items()}
+        for path, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise UserError(f"{network}: {path} has values that are not finite in {dtype}")
+        stored[network] = arrays
+    shapes = {network: _shapes(arrays) for network, arrays in stored.items()}
     document = {
         "model_type": "eamm",
         "format_version": FORMAT_VERSION,
         "model": config.to_dict(),
         "provenance": dict(provenance or {}),
-        "weights": {"crc32": checksums, "shapes": _shapes_digest(config, shapes)},
+        "weights": {
+            "crc32": {network: _checksum(arrays) for network, arrays in stored.items()},
+            "shapes": _shapes_digest(config, shapes),
+        },
     }
     with atomic_output_dir(folder, overwrite=overwrite) as temporary:
-        _write_weights(temporary / WEIGHTS_NAME, tensors, Path(folder))
-        path = temporary / CONFIG_NAME
-        path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+        weights = temporary / WEIGHTS_NAME
+        try:
+            save_file(flatten(stored), weights, {"format": "flax"})
+        except SafetensorError as error:  # "...: I/O error: No space left on device (os error 28)"
+            reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+            raise cannot_write(Path(folder), OSError(None, reason)) from error
+        described = temporary / CONFIG_NAME
+        described.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
         (temporary / CARD_NAME).write_text(_card(networks, dtype, provenance or {}), "utf-8")
-        # safetensors lets nobody else read what it writes.
-        (temporary / WEIGHTS_NAME).chmod(path.stat().st_mode)
-
-
-def _stored(network: str, path: str, leaf: Any, dtype: str) -> np.ndarray:
-    with np.errstate(over="ignore"):  # what overflows is not finite, and said so
-        array = np.ascontiguousarray(leaf, DTYPES[dtype]).reshape(leaf.shape)
-    if not np.isfinite(array).all():
-        raise UserError(f"{network}: {path} has values that are not finite in {dtype}")
-    return array
+        weights.chmod(described.stat().st_mode)  # safetensors lets nobody else read it
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
@@ -232,14 +234,6 @@ def _shapes_digest(config: ModelConfig, shapes: Mapping[str, Shapes]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_weights(path: Path, tensors: dict[str, np.ndarray], folder: Path) -> None:
-    try:
-        save_file(tensors, path, {"format": "flax"})
-    except SafetensorError as error:  # "...: I/O error: No space left on device (os error 28)"
-        reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
-        raise cannot_write(folder, OSError(None, reason)) from error
-
-
 def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Reports, before long work, what would keep a model from being written.
 
@@ -250,12 +244,12 @@ def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = Fal
     if folder.is_file():
         raise UserError(f"Cannot write the folder {folder}: there is a file of that name")
     present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in present if name not in _OUR_FILES]
     if present and not overwrite:
         raise UserError(
             f"Cannot write the folder {folder}: it exists and is not empty; "
             "choose another, or allow it to be overwritten"
         )
-    foreign = [name for name in present if name not in _OUR_FILES]
     if foreign:
         raise UserError(
             f"Cannot overwrite the folder {folder}: only a model is replaced, and it also "
@@ -264,8 +258,8 @@ def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = Fal
 
 
 def _card(networks: Mapping[str, Variables], dtype: str, provenance: Mapping[str, Any]) -> str:
-    rows = "\n".join(
-        f"| `{network}` | {parameter_count(networks[network]):,} |"
+    rows = "".join(
+        f"| `{network}` | {parameter_count(networks[network]):,} |\n"
         for network in NETWORKS
         if network in networks
     )
@@ -282,19 +276,12 @@ tags:
 # EAMM in JAX: {len(networks)} networks
 
 Weights of [EAMM](https://arxiv.org/abs/2205.15278) (audio-driven talking faces with emotions) for
-`eamm_jax`, stored as {dtype} in `{WEIGHTS_NAME}`. `{CONFIG_NAME}` has the hyperparameters and where
-the weights came from.
+`eamm_jax.checkpoint.load_networks`, stored as {dtype} in `{WEIGHTS_NAME}`. `{CONFIG_NAME}` has the
+hyperparameters and where the weights came from.
 
 | network | parameters |
 |---|---|
-{rows}
-
-```python
-from eamm_jax.checkpoint import load_networks
-
-config, variables = load_networks("this folder")
-```
-"""
+{rows}"""
 
 
 # --- reading ------------------------------------------------------------------------------
@@ -314,15 +301,7 @@ def load_config(folder: str | os.PathLike[str]) -> ModelConfig:
     Raises:
         UserError: no such folder, not a model, damaged, or of another version.
     """
-    from eamm_jax.models.config import ModelConfig
-
-    folder, document = _read_document(folder)
-    try:
-        return ModelConfig.from_dict(document["model"])
-    except UserError as error:
-        raise UserError(f"The checkpoint {folder} cannot be used: {error}") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration") from error
+    return _config(*_read_document(folder))
 
 
 def load_provenance(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -331,8 +310,7 @@ def load_provenance(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UserError: as `load_config`.
     """
-    folder, document = _read_document(folder)
-    return document.get("provenance", {})
+    return _read_document(folder)[1].get("provenance", {})
 
 
 def stored_networks(folder: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -344,8 +322,8 @@ def stored_networks(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     folder = model_folder(folder)
     if not (folder / WEIGHTS_NAME).is_file():
         return ()
-    with _open_weights(folder) as file:
-        return tuple(_stored_shapes(folder, file))
+    with _open_weights(folder) as (_, stored):
+        return tuple(stored)
 
 
 def check_networks(folder: str | os.PathLike[str], networks: Iterable[str]) -> None:
@@ -355,8 +333,8 @@ def check_networks(folder: str | os.PathLike[str], networks: Iterable[str]) -> N
         UserError: as `load_networks`.
     """
     folder, _ = _read_document(folder)
-    with _open_weights(folder) as file:
-        _check_present(folder, _stored_shapes(folder, file), networks)
+    with _open_weights(folder, networks):
+        pass
 
 
 def load_networks(
@@ -380,98 +358,74 @@ def load_networks(
             network that is needed.
     """
     folder, document = _read_document(folder)
-    config = load_config(folder)
+    config = _config(folder, document)
     # Another program that writes weights may leave checksums and fingerprint out.
     known = document.get("weights", {})
-    with _open_weights(folder) as file:
-        stored = _stored_shapes(folder, file)
-        wanted = tuple(stored) if networks is None else tuple(networks)
-        _check_present(folder, stored, wanted)
-        if known.get("shapes") != _shapes_digest(config, stored):
-            for network in wanted:
-                problems = _differences(network, stored[network], config)
-                if problems:
-                    raise UserError(
-                        f"The checkpoint {folder} does not fit its {CONFIG_NAME}: {network}: "
-                        f"{'; '.join(problems)}; get or convert it again"
-                    )
-        loaded = {}
-        for network in wanted:
+    wanted = None if networks is None else tuple(networks)
+    loaded = {}
+    with _open_weights(folder, wanted or ()) as (file, stored):
+        is_ours = known.get("shapes") == _shapes_digest(config, stored)
+        for network in stored if wanted is None else wanted:
+            problems = [] if is_ours else _differences(network, stored[network], config)
+            if problems:
+                raise UserError(
+                    f"The checkpoint {folder} does not fit its {CONFIG_NAME}: {network}: "
+                    f"{'; '.join(problems)}; get or convert it again"
+                )
             arrays = {path: file.get_tensor(f"{network}.{path}") for path in stored[network]}
-            _check_values(folder, network, arrays, known.get("crc32", {}).get(network))
-            loaded[network] = nest(
-                {
-                    path: array if dtype is None else array.astype(DTYPES[dtype], copy=False)
-                    for path, array in arrays.items()
-                }
-            )
+            if known.get("crc32", {}).get(network) not in (None, _checksum(arrays)):
+                raise _damaged(folder, f"{network} differs from its checksum")
+            for path, array in arrays.items():
+                if not np.isfinite(array).all():
+                    raise _damaged(folder, f"{network}: {path} has values that are not finite")
+                if dtype is not None:
+                    arrays[path] = array.astype(DTYPES[dtype], copy=False)
+            loaded[network] = nest(arrays)
     return config, loaded
 
 
-def _check_present(folder: Path, stored: Iterable[str], wanted: Iterable[str]) -> None:
-    missing = [network for network in wanted if network not in stored]
-    if missing:
-        files = " and ".join(dict.fromkeys(SOURCES[network] for network in missing))
-        raise UserError(
-            f"The checkpoint {folder} holds no {', '.join(missing)}; the published weights are in "
-            f"{files}: convert again, with that file too"
-        )
-
-
-def _check_values(
-    folder: Path, network: str, arrays: Mapping[str, np.ndarray], checksum: str | None
-) -> None:
-    if checksum is not None and _checksum(arrays) != checksum:
-        raise _damaged(folder, f"{network} differs from its checksum")
-    for path, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise _damaged(folder, f"{network}: {path} has values that are not finite")
-
-
-def _stored_shapes(folder: Path, file: Any) -> dict[str, Shapes]:
-    """Shapes by network and path, from the header alone; types are checked.
+@contextlib.contextmanager
+def _open_weights(
+    folder: Path, wanted: Iterable[str] = ()
+) -> Iterator[tuple[Any, dict[str, Shapes]]]:
+    """The open file, and shapes by network and path from its header; types are checked.
 
     Raises:
-        UserError: tensors of no network of ours, or of a type that weights do not have.
+        UserError: it is damaged, lacks a network that is wanted, or holds tensors of no network
+            of ours, or of a type that weights do not have.
     """
-    found: dict[str, Shapes] = {network: {} for network in NETWORKS}
-    unknown, mistyped = [], []
-    for name in file.keys():  # noqa: SIM118  (not a mapping)
-        network, _, path = name.partition(".")
-        if network not in found or not path:
-            unknown.append(name)
-            continue
-        tensor = file.get_slice(name)
-        found[network][path] = tuple(tensor.get_shape())
-        if tensor.get_dtype() not in _STORED_DTYPES:
-            mistyped.append(f"{name} is {tensor.get_dtype()}")
-    if unknown:
-        raise UserError(
-            f"The checkpoint {folder} holds tensors of no known network: {named(unknown)}"
-        )
-    if mistyped:
-        raise UserError(
-            f"The checkpoint {folder} holds tensors of other types than {', '.join(DTYPES)}: "
-            f"{named(mistyped)}"
-        )
-    return {network: shapes for network, shapes in found.items() if shapes}
-
-
-@contextlib.contextmanager
-def _open_weights(folder: Path) -> Iterator[Any]:
-    with _readable(folder):
-        try:
-            with safe_open(folder / WEIGHTS_NAME, framework="np") as file:
-                yield file
-        except SafetensorError as error:
-            reason = str(error).rpartition("header: ")[2]
-            raise _damaged(folder, f"{WEIGHTS_NAME}: {printable(reason)}") from error
+    with _readable(folder), safe_open(folder / WEIGHTS_NAME, framework="np") as file:
+        found: dict[str, Shapes] = {network: {} for network in NETWORKS}
+        wrong = []
+        for name in file.keys():  # noqa: SIM118  (not a mapping)
+            network, _, path = name.partition(".")
+            tensor = file.get_slice(name)
+            if network not in found or not path or tensor.get_dtype() not in _STORED_DTYPES:
+                wrong.append(f"{name} ({tensor.get_dtype()})")
+            else:
+                found[network][path] = tuple(tensor.get_shape())
+        if wrong:
+            raise UserError(
+                f"The checkpoint {folder} holds tensors that are of no network of ours or not "
+                f"{', '.join(DTYPES)}: {named(wrong)}"
+            )
+        missing = [network for network in wanted if not found[network]]
+        if missing:
+            files = " and ".join(dict.fromkeys(SOURCES[network] for network in missing))
+            raise UserError(
+                f"The checkpoint {folder} holds no {', '.join(missing)}; the published weights "
+                f"are in {files}: convert again, with that file too"
+            )
+        yield file, {network: shapes for network, shapes in found.items() if shapes}
 
 
 @contextlib.contextmanager
 def _readable(folder: Path) -> Iterator[None]:
     try:
         yield
+    except SafetensorError as error:
+        reason = printable(str(error).rpartition("header: ")[2])
+        raise _damaged(folder, f"{WEIGHTS_NAME}: {reason}") from error
     except PermissionError as error:
         raise UserError(f"The checkpoint {folder} cannot be read: permission denied") from error
     except OSError as error:
@@ -496,13 +450,24 @@ def _read_document(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
         text = file.read(MAX_CONFIG_BYTES)
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(folder, f"{CONFIG_NAME} is not JSON") from error
-    sound = isinstance(document, dict)
-    sound = sound and all(isinstance(document.get(x, {}), dict) for x in ("provenance", "weights"))
-    if not (sound and isinstance(document.get("weights", {}).get("crc32", {}), dict)):
+        weights = document.get("weights", {})
+        parts = (document["model"], document.get("provenance", {}), weights.get("crc32", {}))
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise _damaged(folder, f"{CONFIG_NAME} is not JSON of a model configuration") from error
+    if not all(isinstance(part, dict) for part in parts):
         raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration")
     return folder, document
+
+
+def _config(folder: Path, document: Mapping[str, Any]) -> ModelConfig:
+    from eamm_jax.models.config import ModelConfig
+
+    try:
+        return ModelConfig.from_dict(document["model"])
+    except UserError as error:
+        raise UserError(f"The checkpoint {folder} cannot be used: {error}") from error
+    except RecursionError as error:
+        raise _damaged(folder, f"{CONFIG_NAME} is not a model configuration") from error
 
 
 def _damaged(folder: Path, why: str) -> UserError:
@@ -518,33 +483,25 @@ def describe(folder: str | os.PathLike[str]) -> str:
     Raises:
         UserError: as `load_config`.
     """
-    folder = model_folder(folder)
-    provenance = load_provenance(folder)
-    lines = []
-    with _open_weights(folder) as file:
-        for network, shapes in _stored_shapes(folder, file).items():
-            dtypes = {
-                path: _STORED_DTYPES[file.get_slice(f"{network}.{path}").get_dtype()]
-                for path in shapes
-            }
-            size = sum(
-                math.prod(shape) * DTYPES[dtypes[path]].itemsize for path, shape in shapes.items()
-            )
-            lines.append(
-                f"{network}: {len(shapes)} tensors, {size / 1e6:.2f} MB, "
-                + ", ".join(sorted(set(dtypes.values())))
-            )
+    folder, document = _read_document(folder)
+    size = (folder / WEIGHTS_NAME).stat().st_size
+    bank = ", with an emotion bank" if (folder / BANK_NAME).is_file() else ""
+    lines = [f"{folder}: {size / 1e6:.1f} MB{bank}"]
+    if document.get("provenance"):
+        lines.append(f"came from: {json.dumps(document['provenance'], indent=2)}")
+    with _open_weights(folder) as (file, stored):
+        for network, shapes in stored.items():
+            stored_as = (file.get_slice(f"{network}.{path}").get_dtype() for path in shapes)
+            dtypes = [DTYPES[_STORED_DTYPES[dtype]] for dtype in stored_as]
+            sizes = zip(shapes.values(), dtypes, strict=True)
+            size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in sizes)
+            kinds = ", ".join(sorted({dtype.name for dtype in dtypes}))
+            lines.append(f"{network}: {len(shapes)} tensors, {size / 1e6:.2f} MB, {kinds}")
             lines += [
-                f"  {printable(path)}  {shape_text(shape)}  {dtypes[path]}"
-                for path, shape in shapes.items()
+                f"  {printable(path)}  {shape_text(shapes[path])}  {dtype.name}"
+                for path, dtype in zip(shapes, dtypes, strict=True)
             ]
-    size = (folder / WEIGHTS_NAME).stat().st_size / 1e6
-    head = [f"{folder}: {size:.1f} MB"]
-    if (folder / BANK_NAME).is_file():
-        head[0] += ", with an emotion bank"
-    if provenance:
-        head.append(f"came from: {json.dumps(provenance, indent=2)}")
-    return "\n".join([*head, *lines])
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

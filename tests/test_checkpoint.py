@@ -246,11 +246,13 @@ def edit_config(folder: Path, changes: dict) -> None:
 def test_a_configuration_of_another_model(saved):
     edit_config(saved, {"num_keypoints": 12})
     words = refusal(saved, ["kp_detector_a"])
-    assert "does not fit its config.json: kp_detector_a: 4 of the wrong shape" in words
+    assert "does not fit its config.json: kp_detector_a: 4 misshapen" in words
     assert "params.heatmap.bias is 10, expected 12" in words
 
 
-@pytest.mark.parametrize(("blocks", "words"), [(3, "6 missing: params."), (1, " unknown: params.")])
+@pytest.mark.parametrize(
+    ("blocks", "words"), [(3, "6 missing: params."), (1, " left over: params.")]
+)
 def test_variables_that_are_missing_or_left_over(saved, blocks, words):
     edit_config(saved, {"discriminator.blocks": blocks})
     refused = refusal(saved)
@@ -293,11 +295,11 @@ EDITS = {
     "missing": (lambda t: t.pop(BIAS), "1 missing: params.heatmap.bias"),
     "misshapen": (lambda t: t.update({BIAS: t[BIAS][1:]}), "is 9, expected 10"),
     "of another rank": (lambda t: t.update({BIAS: t[BIAS][None]}), "is 1x10, expected 10"),
-    "unknown": (lambda t: t.update({f"{BIAS}2": t[BIAS]}), "1 unknown: params.heatmap.bias2"),
-    "of no network": (lambda t: t.update({"soul": t[BIAS]}), "no known network: soul"),
-    "of a strange name": (lambda t: t.update({"\x1b[2J\n": t[BIAS]}), "no known network"),
-    "whole numbers": (lambda t: t.update({BIAS: t[BIAS].astype(np.int64)}), "bias is I64"),
-    "float64": (lambda t: t.update({BIAS: t[BIAS].astype(np.float64)}), "bias is F64"),
+    "unknown": (lambda t: t.update({f"{BIAS}2": t[BIAS]}), "1 left over: params.heatmap.bias2"),
+    "of no network": (lambda t: t.update({"soul": t[BIAS]}), r"soul (F32)"),
+    "of a strange name": (lambda t: t.update({"\x1b[2J\n": t[BIAS]}), "no network of ours"),
+    "whole numbers": (lambda t: t.update({BIAS: t[BIAS].astype(np.int64)}), "bias (I64)"),
+    "float64": (lambda t: t.update({BIAS: t[BIAS].astype(np.float64)}), "bias (F64)"),
     "no number": (lambda t: t[BIAS].__setitem__(3, np.nan), "not finite"),
     "infinite": (lambda t: t[BIAS].__setitem__(3, np.inf), "not finite"),
 }

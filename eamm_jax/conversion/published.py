@@ -28,6 +28,7 @@ from eamm_jax.checkpoint import (
     nest,
     parameter_count,
     save_networks,
+    shape_problems,
 )
 from eamm_jax.constants import NETWORKS
 from eamm_jax.conversion import tables
@@ -35,7 +36,7 @@ from eamm_jax.conversion.contents import ROLES, Contents, Tensors, sort_content
 from eamm_jax.conversion.restricted_pickle import PickledArray, PickleError, load
 from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file
 from eamm_jax.conversion.torch_tensors import walk_tensors
-from eamm_jax.errors import UserError, named, printable, shape_text
+from eamm_jax.errors import UserError, named, printable
 from eamm_jax.io.files import check_readable
 from eamm_jax.models.config import ModelConfig, published
 from eamm_jax.models.head_pose import OUTPUTS
@@ -298,35 +299,22 @@ def convert_network(
         first = tensors[_HEAD_POSE_FIRST].shape[:1]
         width = next((n for n in first if n in HEAD_POSE_WIDTHS), None)
     entries, rules = tables.table(network, config, width=width)
-    known = {entry.name: entry for entry in entries}
-    left_over: list[str] = []
+    known = {entry.name: entry.published_shape for entry in entries}
+    used: Tensors = {}
     unused: dict[str, list[str]] = {}
-    for name in (name for name in tensors if name not in known):
+    for name, tensor in tensors.items():
         rule = next((rule for rule in rules if re.fullmatch(rule.pattern, name)), None)
         if rule is None:
-            left_over.append(name)
+            used[name] = tensor
             continue
-        problem = rule.problem(tensors[name])
+        problem = rule.problem(tensor)
         if problem:
             raise _wrong(network, f"{name} {problem}")
         unused.setdefault(rule.reason, []).append(name)
-    present = {name: tensors[name] for name in known if name in tensors}
-    kinds = {
-        "missing": [name for name in known if name not in tensors],
-        "left over": left_over,
-        "misshapen": [
-            f"{name} is {shape_text(tensor.shape)}, "
-            f"expected {shape_text(known[name].published_shape)}"
-            for name, tensor in present.items()
-            if tensor.shape != known[name].published_shape
-        ],
-        "not floating-point": [
-            f"{name} holds {tensor.dtype}"
-            for name, tensor in present.items()
-            if tensor.dtype not in _FLOATS
-        ],
-    }
-    problems = [f"{len(names)} {kind}: {named(names)}" for kind, names in kinds.items() if names]
+    problems = shape_problems({name: tensor.shape for name, tensor in used.items()}, known)
+    others = [f"{name} holds {x.dtype}" for name, x in used.items() if x.dtype not in _FLOATS]
+    if others:
+        problems.append(f"{len(others)} not floating-point: {named(others)}")
     if problems:
         raise _wrong(network, "; ".join(problems))
     flat = {entry.path: _convert_tensor(network, entry, tensors) for entry in entries}
@@ -335,7 +323,7 @@ def convert_network(
         tensors=len(entries),
         parameters=parameter_count(variables),
         bytes=sum(array.nbytes for array in flat.values()),
-        dtypes=dict(Counter(str(tensor.dtype) for tensor in present.values())),
+        dtypes=dict(Counter(str(tensor.dtype) for tensor in used.values())),
         unused=unused,
     )
     return variables, report
