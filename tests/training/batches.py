@@ -9,9 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.presets import tiny
-from eamm_jax.training.config import model_config
 from eamm_jax.training.stage import Stage, TrainState, make_stage
 from eamm_jax.types import Clips, Pairs
 from tests.tiny import tiny_variables
@@ -50,8 +48,7 @@ def make_batch(stage: str, batch: int = 2, seed: int = 0) -> Pairs | Clips:
     return make_pairs(batch, seed) if stage.startswith("stage0") else make_clips(batch, seed)
 
 
-TINY = tiny()
-MICRO = TINY.replace(
+MICRO = tiny().replace(
     {
         "keypoint_detector.blocks": 1,
         "generator.dense_motion.blocks": 1,
@@ -64,15 +61,9 @@ MICRO = TINY.replace(
 """Networks that compile faster still, for what does not depend on their depth."""
 
 
-def tiny_stage(name: str, variant: str = "tiny", **fields: Any) -> Stage:
-    """A stage at its tiny configuration, with some fields of it changed."""
-    config = stage_config(name, variant, **fields)
-    return make_stage(config, model_config(config))
-
-
-def micro_stage(name: str, **fields: Any) -> Stage:
-    """A stage with the smallest networks."""
-    return make_stage(stage_config(name, "tiny", **fields), MICRO)
+def micro_stage(name: str, variant: str = "tiny", **fields: Any) -> Stage:
+    """A stage with the smallest networks, with some fields of its configuration changed."""
+    return make_stage(stage_config(name, variant, **fields), MICRO)
 
 
 def stage_config(name: str, variant: str, **fields: Any) -> ConfigDict:
@@ -85,9 +76,9 @@ def stage_config(name: str, variant: str, **fields: Any) -> ConfigDict:
     return config
 
 
-def start(stage: Stage, networks: ModelConfig = TINY) -> TrainState:
+def start(stage: Stage) -> TrainState:
     """The state a stage starts from, with everything trained before."""
-    variables = tiny_variables(config=networks)[1]
+    variables = tiny_variables(config=MICRO)[1]
     given = {name: value for name, value in variables.items() if name in stage.required}
     fresh = jax.eval_shape(lambda rng: stage.init(rng, given), jax.random.key(0))
     learned = {name: variables[name] for name in fresh.params}

@@ -123,7 +123,7 @@ def pairs_with_truth():
 
 def run(stage, given, steps=12):
     batch, step = pairs_with_truth(), jax.jit(stage.train_step)
-    states, metrics = [start(stage, MICRO)], []
+    states, metrics = [start(stage)], []
     assert set(given) == set(states[0].frozen)
     for _ in range(steps):
         state, found = step(states[-1], batch, jax.random.key(1))
@@ -194,7 +194,7 @@ def test_clips_of_other_emotions_teach_motion_only():
     fields = {**FIELDS, "motion_shares": (1.0,) * 9 + (5.0,), "heatmap_weight": 1.0}
     everywhere = micro_stage("bundled_stage1", place_emotions=(), **fields)
     neutral = micro_stage("bundled_stage1", **fields)
-    state, clips = start(everywhere, MICRO), make_clips()
+    state, clips = start(everywhere), make_clips()
     label = EMOTIONS.index("neutral")
     batch = clips._replace(emotion=np.array([label, 4], np.int32))
     first = jax.tree.map(lambda x: np.repeat(x[:1], 2, axis=0), batch)

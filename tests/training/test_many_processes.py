@@ -61,16 +61,7 @@ def networks_of(workdir) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in leaves])
 
 
-@pytest.fixture(scope="module")
-def whole_run(start, tmp_path_factory):
-    """Networks of a run of one process that nothing happened to."""
-    workdir = tmp_path_factory.mktemp("whole")
-    (training,) = start(workdir, 40, processes=1)
-    assert training.finish() == 0
-    return networks_of(workdir)
-
-
-def test_one_is_told_to_end_and_all_save_and_end_well(start, whole_run, tmp_path):
+def test_one_is_told_to_end_and_all_save_and_end_well(start, tmp_path):
     first, second = start(tmp_path, MANY_STEPS, save_every=10, validation_fraction=0.3)
     first.wait_until(lambda: bool(saved_steps(tmp_path)))
     second.process.send_signal(signal.SIGTERM)
@@ -80,9 +71,7 @@ def test_one_is_told_to_end_and_all_save_and_end_well(start, whole_run, tmp_path
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_one_is_killed_and_the_others_end_soon_then_a_restart_goes_on(
-    start, whole_run, tmp_path, victim
-):
+def test_one_is_killed_and_the_others_end_soon(start, tmp_path, victim):
     trainings = start(tmp_path, MANY_STEPS, save_every=10, keep=10**6)
     trainings[0].wait_until(lambda: 20 in saved_steps(tmp_path))
     killed, survivor = trainings[victim], trainings[1 - victim]
@@ -90,17 +79,29 @@ def test_one_is_killed_and_the_others_end_soon_then_a_restart_goes_on(
     started = time.monotonic()
     assert survivor.finish(60) != 0
     assert time.monotonic() - started < PEER_SECONDS
-
-    # In one process instead of two, from a checkpoint before the killing.
+    if victim:
+        return
+    # A restart goes on in one process instead of two, from a checkpoint before the killing.
     for step in saved_steps(tmp_path):
         if step > 20:
             shutil.rmtree(tmp_path / "checkpoints" / str(step))
-    (restarted,) = start(tmp_path, 40, processes=1)
-    assert restarted.finish() == 0
+    (restarted,), (whole,) = (
+        start(workdir, 40, processes=1) for workdir in (tmp_path, tmp_path / "whole")
+    )
+    assert (restarted.finish(), whole.finish()) == (0, 0)
     assert "resumes from step 20" in restarted.log.read_text()
-    np.testing.assert_allclose(networks_of(tmp_path), whole_run, atol=1e-5)
+    np.testing.assert_allclose(networks_of(tmp_path), networks_of(tmp_path / "whole"), atol=1e-5)
 
 
 def test_bad_input_ends_all_with_its_code(start, tmp_path):
     trainings = start(tmp_path, 10, validation_fraction=2.0)
     assert [training.finish() for training in trainings] == [2, 2]
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_words_and_a_code(start, tmp_path):
+    (training,) = start(tmp_path, 10, processes=1, bad_after=2, max_bad_steps=1)
+    assert training.finish() == 3
+    *_, last = training.log.read_text().splitlines()
+    assert last.startswith("error: step 4 is not finite (loss nan")
+    assert "clips: voxceleb:id1000" in last
+    assert "max_bad_steps is 1" in last

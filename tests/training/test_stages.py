@@ -12,7 +12,7 @@ import pytest
 from eamm_jax.errors import UserError
 from eamm_jax.training.stage import HOW_TO_GET_VGG, make_stage
 from tests.tiny import tiny_variables
-from tests.training.batches import MICRO, make_batch, make_clips, micro_stage, start, tiny_stage
+from tests.training.batches import MICRO, make_batch, make_clips, micro_stage, start
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ def same(a, b):
 def run(request):
     """A stage, and its states and metrics over some steps on one batch."""
     name, variant = STAGES[request.param]
-    stage = tiny_stage(name, variant, learning_rate=1e-3)
+    stage = micro_stage(name, variant, learning_rate=1e-3)
     batch = make_batch(name)
     chex.clear_trace_counter()  # it counts by name, and every stage's step has the same
     step = jax.jit(chex.assert_max_traces(stage.train_step, 1))  # one compilation for all steps
@@ -123,7 +123,7 @@ def test_evaluation_and_panels_have_the_shapes_the_loop_expects(run):
 
 
 def test_initialisation_has_the_shapes_of_what_was_given(run):
-    given = {name: tiny_variables()[1][name] for name in run.stage.required}
+    given = {name: tiny_variables(config=MICRO)[1][name] for name in run.stage.required}
     fresh = jax.eval_shape(lambda rng: run.stage.init(rng, given), jax.random.key(0))
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), fresh)
     assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), run.states[0])
@@ -134,7 +134,7 @@ def test_initialisation_has_the_shapes_of_what_was_given(run):
 
 def test_frames_that_were_not_read_are_heard_all_the_same():
     stage = micro_stage("stage2", augment=False, value_weight=1.0)
-    state, batch = start(stage, MICRO), make_clips()
+    state, batch = start(stage), make_clips()
     last = jax.jit(stage.eval_step)(state, batch._replace(frames=batch.frames[:, 4:]))
     heard_last_alone = batch._replace(
         frames=batch.frames[:, 4:], audio=batch.audio[:, 4:], pose=batch.pose[:, 4:]
@@ -157,7 +157,7 @@ def plain():
     other = half._replace(emotion=(half.emotion + 3) % 8)
     return SimpleNamespace(
         stage=stage,
-        state=start(stage, MICRO),
+        state=start(stage),
         step=jax.jit(stage.train_step),
         evaluate=jax.jit(stage.eval_step),
         halves=(half, other),
@@ -186,7 +186,7 @@ def test_rate_falls_at_its_epochs(plain):
 def test_accumulation_and_rematerialisation_give_the_gradient_of_the_whole_batch(plain):
     # Two steps on a half each, with activations computed again, are one step on the whole.
     frugal = micro_stage("stage2", augment=False, accumulate=2, remat=("emo_detector",))
-    step, state = jax.jit(frugal.train_step), start(frugal, MICRO)
+    step, state = jax.jit(frugal.train_step), start(frugal)
     before = state.params
     state, _ = step(state, plain.halves[0], jax.random.key(0))
     assert same(state.params, before)
@@ -240,7 +240,7 @@ def test_bfloat16_gives_nearly_the_same_loss(plain):
 
 @pytest.mark.parametrize(("name", "variant"), STAGES.values())
 def test_bfloat16_is_computed_with_and_float32_kept(name, variant):
-    stage = tiny_stage(name, variant, dtype="bfloat16")
+    stage = micro_stage(name, variant, dtype="bfloat16")
     state, batch = start(stage), make_batch(name)
     closed, shapes = jax.make_jaxpr(stage.train_step, return_shape=True)(
         state, batch, jax.random.key(0)
@@ -255,8 +255,8 @@ def test_bfloat16_is_computed_with_and_float32_kept(name, variant):
 
 
 def test_missing_networks_are_named():
-    stage = tiny_stage("stage2")
-    given = {"kp_detector": tiny_variables()[1]["kp_detector"]}
+    stage = micro_stage("stage2")
+    given = {"kp_detector": tiny_variables(config=MICRO)[1]["kp_detector"]}
     with pytest.raises(UserError, match=r"audio_feature, kp_detector_a, generator.*init_from"):
         stage.init(jax.random.key(0), given)
 
@@ -277,8 +277,8 @@ def test_missing_vgg_is_answered_with_how_to_get_it():
 
 
 def test_given_networks_are_used_and_others_are_fresh():
-    stage = tiny_stage("stage1")
-    variables = tiny_variables()[1]
+    stage = micro_stage("stage1")
+    variables = tiny_variables(config=MICRO)[1]
     given = {name: variables[name] for name in (*stage.required, "kp_detector_a")}
     state = jax.jit(stage.init)(jax.random.key(0), given)
     assert same(state.params["kp_detector_a"], given["kp_detector_a"]["params"])

@@ -19,6 +19,9 @@ from eamm_jax.types import Array
 NETWORK = "kp_detector_a"
 """Trained by the toy; any would do, as it is never applied."""
 
+MANY = 10**9
+"""Steps that nobody takes."""
+
 
 def toy_config(data: str, **fields: Any) -> ConfigDict:
     """A configuration of pairs of frames for the toy."""
@@ -32,6 +35,7 @@ def toy_config(data: str, **fields: Any) -> ConfigDict:
     config.validation_fraction = 0.0
     config.log_every = 1
     config.panel_every = 0
+    config.bad_after = MANY
     config.update(fields)
     return config
 
@@ -45,10 +49,10 @@ def zeros(network: str, config: ModelConfig) -> dict[str, Any]:
 def make_toy_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     """Learns the mean brightness of frames, with noise from the step's key.
 
-    Where `config.bad_after` is set, steps from that number on are not finite.
+    Steps from number `config.bad_after` on are not finite.
     """
     optimizer = optax.adam(config.learning_rate)
-    bad_after = config.get("bad_after", 10**6)
+    bad_after = config.bad_after
 
     def brightness(batch: Batch) -> Array:
         return jnp.float32(batch.source).mean(axis=(1, 2, 3)) / 255
