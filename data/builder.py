@@ -38,8 +38,8 @@ from eamm_jax.input_pipeline.clips import (
     ClipName,
     decode_frames,
 )
-from eamm_jax.input_pipeline.packed import FRAMES_A_RECORD, SPLIT
 from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.input_pipeline.sources import FRAMES_A_RECORD, SPLIT
 
 FILE_FORMAT = "array_record"
 

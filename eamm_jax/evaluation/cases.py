@@ -31,9 +31,9 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
+    Split,
     decode_frames,
 )
-from eamm_jax.input_pipeline.dataset import Split
 from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.image import read_image, to_uint8

@@ -33,7 +33,8 @@ from eamm_jax.evaluation.contestants import (
 )
 from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
 from eamm_jax.evaluation.readers import Reader, make_reader
-from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION, Split
+from eamm_jax.input_pipeline.clips import Split
+from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.files import atomic_output_dir
 from eamm_jax.io.image import read_image, to_uint8, write_png

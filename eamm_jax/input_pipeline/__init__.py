@@ -1,8 +1,8 @@
 """From clips on disk to batches on the host.
 
-A *source* is a folder in the published layout (`published`) or the same clips packed into
-ArrayRecord (`packed`); both give the same `Clip`s in the same order. `examples` reads a training
-example from a clip, and `dataset` batches examples with Grain: split, shuffled, mixed, sharded over
+A *source* (`sources`) is a folder in the published layout or the same clips packed into
+ArrayRecord; both give the same `Clip`s in the same order. `examples` reads a training example
+from a clip, and `dataset` batches examples with Grain: split, shuffled, mixed, sharded over
 processes, and resumable. Everything here is NumPy; augmentation runs on the device
 (`eamm_jax.ops.augmentation`).
 """

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -31,6 +31,9 @@ STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
 
 LENGTH_TOLERANCE = 2
 """Frames by which audio and video may differ in length, because codecs use packets."""
+
+
+Split = Literal["train", "validation", "all"]
 
 
 class BadClip(Exception):  # noqa: N818 - it names a clip, and is always caught
@@ -73,14 +76,9 @@ class Clip:
         """
         if self.pose is None or self.points is None:
             raise ValueError("the clip was opened without its landmarks")
-        for what, track, shape in (
-            ("poses", self.pose, (STORED_POSE_NUMBERS,)),
-            ("landmarks and pupils", self.points, (LANDMARKS + PUPILS, 2)),
-        ):
-            if track.shape != (self.num_frames, *shape):
-                raise BadClip(
-                    f"its {what} have shape {track.shape}, not {(self.num_frames, *shape)}"
-                )
+        _check_shape("poses", self.pose, (self.num_frames, STORED_POSE_NUMBERS))
+        _check_shape("landmarks and pupils", self.points, (self.num_frames, LANDMARKS + PUPILS, 2))
+        for what, track in (("pose", self.pose), ("landmarks and pupils", self.points)):
             if not np.isfinite(track[n]).all():
                 raise BadClip(f"the {what} of frame {n} are not finite")
         return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS])
@@ -95,13 +93,9 @@ class Clip:
         """
         if self.pose is None or self.windows is None:
             raise ValueError("the clip was opened without pose and audio features")
-        if self.pose.ndim != 2 or self.pose.shape[1] != STORED_POSE_NUMBERS:
-            raise BadClip(f"its poses have shape {self.pose.shape}, not (frames, 7)")
-        if self.windows.ndim != 3 or self.windows.shape[1:] != STORED_WINDOW:
-            raise BadClip(f"its MFCC windows have shape {self.windows.shape}, not (frames, 28, 13)")
-        poses, windows = len(self.pose), len(self.windows)
-        if poses != self.num_frames:
-            raise BadClip(f"it has {self.num_frames} frames but {poses} poses")
+        windows = len(self.windows)
+        _check_shape("poses", self.pose, (self.num_frames, STORED_POSE_NUMBERS))
+        _check_shape("MFCC windows", self.windows, (windows, *STORED_WINDOW))
         if abs(windows - self.num_frames) > LENGTH_TOLERANCE:
             raise BadClip(f"it has {self.num_frames} frames but {windows} MFCC windows")
         for what, track in (("pose", self.pose), ("MFCC window", self.windows)):
@@ -112,6 +106,11 @@ class Clip:
         if length < WINDOW_FRAMES:
             raise BadClip(f"it has {length} windows; at least {WINDOW_FRAMES} are needed")
         return self.pose, self.windows, length
+
+
+def _check_shape(what: str, track: np.ndarray, shape: tuple[int, ...]) -> None:
+    if track.shape != shape:
+        raise BadClip(f"its {what} have shape {track.shape}, not {shape}")
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,11 @@ class Kind:
         """
         key = str(name) if self.split_by_clip else name.identity
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+
+    def is_in(self, split: Split, name: ClipName, validation_fraction: float) -> bool:
+        """Whether a clip is in a split; `all` has every clip."""
+        validates = self.validation_share(name) < validation_fraction
+        return split == "all" or validates == (split == "validation")
 
     def emotion(self, name: ClipName) -> int:
         """The emotion in the clip's name, as an index into `EMOTIONS`, or -1.

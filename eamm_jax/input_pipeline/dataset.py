@@ -10,26 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import numpy as np
 
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import KINDS, ClipName
-from eamm_jax.input_pipeline.examples import (
-    ClipReader,
-    Example,
-    ExampleReader,
-    OnBadClip,
-    PairReader,
-)
+from eamm_jax.input_pipeline.clips import KINDS, ClipName, Split
+from eamm_jax.input_pipeline.examples import BatchOf, ExampleReader, OnBadClip
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.types import CLIP_FRAMES, EMOTIONS, Clips, Pairs
-
-Split = Literal["train", "validation", "all"]
 
 DEFAULT_VALIDATION_FRACTION = 0.05
 
@@ -66,24 +57,20 @@ class _LoadRows:
 
     def __call__(self, plans: Sequence[_Plan]) -> _Loaded:
         # The last batch of a single pass is padded with its own examples, without names.
-        filled = [plans[row % len(plans)] for row in range(self.batch_size)]
-        examples = [self._load(plan) for plan in filled[self.rows]]
-        first_row = self.rows.start
+        rows = range(self.batch_size)[self.rows]
+        chosen = [plans[row % len(plans)] for row in rows]
+        examples = [self.readers[plan.source].read(plan.group, plan.seed) for plan in chosen]
+        skipped: dict[str, str] = {}
+        for example in examples:
+            skipped |= example.skipped
         return _Loaded(
-            data=_stack([example.data for example in examples]),
+            data=jax.tree.map(lambda *leaves: np.stack(leaves), *(x.data for x in examples)),
             names=tuple(
-                example.name if first_row + row < len(plans) else ""
-                for row, example in enumerate(examples)
+                example.name if row < len(plans) else ""
+                for row, example in zip(rows, examples, strict=True)
             ),
-            skipped=dict(fault for example in examples for fault in example.skipped),
+            skipped=skipped,
         )
-
-    def _load(self, plan: _Plan) -> Example:
-        return self.readers[plan.source].read(plan.group, plan.seed)
-
-
-def _stack(examples: Sequence[Clips | Pairs]) -> Clips | Pairs:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *examples)
 
 
 class Batches:
@@ -94,8 +81,7 @@ class Batches:
 
     Attributes:
         num_examples: examples per epoch: clips (or identities) in the split.
-        steps_per_epoch: batches per epoch, at least one.
-        skipped: name and fault of each bad clip that this process found since `end_epoch`.
+        skipped: fault of each bad clip that this process found since `end_epoch`, by name.
     """
 
     def __init__(
@@ -103,15 +89,12 @@ class Batches:
         plans: grain.MapDataset,
         load: _LoadRows,
         *,
-        num_examples: int,
-        steps_per_epoch: int,
         identity: dict[str, Any],
         threads: int,
         workers: int,
     ):
         """Called by `make_dataset`."""
-        self.num_examples = num_examples
-        self.steps_per_epoch = steps_per_epoch
+        self.num_examples: int = identity["examples"]
         self.skipped: dict[str, str] = {}
         self._plans = plans
         self._load = load
@@ -190,8 +173,6 @@ class Batches:
 
 def describe_skipped(skipped: dict[str, str], shown: int = 3) -> str:
     """One line for the end of an epoch: the number of bad clips, and the first few."""
-    if not skipped:
-        return "no bad clips"
     faults = [f"{name}: {fault}" for name, fault in sorted(skipped.items())[:shown]]
     more = f"; and {len(skipped) - shown} more" if len(skipped) > shown else ""
     noun = "clip" if len(skipped) == 1 else "clips"
@@ -203,7 +184,7 @@ def make_dataset(
     *,
     batch_size: int,
     size: int,
-    batch_of: Literal["clips", "pairs"] = "clips",
+    batch_of: BatchOf = "clips",
     split: Split = "train",
     validation_fraction: float = DEFAULT_VALIDATION_FRACTION,
     seed: int = 0,
@@ -268,13 +249,9 @@ def make_dataset(
         raise UserError(
             f"frame_stride is {frame_stride}; it must divide the {CLIP_FRAMES} frames of a clip"
         )
-    reader_of = (
-        partial(ClipReader, frame_stride=frame_stride) if batch_of == "clips" else PairReader
-    )
-
     digest = hashlib.sha256()
     readers: list[ExampleReader] = []
-    streams, lengths = [], []
+    streams = []
     for number, source in enumerate(sources):
         kind = KINDS[source.kind]
         folder = open_folder(source, with_motion=batch_of == "clips", with_truth=with_truth)
@@ -283,14 +260,8 @@ def make_dataset(
         wanted = [i for i, name in enumerate(names) if not felt or name.clip.startswith(felt)]
         if not wanted:
             raise UserError(f"{source.path} has no clip whose emotion is {', '.join(emotions)}")
-        if split != "all":
-            # Clip by clip, before they are grouped: a clip is in the same split in every stage.
-            wanted = [
-                i
-                for i in wanted
-                if (kind.validation_share(names[i]) < validation_fraction)
-                == (split == "validation")
-            ]
+        # Clip by clip, before they are grouped: a clip is in the same split in every stage.
+        wanted = [i for i in wanted if kind.is_in(split, names[i], validation_fraction)]
         groups = _grouped(names, wanted, per_identity=per_identity)
         if not groups:
             raise UserError(
@@ -299,13 +270,14 @@ def make_dataset(
                 f"{len(folder.names)} clips with probability {validation_fraction}; change "
                 "validation_fraction or add data"
             )
-        readers.append(reader_of(folder, kind, groups, size=size, on_bad_clip=on_bad_clip))
+        readers.append(
+            ExampleReader(folder, kind, groups, size, batch_of, on_bad_clip, frame_stride)
+        )
         order_seed, draw_seed = np.random.SeedSequence([seed, number]).generate_state(2).tolist()
         stream = grain.MapDataset.range(len(groups))
         if not single_pass:
             stream = stream.shuffle(seed=order_seed).repeat()
         streams.append(stream.random_map(_MakePlan(number), seed=draw_seed))
-        lengths.append(len(groups))
         digest.update(f"{source.kind} {source.weight}\n".encode())
         for group in groups:
             digest.update("".join(f"{folder.names[i]}\n" for i in group).encode())
@@ -316,18 +288,14 @@ def make_dataset(
         plans = grain.MapDataset.concatenate(streams)
     else:
         plans = grain.MapDataset.mix(streams, [source.weight for source in sources])
-    num_examples = sum(lengths)
-    steps = -(-num_examples // batch_size) if single_pass else num_examples // batch_size
     rows = batch_size // process_count
     return Batches(
         plans.batch(batch_size, drop_remainder=not single_pass, batch_fn=list),
         _LoadRows(
             tuple(readers), batch_size, slice(process_index * rows, (process_index + 1) * rows)
         ),
-        num_examples=num_examples,
-        steps_per_epoch=max(1, steps),
         identity={
-            "examples": num_examples,
+            "examples": sum(len(reader.groups) for reader in readers),
             "batch_size": batch_size,
             "seed": seed,
             "clips digest": digest.hexdigest()[:16],

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from eamm_jax.input_pipeline import Batches, describe_skipped, make_dataset, parse_sources
-from eamm_jax.input_pipeline.dataset import Split
+from eamm_jax.input_pipeline.clips import Split
 from eamm_jax.training.config import check_stage
 from eamm_jax.training.distributed import Placement, sum_over_processes, to_host
 from eamm_jax.training.objectives import OBJECTIVES

@@ -21,8 +21,8 @@ from data.pack import main
 from data.voxceleb.voxceleb_dataset_builder import Builder as Voxceleb
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, make_dataset
-from eamm_jax.input_pipeline.packed import PackedFolder, find_packed
 from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.input_pipeline.sources import PackedFolder, find_packed
 from tests.published_layout import write_lrw, write_mead, write_voxceleb
 
 REPOSITORY = Path(__file__).resolve().parents[2]

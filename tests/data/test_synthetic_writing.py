@@ -23,7 +23,7 @@ from data.synthetic.synthetic_dataset_builder import Builder
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset
 from eamm_jax.input_pipeline.clips import KINDS, decode_frame
-from eamm_jax.input_pipeline.examples import ClipReader, PairReader
+from eamm_jax.input_pipeline.examples import ExampleReader
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_audio
@@ -63,7 +63,7 @@ def test_the_pipeline_reads_what_was_written(root):
         clip = folder.open(index)
         pose, windows, length = clip.motion()
         assert length == clip.num_frames == len(pose) == len(windows)
-    reader = ClipReader(folder, KINDS["synthetic"], [[0], [1]], size=SIZE, on_bad_clip="error")
+    reader = ExampleReader(folder, KINDS["synthetic"], [[0], [1]], SIZE)
     example = reader.read(1, seed=0)
     assert example.data.frames.shape == (16, SIZE, SIZE, 3)
     assert example.data.emotion == 6
@@ -114,8 +114,8 @@ def test_examples_are_cut_from_clips_on_the_fly():
     folder = SyntheticFolder(1, SEED, size=SIZE, first=3)
     assert folder.names[0].identity == "s00003"
     readers = [
-        kind(folder, KINDS["synthetic"], [[n] for n in range(24)], size=SIZE, on_bad_clip="error")
-        for kind in (PairReader, ClipReader)
+        ExampleReader(folder, KINDS["synthetic"], [[n] for n in range(24)], SIZE, batch_of)
+        for batch_of in ("pairs", "clips")
     ]
     pair, example = (reader.read(2, seed=5).data for reader in readers)
     assert pair.source.shape == (SIZE, SIZE, 3)

@@ -103,7 +103,7 @@ def test_audio_length_may_differ_slightly(windows, length):
 @pytest.mark.parametrize(
     ("bad", "fault"),
     [
-        (clip(poses=28), "29 frames but 28 poses"),
+        (clip(poses=28), r"poses have shape \(28, 7\), not \(29, 7\)"),
         (clip(windows=26), "29 frames but 26 MFCC windows"),
         (clip(windows=32), "29 frames but 32 MFCC windows"),
         (clip(16, 16, 16), "16 windows; at least 17"),

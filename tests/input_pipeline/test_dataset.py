@@ -198,7 +198,6 @@ def test_the_real_clip_trains(shared, tmp_path):
 def test_an_epoch_has_every_clip_once_and_epochs_differ(lrw):
     batches = dataset(("lrw", lrw), batch_size=7)
     assert batches.num_examples == 7
-    assert batches.steps_per_epoch == 1
     epochs = [names for _, names in take(batches, 4)]
     assert all(len(set(names)) == 7 for names in epochs)
     assert len(set(epochs)) == 4
@@ -212,7 +211,6 @@ def test_the_order_depends_on_the_seed_only(lrw):
 
 def test_a_single_pass_is_in_order_and_padded(lrw):
     batches = dataset(("lrw", lrw), batch_size=4, single_pass=True)
-    assert batches.steps_per_epoch == 2
     passed = list(batches)
     names = names_of(passed)
     assert names[:7] == sorted(names[:7])
@@ -510,8 +508,7 @@ def test_a_person_without_neutral_clips_is_skipped(mead, tmp_path):
     }
 
 
-def test_describe_skipped_without_bad_clips():
-    assert describe_skipped({}) == "no bad clips"
+def test_only_the_first_bad_clips_are_named():
     many = describe_skipped({f"lrw:A/{n}": "it has no frames" for n in range(10)})
     assert many.startswith("skipped 10 bad clips: ")
     assert many.endswith("; and 7 more")

@@ -142,7 +142,11 @@ def text_instead(path):
     [
         ("fomm_crop/ABOUT/ABOUT_00000/4.png", remove, "frame 4 is missing"),
         ("fomm_crop/ABOUT/ABOUT_00000/0.png", remove, "frame 0 is missing"),
-        ("fomm_crop/ABOUT/ABOUT_00000/17.png", remove, "17 frames but 18 poses"),
+        (
+            "fomm_crop/ABOUT/ABOUT_00000/17.png",
+            remove,
+            r"poses have shape \(18, 7\), not \(17, 7\)",
+        ),
         ("fomm_pose_crop/ABOUT/ABOUT_00000.npy", remove, "00000.npy is missing"),
         ("MFCC/ABOUT/ABOUT_00000.npy", remove, "00000.npy is missing"),
         ("fomm_pose_crop/ABOUT/ABOUT_00000.npy", truncate, "not a readable .npy"),
