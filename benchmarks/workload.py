@@ -106,7 +106,7 @@ def concrete(config: ConfigDict) -> Workload:
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), work.state)
     return dataclasses.replace(
         work,
-        state=work.placement.copies(zeros._replace(**random)),
+        state=jax.device_put(zeros._replace(**random), work.placement.replicated),
         batch=work.placement.batch(random_batch(config)),
         rng=jax.jit(lambda: jax.random.key(0), out_shardings=work.placement.replicated)(),
     )

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run, start_jax
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import face_reader, landmarks, likeness
+from eamm_jax.evaluation import face_reader, landmarks, pictures
 from eamm_jax.evaluation.face_reader import SIZE, FaceNetwork, FaceReader, Params, Seen
 from eamm_jax.evaluation.readers import named_emotion
 from eamm_jax.input_pipeline.clips import (
@@ -400,7 +400,7 @@ def tell_apart(people: Sequence[Sequence[Look]]) -> dict[str, float]:
     for place, looks in enumerate(people):
         for drifts, compared in ((same, looks[1:]), (other, people[(place + 1) % len(people)][1:])):
             frames, points = (np.stack(column) for column in zip(*compared, strict=True))
-            drifts.extend(likeness.identity_drift(*looks[0], frames, points))
+            drifts.extend(pictures.identity_drift(*looks[0], frames, points))
     nearer = np.less.outer(same, other)
     return {
         "same person": float(np.mean(same)),

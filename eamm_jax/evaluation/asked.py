@@ -17,7 +17,7 @@ from eamm_jax.animate.animator import Animator, Settings
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import landmarks
 from eamm_jax.evaluation.cases import Case, DataSet
-from eamm_jax.evaluation.contestants import Animated, EmotionSource
+from eamm_jax.evaluation.contestants import EmotionSource, animated
 from eamm_jax.evaluation.measurement import prepare
 from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
@@ -122,7 +122,7 @@ def ask(
         pictures = []
         for row, emotion in enumerate(ASKED):
             source = None if emotion == NONE else emotions
-            contestant = Animated(emotion, animator, settings, source, emotion=emotion)
+            contestant = animated(emotion, animator, settings, source, emotion=emotion)
             frames = contestant.frames(case)
             seen = reader.read(frames)
             if seen.emotion is None:

@@ -134,8 +134,7 @@ class DataSet:
         self._index = {
             name: index
             for index, name in enumerate(self._folder.names)
-            if split == "all"
-            or (self._kind.validation_share(name) < validation_fraction) == (split == "validation")
+            if self._kind.is_in(split, name, validation_fraction)
         }
         self.names = list(self._index)
         if not self.names:

@@ -13,8 +13,8 @@ emotion move, the mouth does not speak.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,98 +32,19 @@ from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, Array, Keypoints
 
 Variables = dict[str, Any]
 
-TRUTH, STILL, KEYPOINTS = "truth", "still", "keypoints"
-SILENCE, NEUTRAL, MODEL = "silence", "neutral", "model"
-
 _CHUNK = 8  # frames computed at a time
 
 
-class Contestant(Protocol):
-    """Renders frames to compare with the ground truth."""
+class Contestant(NamedTuple):
+    """Renders frames to compare with the ground truth.
 
-    @property
-    def name(self) -> str:
-        """The name in the table."""
+    Attributes:
+        name: the name in the table.
+        frames: a case to as many frames as it has.
+    """
 
-    def frames(self, case: Case) -> Frames:
-        """As many frames as the case has."""
-
-
-class Truth:
-    """The ground-truth frames."""
-
-    name = TRUTH
-
-    def frames(self, case: Case) -> Frames:
-        """Unchanged."""
-        return case.truth
-
-
-class Still:
-    """The source image, repeated."""
-
-    name = STILL
-
-    def frames(self, case: Case) -> Frames:
-        """The same in every frame."""
-        return np.broadcast_to(case.portrait, case.truth.shape)
-
-
-class Made:
-    """Frames rendered beforehand by another method."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def frames(self, case: Case) -> Frames:
-        """The method's frames for the case."""
-        return case.made[self.name]
-
-
-class Driven:
-    """The source image, driven by the keypoints of the ground-truth frames."""
-
-    name = KEYPOINTS
-
-    def __init__(self, config: ModelConfig, variables: Variables):
-        missing = [name for name in ("kp_detector", "generator") if name not in variables]
-        if missing:
-            raise UserError(f"the checkpoint has no {', '.join(missing)}")
-        networks = build(config)
-        self._variables = {name: variables[name] for name in ("kp_detector", "generator")}
-
-        @jax.jit
-        def see(variables: Variables, image: Array) -> tuple[SourceFeatures, Keypoints]:
-            code = networks.generator.apply(variables["generator"], image, method="encode")
-            return code, networks.kp_detector.apply(variables["kp_detector"], image)
-
-        @jax.jit
-        def drive(
-            variables: Variables, code: SourceFeatures, portrait: Keypoints, frames: Array
-        ) -> Array:
-            driving = networks.kp_detector.apply(
-                variables["kp_detector"], frames.astype(jnp.float32) / 255
-            )
-            moved, _ = networks.generator.apply(
-                variables["generator"], code, portrait, driving, method="warp"
-            )
-            drawn = networks.generator.apply(variables["generator"], moved, method="decode")
-            return jnp.round(drawn * 255).astype(jnp.uint8)
-
-        self._see, self._drive = see, drive
-
-    def frames(self, case: Case) -> Frames:
-        """Frames rendered from absolute keypoints, without smoothing."""
-        portrait = case.portrait[None].astype(np.float32) / 255
-        code, keypoints = self._see(self._variables, portrait)
-        drawn = []
-        for start in range(0, len(case.truth), _CHUNK):
-            piece = case.truth[start : start + _CHUNK]
-            rest = np.repeat(piece[-1:], _CHUNK - len(piece), axis=0)
-            filled = np.concatenate([piece, rest])
-            found = self._drive(self._variables, code, keypoints, filled)
-            drawn.append(np.asarray(found)[: len(piece)])
-        return np.concatenate(drawn)
+    name: str
+    frames: Callable[[Case], Frames]
 
 
 class Feeling(NamedTuple):
@@ -134,88 +55,119 @@ class Feeling(NamedTuple):
     level: int | None = None
 
 
-class EmotionSource(Protocol):
-    """A source of emotions."""
+EmotionSource = Callable[[Case, str], Feeling]
+"""An emotion for a case; raises `UserError` if it is not available."""
 
-    def feeling(self, case: Case, emotion: str) -> Feeling:
-        """An emotion for a case; raises `UserError` if it is not available."""
+TRUTH = Contestant("truth", lambda case: case.truth)
+STILL = Contestant("still", lambda case: np.broadcast_to(case.portrait, case.truth.shape))
 
 
-class OwnClips:
+def rendered(name: str) -> Contestant:
+    """Frames rendered beforehand by another method."""
+    return Contestant(name, lambda case: case.made[name])
+
+
+def keypoints(config: ModelConfig, variables: Variables) -> Contestant:
+    """The source image, driven by absolute keypoints of the ground truth, without smoothing."""
+    missing = [name for name in ("kp_detector", "generator") if name not in variables]
+    if missing:
+        raise UserError(f"the checkpoint has no {', '.join(missing)}")
+    networks = build(config)
+    given = {name: variables[name] for name in ("kp_detector", "generator")}
+
+    @jax.jit
+    def encode(variables: Variables, image: Array) -> tuple[SourceFeatures, Keypoints]:
+        source = networks.generator.apply(variables["generator"], image, method="encode")
+        return source, networks.kp_detector.apply(variables["kp_detector"], image)
+
+    @jax.jit
+    def drive(variables: Variables, source: SourceFeatures, at: Keypoints, frames: Array) -> Array:
+        driving = networks.kp_detector.apply(variables["kp_detector"], as_floats(frames))
+        generator = variables["generator"]
+        warped, _ = networks.generator.apply(generator, source, at, driving, method="warp")
+        images = networks.generator.apply(generator, warped, method="decode")
+        return jnp.round(images * 255).astype(jnp.uint8)
+
+    def frames(case: Case) -> Frames:
+        source, at = encode(given, as_floats(case.portrait[None]))
+        images = []
+        for start in range(0, len(case.truth), _CHUNK):
+            piece = case.truth[start : start + _CHUNK]
+            filled = np.concatenate([piece, np.repeat(piece[-1:], _CHUNK - len(piece), axis=0)])
+            images.append(np.asarray(drive(given, source, at, filled))[: len(piece)])
+        return np.concatenate(images)
+
+    return Contestant("keypoints", frames)
+
+
+def as_floats(images: Array | np.ndarray) -> Array:
+    """Images of bytes in [0, 1]."""
+    return jnp.asarray(images, jnp.float32) / 255
+
+
+def own_clips(data: DataSet) -> EmotionSource:
     """Emotions shown by the same person: in the clip itself, or else in another clip.
 
-    The animator masks the mouth in these frames, as in training, so it cannot be copied.
+    That is the one of the highest level. The animator masks the mouth in these frames, as in
+    training, so it cannot be copied.
     """
 
-    def __init__(self, data: DataSet):
-        self._data = data
-
-    def feeling(self, case: Case, emotion: str) -> Feeling:
-        """The clip's own frames, or the person's clip of that emotion with the highest level."""
+    def feeling(case: Case, emotion: str) -> Feeling:
         if case.emotion >= 0 and EMOTIONS[case.emotion] == emotion:
             return Feeling(case.truth)
-        clips = self._data.clips_of(case.identity, emotion)
+        clips = data.clips_of(case.identity, emotion)
         if not clips:
             raise UserError(f"{case.identity} has no clip of the emotion {emotion}")
-        return Feeling(self._data.frames(max(clips, key=self._data.level)))
+        return Feeling(data.frames(max(clips, key=data.level)))
+
+    return feeling
 
 
-class Bank:
-    """Emotions from the model's bank, at the level of the case, or the highest for another one."""
-
-    def feeling(self, case: Case, emotion: str) -> Feeling:
-        """A span over the whole clip."""
-        own = case.emotion >= 0 and EMOTIONS[case.emotion] == emotion
-        return Feeling(emotions=(Span(emotion),), level=case.level if own else None)
+def from_bank(case: Case, emotion: str) -> Feeling:
+    """Emotions of the model's bank, at the level of the case, or the highest for another one."""
+    own = case.emotion >= 0 and EMOTIONS[case.emotion] == emotion
+    return Feeling(emotions=(Span(emotion),), level=case.level if own else None)
 
 
-class Animated:
-    """The source image, animated from audio, pose and emotion."""
+def animated(
+    name: str,
+    animator: Animator,
+    settings: Settings,
+    emotions: EmotionSource | None,
+    *,
+    emotion: str | None = None,
+    silent: bool = False,
+) -> Contestant:
+    """The source image, animated from audio, pose and emotion.
 
-    def __init__(
-        self,
-        name: str,
-        animator: Animator,
-        settings: Settings,
-        emotions: EmotionSource | None,
-        *,
-        emotion: str | None = None,
-        silent: bool = False,
-    ):
-        """Initializes the contestant.
+    Args:
+        name: the name in the table.
+        animator: the model.
+        settings: settings of the animation.
+        emotions: the source of the emotions; None: a neutral face.
+        emotion: the emotion; None: that of the case, if known.
+        silent: replace the audio by its quietest moment.
+    """
+    settings = dataclasses.replace(settings, neutral=False)
 
-        Args:
-            name: the name in the table.
-            animator: the model.
-            settings: settings of the animation.
-            emotions: the source of the emotions; None: a neutral face.
-            emotion: the emotion; None: that of the case, if known.
-            silent: replace the audio by its quietest moment.
-        """
-        self.name = name
-        self._animator = animator
-        self._settings = dataclasses.replace(settings, neutral=False)
-        self._emotions = emotions
-        self._emotion = emotion
-        self._silent = silent
-
-    def frames(self, case: Case) -> Frames:
-        """Frames for the audio and pose of the case."""
+    def frames(case: Case) -> Frames:
         if case.sound is None:
             raise ValueError(f"{case.name} was read without audio")
-        mfcc = quietest_moment(case.sound.mfcc) if self._silent else case.sound.mfcc
-        emotion = self._emotion or (EMOTIONS[case.emotion] if case.emotion >= 0 else None)
+        mfcc = quietest_moment(case.sound.mfcc) if silent else case.sound.mfcc
+        wanted = emotion or (EMOTIONS[case.emotion] if case.emotion >= 0 else None)
         feeling = Feeling()
-        if self._emotions is not None and emotion is not None:
-            feeling = self._emotions.feeling(case, emotion)
-        animation = self._animator.animate(
+        if emotions is not None and wanted is not None:
+            feeling = emotions(case, wanted)
+        animation = animator.animate(
             case.portrait.astype(np.float32) / 255,
             mfcc,
             case.sound.pose,
-            settings=self._settings,
+            settings=settings,
             **feeling._asdict(),
         )
         return np.stack([frame.image for frame in animation])
+
+    return Contestant(name, frames)
 
 
 def quietest_moment(mfcc: Float[np.ndarray, "n 13"]) -> Float[np.ndarray, "n 13"]:

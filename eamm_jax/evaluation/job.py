@@ -20,17 +20,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants, report
 from eamm_jax.evaluation.asked import ASKED, Asked, ask, cases_to_ask
 from eamm_jax.evaluation.cases import Case, DataSet, Pairs, PortraitFrom
-from eamm_jax.evaluation.contestants import (
-    Animated,
-    Bank,
-    Contestant,
-    Driven,
-    EmotionSource,
-    Made,
-    OwnClips,
-    Still,
-    Truth,
-)
+from eamm_jax.evaluation.contestants import STILL, TRUTH, Contestant, EmotionSource, animated
 from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
 from eamm_jax.evaluation.readers import Reader, make_reader
 from eamm_jax.input_pipeline.clips import Split
@@ -160,7 +150,7 @@ def _evaluate_pairs(
 ) -> tuple[dict[str, dict[str, Values]], None, dict[str, Any]]:
     pairs = Pairs(root, max_frames=job.max_frames)
     reader = make_reader(job.faces or "real")
-    field = _wanted([Truth(), Still(), *map(Made, pairs.methods)], job.only)
+    field = _wanted([TRUTH, STILL, *map(contestants.rendered, pairs.methods)], job.only)
     names = pairs.names[: job.clips or None]
     by_clip = _measure_all(map(pairs.case, names), len(names), field, reader, folder, advance)
     facts = {"pairs": str(root), "reader": reader.name if reader else None}
@@ -183,22 +173,19 @@ def _evaluate_model(
         portrait_from=job.portrait,
         max_frames=job.max_frames,
     )
-    field: list[Contestant] = [Truth(), Still(), Driven(config, variables)]
+    field = [TRUTH, STILL, contestants.keypoints(config, variables)]
     animator: Animator | None = None
     emotions: EmotionSource | None = None
     if talks:
         bank = EmotionBank.load(model_folder(checkpoint), config.emotion.stage_widths[-1])
         animator = Animator(config, variables, bank=bank)
         if EMOTION_NETWORK in variables and data.emotion(data.names[0]) >= 0:
-            emotions = Bank() if job.emotions == "bank" else OwnClips(data)
-
-        def animated(name: str, source: EmotionSource | None, *, silent: bool = False) -> Animated:
-            return Animated(name, animator, job.settings, source, silent=silent)
-
-        field.append(animated(contestants.SILENCE, emotions, silent=True))
+            own = contestants.own_clips(data)
+            emotions = contestants.from_bank if job.emotions == "bank" else own
+        field.append(animated("silence", animator, job.settings, emotions, silent=True))
         if emotions is not None:
-            field.append(animated(contestants.NEUTRAL, None))
-        field.append(animated(contestants.MODEL, emotions))
+            field.append(animated("neutral", animator, job.settings, None))
+        field.append(animated("model", animator, job.settings, emotions))
     del variables
     names = data.choose(job.clips)
     by_clip = _measure_all(
@@ -245,12 +232,12 @@ def _measure_all(
     main = field[-1].name
     for case in cases:
         reference = prepare(case, reader)
-        rows = [report.Row(contestants.TRUTH, report.spread(case.truth))]
+        rows = [report.Row(TRUTH.name, report.spread(case.truth))]
         by_clip[case.name] = {}
         for contestant in field:
             frames = contestant.frames(case)
             by_clip[case.name][contestant.name] = measure(reference, frames, reader)
-            if contestant.name != contestants.TRUTH:
+            if contestant.name != TRUTH.name:
                 rows.append(report.Row(contestant.name, report.spread(frames)))
             advance("measuring", sum(map(len, by_clip.values())), total)
         sheets[case.name] = folder / SHEETS / f"{case.name.replace('/', '_')}.png"

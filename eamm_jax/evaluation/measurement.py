@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eamm_jax.evaluation import landmarks, likeness, pictures, sharpness
+from eamm_jax.evaluation import landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames
 from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
@@ -143,7 +143,7 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
         "m_lmd": landmarks.landmark_distance(seen.landmarks, track, landmarks.MOUTH).mean(),
         "f_lmd": landmarks.landmark_distance(seen.landmarks, track).mean(),
         "jitter": landmarks.jitter(seen.landmarks),
-        "identity": likeness.identity_drift(
+        "identity": pictures.identity_drift(
             case.portrait, reference.portrait, frames, seen.landmarks
         ).mean(),
     }

@@ -1,4 +1,4 @@
-"""How close frames are to the true ones, pixel by pixel: PSNR, SSIM and flicker.
+"""How close frames are to the ground truth: PSNR, SSIM, flicker; and to the source image.
 
 Frames are RGB, uint8 or floats in [0, 1]; everything is computed in double precision on [0, 1].
 A region is a mask of pixels in each frame, as `landmarks.mouth_region` makes it.
@@ -7,8 +7,14 @@ A region is a mask of pixels in each frame, as `landmarks.mouth_region` makes it
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Shaped
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from skimage.color import rgb2lab
 from skimage.metrics import structural_similarity
+
+from eamm_jax.evaluation.landmarks import EYES, MOUTH, Track
+from eamm_jax.faces.similarity import fit_similarity
 
 Frames = Shaped[np.ndarray, "t h w 3"]
 Region = Bool[np.ndarray, "t h w"]
@@ -17,6 +23,15 @@ EIGHT_BITS = 10 * np.log10(12 * 255.0**2)
 """PSNR of rounding to 8 bits, 58.9 dB: what stands for infinity where values are averaged."""
 
 _WINDOW_RADIUS = 5  # of SSIM
+
+STEADY = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
+"""Landmarks that follow the head: bridge and base of the nose, corners of the eyes."""
+
+_OUTLINE = (0, 1, 2, 3, 4, 12, 13, 14, 15, 16, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17)
+"""Around the part of the face that is compared: its sides down to the mouth, and the brows."""
+
+_BLUR = 1 / 64  # of the side of the frame, as the deviation of a gaussian
+_MOUTH_MARGIN, _EYE_MARGIN = 0.2, 0.15  # of the width of the box that is left out
 
 
 def as_floats(frames: Frames) -> Float64[np.ndarray, "t h w 3"]:
@@ -107,3 +122,73 @@ def _mean_within(
     counts = region.sum(axis=(1, 2))
     sums = np.where(region, values, 0).sum(axis=(1, 2))
     return np.where(counts, sums / np.maximum(counts, 1), empty)
+
+
+def compared_region(
+    landmarks: Float[np.ndarray, "68 2"], height: int, width: int
+) -> Bool[np.ndarray, "h w"]:
+    """The part of a portrait that is compared: its face without mouth, eyes and brows."""
+    pixels = (landmarks.astype(np.float64) + 1) * np.array([width, height]) / 2
+    canvas = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    draw.polygon([tuple(point) for point in pixels[list(_OUTLINE)] - 0.5], fill=1)
+    left_half, right_half = slice(17, 22), slice(22, 27)
+    for parts, margin in (
+        ((pixels[MOUTH],), _MOUTH_MARGIN),
+        ((pixels[left_half], pixels[EYES][:6]), _EYE_MARGIN),
+        ((pixels[right_half], pixels[EYES][6:]), _EYE_MARGIN),
+    ):
+        points = np.concatenate(parts)
+        low, high = points.min(axis=0), points.max(axis=0)
+        around = margin * (high - low)[0]
+        draw.rectangle([*(low - around - 0.5), *(high + around - 0.5)], fill=0)
+    return np.asarray(canvas)
+
+
+def identity_drift(
+    portrait: Shaped[np.ndarray, "h w 3"],
+    portrait_landmarks: Float[np.ndarray, "68 2"],
+    frames: Shaped[np.ndarray, "t h w 3"],
+    landmarks: Track,
+) -> Float64[np.ndarray, " t"]:
+    """How far the looks of each frame are from those of the portrait.
+
+    No network is asked who it is. The parts of a face that neither speech nor emotion moves much,
+    the cheeks, the nose and what lies between and beside them, are laid over each other by a
+    similarity transform of steady landmarks; then colours are compared, in CIELAB after a blur
+    that leaves skin tone, shading, glasses and the shapes of features, but forgives a misfit of a
+    pixel. The unit is CIE 1976's colour difference: 2.3 is just noticeable (Mahy et al. 1994).
+    Turning heads change their shading, so the true frames do not score 0: compare with them.
+
+    Args:
+        portrait: uint8, or floats in [0, 1].
+        portrait_landmarks: of the portrait.
+        frames: like the portrait.
+        landmarks: of the frames.
+
+    Returns:
+        CIE 1976 colour differences; 0 where the portrait shows nothing to compare.
+    """
+    height, width = portrait.shape[:2]
+    region = compared_region(portrait_landmarks, height, width)
+    if not region.any():
+        return np.zeros(len(frames))
+    rows, columns = np.nonzero(region)
+    places = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)
+    expected = rgb2lab(_blurred(portrait)[region])
+    steady = list(STEADY)
+    drift = []
+    for frame, points in zip(frames, landmarks, strict=True):
+        x, y = fit_similarity(portrait_landmarks[steady], points[steady])(places).T
+        at = np.stack([((y + 1) * height - 1) / 2, ((x + 1) * width - 1) / 2])
+        found = [
+            ndimage.map_coordinates(channel, at, order=1, mode="nearest")
+            for channel in np.moveaxis(_blurred(frame), -1, 0)
+        ]
+        drift.append(np.linalg.norm(rgb2lab(np.stack(found, -1)) - expected, axis=-1).mean())
+    return np.array(drift)
+
+
+def _blurred(frame: Shaped[np.ndarray, "h w 3"]) -> Float64[np.ndarray, "h w 3"]:
+    sigma = _BLUR * frame.shape[0]
+    return ndimage.gaussian_filter(as_floats(frame), sigma, axes=(0, 1))

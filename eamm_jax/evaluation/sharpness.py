@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Shaped
 from scipy import ndimage
+from skimage.feature import canny
 
 Grey = Float64[np.ndarray, "h w"]
 
@@ -107,27 +108,10 @@ def _run_lengths(image: Grey) -> Int[np.ndarray, "h w"]:
 
 
 def canny_edges(image: Grey) -> Bool[np.ndarray, "h w"]:
-    """Canny edges: thinned ridges of the smoothed gradient, with hysteresis."""
+    """Canny edges, with thresholds from the distribution of the gradient."""
     smooth = ndimage.gaussian_filter(image, _CANNY_SIGMA)
-    across, down = ndimage.sobel(smooth, axis=1), ndimage.sobel(smooth, axis=0)
-    strength = np.hypot(across, down)
+    strength = np.hypot(ndimage.sobel(smooth, axis=0), ndimage.sobel(smooth, axis=1))
+    high = np.percentile(strength, _CANNY_HIGH_PERCENTILE)
     if strength.max() <= 1e-9:
         return np.zeros(image.shape, bool)
-    high = np.percentile(strength, _CANNY_HIGH_PERCENTILE)
-    ridge = _thinned(strength, across, down) & (strength > _CANNY_LOW_SHARE * high)
-    labels, _ = ndimage.label(ridge, np.ones((3, 3)))
-    strong = np.unique(labels[ridge & (strength > high)])
-    return np.isin(labels, strong[strong > 0])
-
-
-def _thinned(strength: Grey, across: Grey, down: Grey) -> Bool[np.ndarray, "h w"]:
-    """Non-maximum suppression along the gradient."""
-    height, width = strength.shape
-    padded = np.pad(strength, 1)
-    sector = np.round(np.arctan2(down, across) / (np.pi / 4)).astype(int) % 4
-    ridge = np.zeros(strength.shape, bool)
-    for number, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
-        ahead = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        behind = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
-        ridge |= (sector == number) & (strength >= behind) & (strength > ahead)
-    return ridge
+    return canny(image, _CANNY_SIGMA, _CANNY_LOW_SHARE * high, high, mode="reflect")

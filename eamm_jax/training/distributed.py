@@ -175,12 +175,6 @@ class Placement:
             lambda x: jax.make_array_from_process_local_data(self.by_example, np.asarray(x)), rows
         )
 
-    def copies(self, tree: PyTree) -> PyTree:
-        """Arrays on every device from host arrays that are alike on all processes."""
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.replicated, np.asarray(x)), tree
-        )
-
     def abstract(self, tree: PyTree) -> PyTree:
         """Shapes, types and sharding of a state, as a checkpoint is restored by."""
         return jax.tree.map(

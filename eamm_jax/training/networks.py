@@ -120,14 +120,6 @@ class Given:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), loaded)
 
 
-def of_state(state: TrainState) -> dict[str, PyTree]:
-    """Variables of the networks that a state trains, by name, from the collections down."""
-    return {
-        name: {"params": params, **state.stats.get(name, {})}
-        for name, params in state.params.items()
-    }
-
-
 class ModelWriter:
     """Keeps `model/` in a work directory up to date, in the background.
 
@@ -181,7 +173,7 @@ class ModelWriter:
             save_networks,
             self._folder,
             self._config,
-            {**self._fixed, **_copies(of_state(state))},
+            {**self._fixed, **_copies(state.trained())},
             provenance={**self._provenance, "step": step, "validation": validation},
             overwrite=True,
         )

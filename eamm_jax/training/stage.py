@@ -48,10 +48,10 @@ class TrainState(NamedTuple):
     frozen: PyTree
     bad_steps: Array
 
-    def variables(self, params: PyTree) -> dict[str, PyTree]:
-        """The collections of every network, with these parameters for the trained ones."""
-        learned = {name: {"params": params[name], **self.stats[name]} for name in params}
-        return {**self.frozen, **learned}
+    def trained(self, params: PyTree | None = None) -> dict[str, PyTree]:
+        """The collections of the trained networks, with these parameters or those of the state."""
+        params = self.params if params is None else params
+        return {name: {"params": params[name], **self.stats[name]} for name in params}
 
 
 class Stage(NamedTuple):
@@ -139,9 +139,8 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
         )
 
     def forward(state: TrainState, params: PyTree, training: tuple[str, ...] = ()) -> Forward:
-        return Forward(
-            networks, state.variables(params), training=training, remat=tuple(config.remat)
-        )
+        variables = {**state.frozen, **state.trained(params)}
+        return Forward(networks, variables, training=training, remat=tuple(config.remat))
 
     def train_step(
         state: TrainState, batch: Batch, rng: PRNGKeyArray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants
 from eamm_jax.evaluation.cases import Case, DataSet, Sound
-from eamm_jax.evaluation.contestants import Animated, Bank, Driven, Feeling, Made, OwnClips
+from eamm_jax.evaluation.contestants import Feeling, animated, from_bank, own_clips
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.models import build
@@ -49,37 +50,33 @@ def animator() -> Animator:
     track = np.random.default_rng(4).normal(size=(5, width)).astype(np.float32)
     face = np.zeros((8, 8, 3), np.uint8)
     bank = EmotionBank({("happy", level): Entry(level * track, face) for level in (1, 2, 3)})
-    return Animator(config, variables, bank=bank, chunk=4)
+    return Animator(config, variables, bank=bank)
 
 
 def test_baselines(case):
-    np.testing.assert_array_equal(contestants.Truth().frames(case), case.truth)
-    still = contestants.Still().frames(case)
+    np.testing.assert_array_equal(contestants.TRUTH.frames(case), case.truth)
+    still = contestants.STILL.frames(case)
     assert still.shape == case.truth.shape
     np.testing.assert_array_equal(still[7], case.portrait)
     made = dataclasses.replace(case, made={"theirs": 255 - case.truth})
-    np.testing.assert_array_equal(Made("theirs").frames(made), 255 - case.truth)
+    np.testing.assert_array_equal(contestants.rendered("theirs").frames(made), 255 - case.truth)
 
 
 def test_ground_truth_keypoints_drive_the_source_image(case):
     config, variables = tiny_variables()
-    found = Driven(config, variables).frames(case)
+    found = contestants.keypoints(config, variables).frames(case)
     assert found.shape == case.truth.shape
     networks = build(config)
     detector, generator = variables["kp_detector"], variables["generator"]
     portrait, frame = (
         x[None].astype(np.float32) / 255 for x in (case.portrait, case.truth[FRAMES - 1])
     )
-    rendering = networks.generator.apply(
-        generator,
-        portrait,
-        networks.kp_detector.apply(detector, portrait),
-        networks.kp_detector.apply(detector, frame),
-    )
+    detect, render = jax.jit(networks.kp_detector.apply), jax.jit(networks.generator.apply)
+    rendering = render(generator, portrait, detect(detector, portrait), detect(detector, frame))
     expected = np.round(255 * np.asarray(rendering.prediction[0]))
     assert np.abs(found[-1].astype(float) - expected).max() <= 1
     with pytest.raises(UserError, match="generator"):
-        Driven(config, {"kp_detector": detector})
+        contestants.keypoints(config, {"kp_detector": detector})
 
 
 def frames_of(animation) -> np.ndarray:
@@ -87,22 +84,21 @@ def frames_of(animation) -> np.ndarray:
 
 
 def test_the_model_depends_on_audio_pose_and_emotion(case, animator):
-    class Shown:
-        def feeling(self, asked, emotion):
-            assert (asked, emotion) == (case, "happy")
-            return Feeling(asked.truth)
+    def shown(asked, emotion):
+        assert (asked, emotion) == (case, "happy")
+        return Feeling(asked.truth)
 
     settings = Settings(neutral=True)
-    found = Animated("model", animator, settings, Shown()).frames(case)
+    found = animated("model", animator, settings, shown).frames(case)
     portrait = case.portrait.astype(np.float32) / 255
     expected = animator.animate(portrait, case.sound.mfcc, case.sound.pose, case.truth)
     np.testing.assert_array_equal(found, frames_of(expected))
-    neutral = Animated("neutral", animator, settings, None).frames(case)
+    neutral = animated("neutral", animator, settings, None).frames(case)
     without = animator.animate(portrait, case.sound.mfcc, case.sound.pose)
     np.testing.assert_array_equal(neutral, frames_of(without))
     assert (neutral != found).any()
     unlabelled = dataclasses.replace(case, emotion=-1)
-    kept = Animated("model", animator, settings, Shown()).frames(unlabelled)
+    kept = animated("model", animator, settings, shown).frames(unlabelled)
     np.testing.assert_array_equal(kept, neutral)
 
 
@@ -117,15 +113,15 @@ def test_samples_and_mfcc_give_the_same_frames(case, animator):
 
 
 def test_the_bank_uses_the_level_of_the_case(case, animator):
-    found = Animated("model", animator, Settings(), Bank()).frames(case)
+    found = animated("model", animator, Settings(), from_bank).frames(case)
     portrait = case.portrait.astype(np.float32) / 255
-    feeling = Bank().feeling(case, "happy")
+    feeling = from_bank(case, "happy")
     assert feeling.level == 2
     expected = animator.animate(
         portrait, case.sound.mfcc, case.sound.pose, emotions=feeling.emotions, level=2
     )
     np.testing.assert_array_equal(found, frames_of(expected))
-    assert Bank().feeling(dataclasses.replace(case, emotion=5), "happy").level is None
+    assert from_bank(dataclasses.replace(case, emotion=5), "happy").level is None
 
 
 def test_emotions_come_from_clips_of_the_person(tmp_path):
@@ -139,12 +135,12 @@ def test_emotions_come_from_clips_of_the_person(tmp_path):
         size=SIZE, split="all", validation_fraction=0, with_motion=False,
     )  # fmt: skip
     own = data.case(ClipName("s1", "happy_level_2_001"))
-    np.testing.assert_array_equal(OwnClips(data).feeling(own, "happy").emotion_frames, own.truth)
+    np.testing.assert_array_equal(own_clips(data)(own, "happy").emotion_frames, own.truth)
     calm = data.case(ClipName("s1", "neutral_level_1_001"))
-    shown = np.stack(list(OwnClips(data).feeling(calm, "happy").emotion_frames))
+    shown = np.stack(list(own_clips(data)(calm, "happy").emotion_frames))
     np.testing.assert_array_equal(shown, own.truth)
     with pytest.raises(UserError, match="s1 has no clip of the emotion sad"):
-        OwnClips(data).feeling(calm, "sad")
+        own_clips(data)(calm, "sad")
     assert data.clips_of("s0", "happy")[-1].clip == "happy_level_3_001"
     assert max(data.clips_of("s0", "happy"), key=data.level).clip == "happy_level_3_001"
 
@@ -158,7 +154,7 @@ def test_silence_is_the_quietest_moment_of_the_audio(case, animator):
     np.testing.assert_array_equal(silent[28:56], mfcc[40:68][::-1])
     np.testing.assert_array_equal(silent[56:84], mfcc[40:68])
     portrait = case.portrait.astype(np.float32) / 255
-    found = Animated("silence", animator, Settings(), None, silent=True).frames(case)
+    found = animated("silence", animator, Settings(), None, silent=True).frames(case)
     expected = animator.animate(
         portrait, contestants.quietest_moment(case.sound.mfcc), case.sound.pose
     )
@@ -167,4 +163,4 @@ def test_silence_is_the_quietest_moment_of_the_audio(case, animator):
 
 def test_a_case_without_audio_cannot_be_animated(case, animator):
     with pytest.raises(ValueError, match="without audio"):
-        Animated("model", animator, Settings(), None).frames(dataclasses.replace(case, sound=None))
+        animated("model", animator, Settings(), None).frames(dataclasses.replace(case, sound=None))

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage.color import rgb2lab
 
-from eamm_jax.evaluation import likeness
+from eamm_jax.evaluation import pictures
 from tests.evaluation.faces import template
 
 SIZE = 96
@@ -38,18 +38,18 @@ TURN = np.array([[0.97, -0.12, 0.05], [0.12, 0.97, -0.03]])
 def test_rigid_motion_is_no_drift(portrait):
     points = template()
     frame, frame_points = moved(portrait, points, TURN)
-    drift = likeness.identity_drift(
+    drift = pictures.identity_drift(
         portrait, points, np.stack([portrait, frame]), np.stack([points, frame_points])
     )
     assert drift[0] == pytest.approx(0, abs=1e-9)
     assert drift[1] < 0.5
-    unaligned = likeness.identity_drift(portrait, points, frame[None], points[None])
+    unaligned = pictures.identity_drift(portrait, points, frame[None], points[None])
     assert unaligned[0] > 4 * drift[1]
 
 
 def test_mouth_eyes_brows_and_background_are_excluded(portrait):
     points = template()
-    region = likeness.compared_region(points, SIZE, SIZE)
+    region = pictures.compared_region(points, SIZE, SIZE)
     line = (2 * np.arange(SIZE) + 1) / SIZE - 1
     x, y = np.meshgrid(line, line)
 
@@ -67,7 +67,7 @@ def test_mouth_eyes_brows_and_background_are_excluded(portrait):
     # What happens well inside the mouth is not seen through the blur either.
     talking = portrait.copy()
     talking[(np.abs(x) < 0.25) & (np.abs(y - 0.42) < 0.06)] = 0
-    found = likeness.identity_drift(portrait, points, talking[None], points[None])
+    found = pictures.identity_drift(portrait, points, talking[None], points[None])
     assert found[0] < 0.1
 
 
@@ -75,8 +75,8 @@ def test_another_skin_colour_is_drift(portrait):
     points = template()
     even = np.full((SIZE, SIZE, 3), [0.8, 0.6, 0.5])
     darker = np.full((SIZE, SIZE, 3), [0.5, 0.35, 0.3])
-    found = likeness.identity_drift(even, points, darker[None], points[None])
+    found = pictures.identity_drift(even, points, darker[None], points[None])
     expected = np.linalg.norm(rgb2lab(even[0, 0]) - rgb2lab(darker[0, 0]))
     assert found[0] == pytest.approx(expected)
-    nobody = likeness.identity_drift(even, points + 5, darker[None], points[None])
+    nobody = pictures.identity_drift(even, points + 5, darker[None], points[None])
     assert nobody[0] == 0

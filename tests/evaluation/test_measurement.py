@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from eamm_jax.evaluation import landmarks, likeness, measurement, pictures, sharpness
+from eamm_jax.evaluation import landmarks, measurement, pictures, sharpness
 from eamm_jax.evaluation.cases import Case
 from eamm_jax.evaluation.readers import Reading, named_emotion
 from eamm_jax.types import EMOTIONS
@@ -71,7 +71,7 @@ def test_each_value_is_its_metric(case, rng):
     similarity = pictures.ssim_map(frames, case.truth)
     error = pictures.squared_error(frames, case.truth)
     grey = sharpness.grey_levels(frames)
-    drift = likeness.identity_drift(case.portrait, reader.track[0], frames, seen)
+    drift = pictures.identity_drift(case.portrait, reader.track[0], frames, seen)
     timing = landmarks.timing(landmarks.mouth_opening(seen), landmarks.mouth_opening(truth), 5)
     expected = {
         "psnr": pictures.psnr(error).mean(),

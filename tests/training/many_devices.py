@@ -43,7 +43,7 @@ def main(seeds: int, steps: int) -> None:
                 where = make_placement(jax.devices()[:devices])
                 rng = jax.device_put(jax.random.key(seed), where.replicated)
                 rows = where.batch(batch)
-                state = where.copies(jax.device_get(stage.init(jax.random.key(seed), given)))
+                state = jax.device_put(stage.init(jax.random.key(seed), given), where.replicated)
                 if devices not in programs:
                     programs[devices] = compile_step(stage, where, state, rows, rng)
                 for _ in range(steps):
