@@ -7,7 +7,7 @@ mouth opening compared with that of the neutral clip, which has the same audio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,32 +71,29 @@ class Shown(NamedTuple):
     frames: list[UInt8[np.ndarray, "h w 3"]]
 
 
-def cases_to_ask(data: DataSet, people: int) -> Iterator[Case]:
+def cases_to_ask(data: DataSet, people: int) -> list[Case]:
     """A neutral clip of each person who has another one for the source image.
 
     Raises:
         UserError: nobody has two neutral clips.
     """
-    identities = list(dict.fromkeys(name.identity for name in data.names))
-    found = 0
-    for identity in identities:
-        neutral = data.clips_of(identity, "neutral")
-        if len(neutral) > 1 and found < people:
-            found += 1
-            yield data.case(neutral[-1])
-    if not found:
+    identities = dict.fromkeys(name.identity for name in data.names)
+    neutral = [data.clips_of(identity, "neutral") for identity in identities]
+    chosen = [clips[-1] for clips in neutral if len(clips) > 1][:people]
+    if not chosen:
         raise UserError(
             "nobody in this split has two neutral clips, which the test of emotion control needs"
         )
+    return [data.case(name) for name in chosen]
 
 
 def ask(
-    cases: Sequence[Case] | Iterator[Case],
+    cases: Sequence[Case],
     animator: Animator,
     settings: Settings,
     emotions: EmotionSource,
     reader: Reader,
-    advance: Callable[[], None],
+    advance: Callable[[int, int], None],
 ) -> tuple[Asked, list[Shown]]:
     """Renders every case in every emotion and measures the result.
 
@@ -106,7 +103,7 @@ def ask(
         settings: settings of the animations.
         emotions: the source of the emotions.
         reader: a reader that recognizes emotions.
-        advance: called after each animation.
+        advance: called after each animation with the number of those done, and of all.
 
     Returns:
         The results, and of each animation the frame where the mouth should be open widest.
@@ -114,7 +111,7 @@ def ask(
     named = np.zeros((len(ASKED), len(EMOTIONS)), int)
     mouth: list[list[float]] = [[] for _ in ASKED]
     jitter: list[list[float]] = [[] for _ in ASKED]
-    shown = []
+    shown: list[Shown] = []
     for case in cases:
         track = prepare(case, reader).landmarks
         assert track is not None
@@ -132,7 +129,7 @@ def ask(
             mouth[row].append(landmarks.correlation(found, opening))
             jitter[row].append(landmarks.jitter(seen.landmarks))
             pictures.append(frames[int(opening.argmax())])
-            advance()
+            advance(len(shown) * len(ASKED) + row + 1, len(cases) * len(ASKED))
         shown.append(Shown(case.identity, pictures))
     means = [[float(np.mean(values)) for values in rows] for rows in (mouth, jitter)]
     return Asked([s.person for s in shown], named, *means), shown

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
 from eamm_jax.checkpoint import load_networks, model_folder
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants, report
-from eamm_jax.evaluation.asked import ASKED, Asked, ask, cases_to_ask
+from eamm_jax.evaluation.asked import Asked, ask, cases_to_ask
 from eamm_jax.evaluation.cases import Case, DataSet, Pairs, PortraitFrom
 from eamm_jax.evaluation.contestants import STILL, TRUTH, Contestant, EmotionSource, animated
 from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
@@ -193,7 +194,15 @@ def _evaluate_model(
     )
     asked = None
     if job.people and animator is not None and emotions is not None and reader is not None:
-        asked = _ask(job, data, animator, emotions, reader, folder, advance)
+        asked, shown = ask(
+            cases_to_ask(data, job.people),
+            animator,
+            job.settings,
+            emotions,
+            reader,
+            partial(advance, "emotion control"),
+        )
+        write_png(folder / ASKED_FILE, report.asked_sheet(shown))
     facts = {
         "checkpoint": str(checkpoint),
         "data": f"{source.kind}={source.path}",
@@ -247,26 +256,3 @@ def _measure_all(
     pages = {rank: to_uint8(read_image(sheets[name], None)) for rank, name in chosen.items()}
     write_png(folder / PICTURES_FILE, report.stacked(pages))
     return by_clip
-
-
-def _ask(
-    job: Job,
-    data: DataSet,
-    animator: Animator,
-    emotions: EmotionSource,
-    reader: Reader,
-    folder: Path,
-    advance: Advance,
-) -> Asked:
-    """Tests emotion control, and writes its sheet."""
-    cases = list(cases_to_ask(data, job.people))
-    done = 0
-
-    def answered() -> None:
-        nonlocal done
-        done += 1
-        advance("emotion control", done, len(cases) * len(ASKED))
-
-    asked, shown = ask(cases, animator, job.settings, emotions, reader, answered)
-    write_png(folder / ASKED_FILE, report.asked_sheet(shown))
-    return asked

@@ -28,17 +28,11 @@ LOG_WIDTH = 160
 class Display:
     """Prints for the main process of a run, and nothing for the others."""
 
-    def __init__(self, *, active: bool, console: Console | None = None):
-        """Prints nothing yet.
-
-        Args:
-            active: whether this process prints.
-            console: by default the standard output.
-        """
-        console = console or Console()
+    def __init__(self, *, active: bool):
+        """Prints nothing yet; `active` says whether this process prints."""
+        console = Console(quiet=not active)
         if not console.is_terminal:
-            console = Console(file=console.file, width=LOG_WIDTH, force_terminal=False)
-        console.quiet = not active
+            console.width = LOG_WIDTH
         self._console = console
         self._progress = Progress(
             TextColumn("step"),

@@ -251,4 +251,4 @@ def test_emotion_control_needs_two_neutral_clips(tmp_path):
         size=64, split="all", validation_fraction=0, with_motion=True,
     )  # fmt: skip
     with pytest.raises(UserError, match="two neutral clips"):
-        list(cases_to_ask(data, 3))
+        cases_to_ask(data, 3)
