@@ -121,9 +121,7 @@ def test_one_device_eight_and_two_processes_of_two_give_the_same(start, tmp_path
     runs = {
         "one": [start_stage1("one", steps=STEPS)],
         "eight": [start_stage1("eight", steps=STEPS - 1, devices=8)],
-        "processes": [
-            start_stage1("processes", *peer, steps=STEPS, devices=2) for peer in peers(2)
-        ],
+        "two": [start_stage1("two", *peer, steps=STEPS, devices=2) for peer in peers(2)],
     }
     for training in (training for run in runs.values() for training in run):
         assert training.finish() == 0, training.log.read_text()
