@@ -109,6 +109,7 @@ def _run_lengths(image: Grey) -> Int[np.ndarray, "h w"]:
 
 def canny_edges(image: Grey) -> Bool[np.ndarray, "h w"]:
     """Canny edges, with thresholds from the distribution of the gradient."""
+    image = image.astype(float)
     smooth = ndimage.gaussian_filter(image, _CANNY_SIGMA)
     strength = np.hypot(ndimage.sobel(smooth, axis=0), ndimage.sobel(smooth, axis=1))
     high = np.percentile(strength, _CANNY_HIGH_PERCENTILE)
