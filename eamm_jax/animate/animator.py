@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,8 +128,9 @@ class Parts(NamedTuple):
     render: Callable[..., Array]
 
 
+@cache
 def compile_parts(networks: Networks, config: ModelConfig, device: jax.Device) -> Parts:
-    """Compiles the program, each part at its first call."""
+    """Compiles the program, each part at its first call; models of one configuration share it."""
     return Parts(
         initial_state=jax.jit(
             partial(program.initial_state, networks, config),

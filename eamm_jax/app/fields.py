@@ -1,4 +1,4 @@
-"""What the page's fields are called, and what they hold.
+"""What the page's fields are called and offer, and what they hold.
 
 Fields come as Gradio received them, unread, so that a damaged file is answered by the project's
 own words. Gradio has made sure by then that a file is one that was uploaded; `path_of` makes
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from eamm_jax import bundled
 from eamm_jax.app.form import (
     FROM_VIDEO,
     GENTLE,
@@ -24,7 +26,6 @@ from eamm_jax.app.form import (
     Choices,
     Form,
 )
-from eamm_jax.errors import UserError
 
 EMOTION_LABELS = {
     "angry": "Angry",
@@ -35,6 +36,7 @@ EMOTION_LABELS = {
     "neutral": "Neutral",
     "sad": "Sad",
     "surprised": "Surprised",
+    FROM_VIDEO: "As in a video",
 }
 
 ACCENTS = (
@@ -64,16 +66,12 @@ LAYOUT_LABELS = {"single": "The face", "side_by_side": "Side by side with the po
 
 def offered_emotions(choices: Choices) -> list[tuple[str, str]]:
     """Labels and values, neutral first."""
-    others = [emotion for emotion in choices.emotions if emotion != NEUTRAL]
-    offered = [(EMOTION_LABELS[emotion], emotion) for emotion in (NEUTRAL, *others)]
-    return [*offered, ("As in a video", FROM_VIDEO)] if choices.video else offered
+    return [(EMOTION_LABELS[emotion], emotion) for emotion in choices.sources]
 
 
 def offered_heads(choices: Choices) -> list[tuple[str, str]]:
     """Labels and values."""
-    return [
-        (label, key) for key, label in HEAD_LABELS.items() if key != HEAD_VIDEO or choices.faces
-    ]
+    return [(HEAD_LABELS[head], head) for head in choices.heads]
 
 
 def form_of(values: Sequence[Any], folder: Path) -> Form:
@@ -84,13 +82,13 @@ def form_of(values: Sequence[Any], folder: Path) -> Form:
         folder: where uploaded files are.
 
     Raises:
-        UserError: a number is none.
+        ValueError: a number is none, which the page does not send.
     """
     read: dict[str, Callable[[Any], Any]] = {
         "Path | None": lambda value: path_of(value, folder),
         "bool": bool,
-        "int | None": face_number,
-        "float": _strength,
+        "int | None": lambda value: int(value) if value else None,
+        "float": float,
         "str": lambda value: str(value or ""),
     }
     fields = dataclasses.fields(Form)
@@ -100,13 +98,6 @@ def form_of(values: Sequence[Any], folder: Path) -> Form:
             for field, value in zip(fields, values, strict=True)
         }
     )
-
-
-def _strength(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"The strength is {value!r}; a number is needed") from None
 
 
 def path_of(value: Any, folder: Path) -> Path | None:
@@ -124,15 +115,23 @@ def words_of(error: Exception, folder: Path) -> str:
     return html.escape(words)
 
 
-def face_number(value: Any) -> int | None:
-    """Of the choice of a face; None if there is none.
+class Example(NamedTuple):
+    """A portrait, what it says and how it feels."""
 
-    Raises:
-        UserError: it is no number.
-    """
-    if value in (None, ""):
-        return None
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise UserError(f"The face is {value!r}; a number is needed") from None
+    caption: str
+    portrait: Path
+    speech: Path
+    emotion: str
+
+
+def examples(choices: Choices) -> list[Example]:
+    """Those that come with the package; an emotion that the model does not know is left out."""
+    listed = json.loads((bundled.EXAMPLES / "examples.json").read_text(encoding="utf-8"))
+    found = [Example("Hello", bundled.PORTRAIT, bundled.SPEECH, "happy")]
+    for entry in listed:
+        portrait, speech = (bundled.EXAMPLES / entry[key] for key in ("portrait", "speech"))
+        found.append(Example(entry["caption"], portrait, speech, entry["emotion"]))
+    return [
+        example if example.emotion in choices.emotions else example._replace(emotion=NEUTRAL)
+        for example in found
+    ]

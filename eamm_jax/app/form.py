@@ -1,4 +1,4 @@
-"""What a visitor fills in, checked and turned into a job.
+"""What a visitor fills in, checked against limits and turned into a job.
 
 Nothing here knows how the page looks. A form leads to the same `Job` as the flags of `infer.py`
 that `command` names.
@@ -15,12 +15,13 @@ from eamm_jax import bundled
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.animate.job import Job
-from eamm_jax.app.limits import Limits, check_speech, check_video
 from eamm_jax.constants import EMOTIONS, LAYOUTS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.io import speech
+from eamm_jax.io.audio import sound_blocks
 from eamm_jax.io.files import joined_name
+from eamm_jax.io.video import video_seconds
 
 NEUTRAL = "neutral"
 
@@ -30,17 +31,50 @@ FROM_VIDEO = "video"
 MAX_STRENGTH = 2.0
 
 SOUND, TEXT = "sound", "text"
-VOICE_SOURCES = (SOUND, TEXT)
+"""Sources of the voice."""
 
 GENTLE, STILL, HEAD_VIDEO, HEAD_FILE = "gentle", "still", "video", "file"
-HEADS = (GENTLE, STILL, HEAD_VIDEO, HEAD_FILE)
+"""Motions of the head."""
+
+_PADDING_SECONDS = 0.1
+"""By which a file may be longer than what somebody cut it to: encoders fill their last block."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Bounds on a visitor and on all of them.
+
+    Attributes:
+        upload_megabytes: size of one uploaded file.
+        speech_seconds: length of the voice, and with it of the result.
+        video_seconds: length of a video.
+        text_letters: length of a text to be spoken.
+        jobs: animations computed at a time.
+        waiting: animations that may wait for their turn.
+        keep_minutes: how long uploads and results stay.
+    """
+
+    upload_megabytes: int = 50
+    speech_seconds: float = 60
+    video_seconds: float = 30
+    text_letters: int = 1000
+    jobs: int = 1
+    waiting: int = 8
+    keep_minutes: float = 60
+
+    def __post_init__(self) -> None:
+        """Refuses bounds that let nothing through."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise UserError(f"{field.name} is {value}; it must be greater than 0")
 
 
 class Choices(NamedTuple):
     """What a model, and what is installed, leave to choose from.
 
     Attributes:
-        emotions: of the model's bank, and neutral; in the order in which labels are numbered.
+        emotions: neutral, and those of the model's bank.
         video: whether an emotion can be taken from a video.
         text: whether a text can be spoken.
         faces: whether faces are found, in photos and in videos of a head that moves.
@@ -51,17 +85,32 @@ class Choices(NamedTuple):
     text: bool
     faces: bool
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Motions of the head."""
+        return (GENTLE, STILL, *([HEAD_VIDEO] if self.faces else []), HEAD_FILE)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Emotions, and a video of one."""
+        return (*self.emotions, *([FROM_VIDEO] if self.video else []))
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Sources of the voice."""
+        return (SOUND, *([TEXT] if self.text else []))
+
 
 def choices_of(animator: Animator) -> Choices:
     """What can be asked of a model."""
-    found = set(animator.bank.emotions if animator.bank else ()) | {NEUTRAL}
     try:
         speech.check_available()
         text = True
     except UserError:
         text = False
-    emotions = tuple(emotion for emotion in EMOTIONS if emotion in found)
-    return Choices(emotions, animator.has_emotion_network, text, detection.is_installed())
+    banked = animator.bank.emotions if animator.bank else ()
+    others = [emotion for emotion in EMOTIONS if emotion in banked and emotion != NEUTRAL]
+    return Choices((NEUTRAL, *others), animator.has_emotion_network, text, detection.is_installed())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +122,14 @@ class Form:
         crop: whether the face is looked for and cut out.
         face: of several, 1 for the largest; None is that one.
         paste_back: whether the face is put back into the picture.
-        voice: which of the next two counts, one of `VOICE_SOURCES`.
+        voice: which of the next two counts, `SOUND` or `TEXT`.
         sound: what is said, as a recording.
         text: what is said, as words.
         accent: voice that speaks the text, as `io.speech` names it.
         emotion: `NEUTRAL`, one of the bank's, or `FROM_VIDEO`.
         emotion_video: with `FROM_VIDEO`, whose emotion.
         strength: factor on the emotion, 0 to `MAX_STRENGTH`.
-        head: how the head moves, one of `HEADS`.
+        head: how the head moves.
         head_video: with `HEAD_VIDEO`, of a person whose head's motion is taken.
         head_file: with `HEAD_FILE`, head poses as `.npy`.
         layout: one of `LAYOUTS`.
@@ -102,6 +151,18 @@ class Form:
     head_file: Path | None = None
     layout: str = LAYOUTS[0]
 
+    def chosen(self) -> Form:
+        """The form without fields that its other fields make meaningless."""
+        return dataclasses.replace(
+            self,
+            face=self.face if self.crop else None,
+            sound=self.sound if self.voice == SOUND else None,
+            text=self.text if self.voice == TEXT else "",
+            emotion_video=self.emotion_video if self.emotion == FROM_VIDEO else None,
+            head_video=self.head_video if self.head == HEAD_VIDEO else None,
+            head_file=self.head_file if self.head == HEAD_FILE else None,
+        )
+
 
 def check(form: Form, choices: Choices, limits: Limits) -> None:
     """Makes sure that a form is filled in and keeps to the limits.
@@ -109,42 +170,64 @@ def check(form: Form, choices: Choices, limits: Limits) -> None:
     Raises:
         UserError: something is missing, out of range, too long or unreadable.
     """
-    if form.portrait is None:
-        raise UserError("There is no portrait yet: upload a picture of a face or take one")
-    if form.voice == SOUND:
-        if form.sound is None:
-            raise UserError("There is no voice yet: upload a recording or make one")
-        check_speech(form.sound, limits)
-    elif form.voice == TEXT and choices.text:
-        if not form.text.strip():
-            raise UserError("There is no text yet: write what is to be said")
-        if len(form.text) > limits.text_letters:
-            raise UserError(
-                f"The text has {len(form.text)} letters; {limits.text_letters} are allowed"
-            )
-    else:
-        raise UserError(f"{form.voice!r} is no source of a voice here")
-    if form.emotion == FROM_VIDEO and choices.video:
-        if form.emotion_video is None:
-            raise UserError("There is no video of an emotion yet: upload one, or choose an emotion")
-        check_video(form.emotion_video, limits)
-    elif form.emotion not in choices.emotions:
-        raise UserError(
-            f"This model does not know the emotion {form.emotion!r}; it knows "
-            f"{', '.join(choices.emotions)}"
-        )
+    form = form.chosen()
+    for what, value, allowed in (
+        ("source of a voice", form.voice, choices.voices),
+        ("emotion of this model", form.emotion, choices.sources),
+        ("motion of the head", form.head, choices.heads),
+        ("layout", form.layout, LAYOUTS),
+    ):
+        if value not in allowed:
+            raise UserError(f"{value!r} is no {what}; allowed are {', '.join(allowed)}")
+    for needed, given, words in (
+        (True, form.portrait, "portrait yet: upload a picture of a face or take one"),
+        (form.voice == SOUND, form.sound, "voice yet: upload a recording or make one"),
+        (form.voice == TEXT, form.text.strip(), "text yet: write what is to be said"),
+        (form.emotion == FROM_VIDEO, form.emotion_video, "video of an emotion yet: upload one"),
+        (form.head == HEAD_VIDEO, form.head_video, "video of a moving head yet: upload one"),
+        (form.head == HEAD_FILE, form.head_file, "file of head poses yet: upload one"),
+    ):
+        if needed and not given:
+            raise UserError(f"There is no {words}")
+    if len(form.text) > limits.text_letters:
+        raise UserError(f"The text has {len(form.text)} letters; {limits.text_letters} are allowed")
     if not 0 <= form.strength <= MAX_STRENGTH:
         raise UserError(f"The strength is {form.strength}; allowed is 0 to {MAX_STRENGTH:g}")
-    if form.head not in HEADS or (form.head == HEAD_VIDEO and not choices.faces):
-        raise UserError(f"{form.head!r} is no motion of the head here")
-    if form.head == HEAD_VIDEO:
-        if form.head_video is None:
-            raise UserError("There is no video of a moving head yet: upload one, or choose another")
-        check_video(form.head_video, limits)
-    if form.head == HEAD_FILE and form.head_file is None:
-        raise UserError("There is no file of head poses yet: upload one, or choose another motion")
-    if form.layout not in LAYOUTS:
-        raise UserError(f"{form.layout!r} is no layout; allowed are {', '.join(LAYOUTS)}")
+    if form.sound is not None:
+        check_speech(form.sound, limits)
+    for video in (form.emotion_video, form.head_video):
+        if video is not None:
+            check_video(video, limits)
+
+
+def check_speech(path: Path, limits: Limits) -> None:
+    """Decodes a sound until it ends or is too long.
+
+    Raises:
+        UserError: it is too long, or cannot be read.
+    """
+    seconds = 0.0
+    for block in sound_blocks(path):
+        seconds += block.samples.shape[1] / block.rate
+        if seconds > limits.speech_seconds + _PADDING_SECONDS:
+            raise UserError(
+                f"The voice is longer than {limits.speech_seconds:g} seconds; cut it to what is "
+                "to be said"
+            )
+
+
+def check_video(path: Path, limits: Limits) -> None:
+    """Reads a video's time stamps.
+
+    Raises:
+        UserError: it is too long, or cannot be read.
+    """
+    at_most = limits.video_seconds + _PADDING_SECONDS
+    if video_seconds(path, at_most) > at_most:
+        raise UserError(
+            f"The video is longer than {limits.video_seconds:g} seconds; cut it to the part that "
+            "is to be used"
+        )
 
 
 def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = None) -> Job:
@@ -156,28 +239,25 @@ def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = No
         folder: for the result, which is named as `infer.py` names it.
         pose_network: folder of the network that estimates head poses, if there is one.
     """
+    form = form.chosen()
     assert form.portrait is not None
-    from_video = form.emotion == FROM_VIDEO
-    banked = not from_video and form.emotion != NEUTRAL
-    emotion = form.emotion if banked else None
-    if from_video:
-        assert form.emotion_video is not None
-        emotion = form.emotion_video.stem
+    emotion = form.emotion_video.stem if form.emotion_video else form.emotion
+    banked = form.emotion not in (NEUTRAL, FROM_VIDEO)
     return Job(
         source_image=form.portrait,
         speech=sound,
-        pose=form.head_file if form.head == HEAD_FILE else None,
-        output=folder / joined_name([form.portrait.stem, sound.stem, emotion or NEUTRAL], ".mp4"),
-        emotion_video=form.emotion_video if from_video else None,
+        pose=form.head_file,
+        output=folder / joined_name([form.portrait.stem, sound.stem, emotion], ".mp4"),
+        emotion_video=form.emotion_video,
         emotions=(Span(form.emotion),) if banked else (),
-        emotion=emotion,
-        pose_video=form.head_video if form.head == HEAD_VIDEO else None,
+        emotion=None if form.emotion == NEUTRAL else emotion,
+        pose_video=form.head_video,
         pose_network=pose_network,
         idle_motion=1.0 if form.head == GENTLE else 0.0,
         still=form.head == STILL,
         layout=form.layout,
         crop=form.crop,
-        face=form.face if form.crop else None,
+        face=form.face,
         paste_back=form.paste_back,
         settings=Settings(emotion_strength=form.strength),
     )
@@ -193,44 +273,31 @@ def command(
         checkpoint: the model.
         name: what to call a file.
     """
+    form = form.chosen()
+    given = {
+        "checkpoint": str(checkpoint) if checkpoint != bundled.MODEL else None,
+        "source_image": form.portrait,
+        "no_crop": not form.crop,
+        "face": form.face,
+        "paste_back": form.paste_back,
+        "text": form.text or None,
+        "voice": form.accent if form.voice == TEXT else None,
+        "in_file": form.sound,
+        "pose_file": form.head_file,
+        "pose_video": form.head_video,
+        "idle_motion": 1 if form.head == GENTLE else None,
+        "still": form.head == STILL,
+        "driving_video": form.emotion_video,
+        "emotion": form.emotion if form.emotion not in (NEUTRAL, FROM_VIDEO) else None,
+        "emotion_strength": form.strength if form.strength != 1 else None,
+        "layout": form.layout if form.layout != LAYOUTS[0] else None,
+    }
     words = ["eamm-infer"]
-
-    def add(flag: str, value: object) -> None:
-        text = str(value)
-        # What begins with a dash would be taken for a flag.
-        words.extend([f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text])
-
-    if checkpoint != bundled.MODEL:
-        add("checkpoint", checkpoint)
-    assert form.portrait is not None
-    add("source_image", name(form.portrait))
-    if not form.crop:
-        words.append("--no_crop")
-    elif form.face is not None:
-        add("face", form.face)
-    if form.paste_back:
-        words.append("--paste_back")
-    if form.voice == TEXT:
-        add("text", form.text)
-        add("voice", form.accent)
-    else:
-        assert form.sound is not None
-        add("in_file", name(form.sound))
-    if form.head == HEAD_FILE:
-        assert form.head_file is not None
-        add("pose_file", name(form.head_file))
-    elif form.head == HEAD_VIDEO:
-        assert form.head_video is not None
-        add("pose_video", name(form.head_video))
-    else:
-        words.extend({GENTLE: ["--idle_motion", "1"], STILL: ["--still"]}[form.head])
-    if form.emotion == FROM_VIDEO:
-        assert form.emotion_video is not None
-        add("driving_video", name(form.emotion_video))
-    elif form.emotion != NEUTRAL:
-        add("emotion", form.emotion)
-    if form.strength != 1:
-        add("emotion_strength", form.strength)
-    if form.layout != LAYOUTS[0]:
-        add("layout", form.layout)
+    for flag, value in given.items():
+        if value is True:
+            words.append(f"--{flag}")
+        elif value not in (None, False):
+            text = name(value) if isinstance(value, Path) else str(value)
+            # What begins with a dash would be taken for a flag.
+            words += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
     return words

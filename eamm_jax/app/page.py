@@ -5,6 +5,7 @@ Fields come here as Gradio received them (`preprocess=False`); `fields` reads th
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 import gradio as gr
 
 from eamm_jax.app import panels
-from eamm_jax.app.examples import Example, examples
 from eamm_jax.app.fields import (
     ACCENTS,
     LAYOUT_LABELS,
-    face_number,
+    Example,
+    examples,
     form_of,
     offered_emotions,
     offered_heads,
@@ -33,6 +34,7 @@ from eamm_jax.app.form import (
     NEUTRAL,
     SOUND,
     TEXT,
+    Form,
 )
 from eamm_jax.app.studio import Progress, Studio
 from eamm_jax.errors import UserError
@@ -46,6 +48,8 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+
+EXAMPLE_FIELDS = ("portrait", "voice", "sound", "emotion")
 
 _INTERNAL_ERROR = (
     "Something went wrong inside the studio, and not through you. Its log says what; "
@@ -108,7 +112,8 @@ class _Page:
     def __init__(self, studio: Studio):
         self._studio = studio
         self._examples = examples(studio.choices)
-        gr.HTML(f"<header><h1>{TITLE}</h1><p>{SUBTITLE}</p></header>", padding=False)
+        self._fields: dict[str, Any] = {}
+        _html(f"<header><h1>{TITLE}</h1><p>{SUBTITLE}</p></header>")
         self._make_gallery()
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(elem_id="inputs", scale=5, min_width=320):
@@ -118,18 +123,21 @@ class _Page:
                 self._make_more()
             with gr.Column(elem_id="output", scale=4, min_width=320):
                 self._make_result()
-        gr.HTML(self._footer(), padding=False)
+        _html(self._footer())
         self._connect()
 
     # What there is to see.
 
+    def _add(self, field: str, kind: type[gr.components.Component], **options: Any) -> None:
+        """Makes the component of a field of the form."""
+        self._fields[field] = kind(elem_id=field.replace("_", "-"), **options)
+
     def _make_portrait(self) -> None:
         with gr.Column(elem_classes="card"):
-            gr.HTML(
-                panels.heading(1, "Portrait", "A picture of one face, seen from the front."),
-                padding=False,
-            )
-            self._portrait = gr.Image(
+            _html(panels.heading(1, "Portrait", "A picture of one face, seen from the front."))
+            self._add(
+                "portrait",
+                gr.Image,
                 sources=["upload", "webcam"],
                 type="filepath",
                 image_mode=None,
@@ -137,54 +145,47 @@ class _Page:
                 label="Portrait",
                 show_label=False,
                 buttons=["fullscreen"],
-                elem_id="portrait",
             )
             self._preview = gr.HTML(elem_id="preview", visible=False, padding=False)
-            self._face = gr.Radio(
-                [], label="Who is animated", visible=False, elem_id="face", type="value"
-            )
-            self._paste_back = gr.Checkbox(
-                label="Put the face back into the whole picture",
-                container=False,
-                visible=False,
-                elem_id="paste-back",
+            self._add("face", gr.Radio, choices=[], label="Who is animated", visible=False)
+            self._add(
+                "paste_back", gr.Checkbox, **_switch("Put the face back into the whole picture")
             )
 
     def _make_voice(self) -> None:
-        limits, can_speak = self._studio.limits, self._studio.choices.text
+        limits = self._studio.limits
         with gr.Column(elem_classes="card"):
-            gr.HTML(
-                panels.heading(
-                    2, "Voice", f"What is said, up to {limits.speech_seconds:g} seconds of it."
-                ),
-                padding=False,
-            )
-            self._voice = gr.Radio(
-                [("Recording", SOUND), ("Text", TEXT)],
+            hint = f"What is said, up to {limits.speech_seconds:g} seconds of it."
+            _html(panels.heading(2, "Voice", hint))
+            self._add(
+                "voice",
+                gr.Radio,
+                choices=[("Recording", SOUND), ("Text", TEXT)],
                 value=SOUND,
                 show_label=False,
                 container=False,
-                visible=can_speak,
-                elem_id="voice",
+                visible=self._studio.choices.text,
             )
-            self._sound = gr.Audio(
+            self._add(
+                "sound",
+                gr.Audio,
                 sources=["upload", "microphone"],
                 type="filepath",
                 label="Voice",
                 show_label=False,
                 buttons=[],
-                elem_id="sound",
             )
             with gr.Column(visible=False, elem_id="speak") as self._speak:
-                self._text = gr.Textbox(
+                self._add(
+                    "text",
+                    gr.Textbox,
                     label="Text",
                     lines=3,
                     max_length=limits.text_letters,
                     placeholder="Write what is to be said.",
-                    elem_id="text",
                 )
-                self._accent = gr.Dropdown(
-                    list(ACCENTS), value=ACCENTS[0][1], label="Spoken in", elem_id="accent"
+                self._add(
+                    "accent", gr.Dropdown, choices=ACCENTS, value=ACCENTS[0][1], label="Spoken in"
                 )
 
     def _make_emotion(self) -> None:
@@ -193,71 +194,49 @@ class _Page:
         if len(offered) == 1:
             hint = "This model knows no emotions: the face stays neutral."
         with gr.Column(elem_classes="card"):
-            gr.HTML(panels.heading(3, "Emotion", hint), padding=False)
-            self._emotion = gr.Radio(
-                offered,
+            _html(panels.heading(3, "Emotion", hint))
+            self._add(
+                "emotion",
+                gr.Radio,
+                choices=offered,
                 value=NEUTRAL,
                 show_label=False,
                 container=False,
                 visible=len(offered) > 1,
-                elem_id="emotion",
             )
-            self._emotion_video = gr.Video(
-                sources=["upload"],
-                label="Video of an emotional face",
-                visible=False,
-                height=220,
-                buttons=[],
-                elem_id="emotion-video",
-            )
-            self._strength = gr.Slider(
-                0,
-                MAX_STRENGTH,
+            self._add("emotion_video", gr.Video, **_upload("Video of an emotional face"))
+            self._add(
+                "strength",
+                gr.Slider,
+                maximum=MAX_STRENGTH,
                 value=1.0,
                 step=0.1,
                 label="Strength",
                 visible=False,
                 buttons=[],
-                elem_id="strength",
             )
 
     def _make_more(self) -> None:
         with gr.Accordion("More", open=False, elem_classes="card", elem_id="more"):
-            self._head = gr.Radio(
-                offered_heads(self._studio.choices),
-                value=GENTLE,
-                label="The head",
-                elem_id="head",
-            )
-            self._head_video = gr.Video(
-                sources=["upload"],
-                label="Video of one person whose head moves",
-                visible=False,
-                height=220,
-                buttons=[],
-                elem_id="head-video",
-            )
-            self._head_file = gr.File(
+            heads = offered_heads(self._studio.choices)
+            self._add("head", gr.Radio, choices=heads, value=GENTLE, label="The head")
+            self._add("head_video", gr.Video, **_upload("Video of one person whose head moves"))
+            self._add(
+                "head_file",
+                gr.File,
                 label="Head poses (.npy)",
                 file_types=[".npy"],
                 type="filepath",
                 visible=False,
                 height=120,
-                elem_id="head-file",
             )
-            self._crop = gr.Checkbox(
-                label="Look for the face in the picture and cut it out",
-                value=True,
-                container=False,
-                visible=self._studio.choices.faces,
-                elem_id="crop",
+            label, faces = (
+                "Look for the face in the picture and cut it out",
+                self._studio.choices.faces,
             )
-            self._layout = gr.Radio(
-                [(label, key) for key, label in LAYOUT_LABELS.items()],
-                value="single",
-                label="The video shows",
-                elem_id="layout",
-            )
+            self._add("crop", gr.Checkbox, **_switch(label, value=True, visible=faces))
+            layouts = [(label, key) for key, label in LAYOUT_LABELS.items()]
+            self._add("layout", gr.Radio, choices=layouts, value="single", label="The video shows")
 
     def _make_result(self) -> None:
         with gr.Column(elem_classes="card", elem_id="result"):
@@ -277,7 +256,7 @@ class _Page:
 
     def _make_gallery(self) -> None:
         with gr.Column(elem_id="examples"):
-            gr.HTML("<p>Begin with an example, or with your own picture below.</p>", padding=False)
+            _html("<p>Begin with an example, or with your own picture below.</p>")
             self._gallery = gr.Gallery(
                 [(str(example.portrait), example.caption) for example in self._examples],
                 columns=len(self._examples),
@@ -305,62 +284,34 @@ class _Page:
     def _connect(self) -> None:
         private: dict[str, Any] = {"preprocess": False, "api_visibility": "private"}
         quick = {"queue": False, "show_progress": "hidden", **private}
-        seen = [self._preview, self._face, self._paste_back]
-        self._portrait.change(self._show_portrait, [self._portrait, self._crop], seen, **quick)
-        self._crop.input(self._show_portrait, [self._portrait, self._crop], seen, **quick)
-        self._face.input(
-            self._show_face, [self._portrait, self._crop, self._face], self._preview, **quick
-        )
-        self._voice.change(
-            lambda voice: (gr.update(visible=voice == SOUND), gr.update(visible=voice == TEXT)),
-            self._voice,
-            [self._sound, self._speak],
+        fields = self._fields
+        portrait = [fields["portrait"], fields["crop"]]
+        seen = [self._preview, fields["face"], fields["paste_back"]]
+        fields["portrait"].change(self._show_portrait, portrait, seen, **quick)
+        fields["crop"].input(self._show_portrait, portrait, seen, **quick)
+        fields["face"].input(self._show_face, [*portrait, fields["face"]], self._preview, **quick)
+        _show_where(fields["voice"], {SOUND: fields["sound"], TEXT: self._speak}, **quick)
+        _show_where(fields["emotion"], {FROM_VIDEO: fields["emotion_video"]}, **quick)
+        _show_where(
+            fields["head"],
+            {HEAD_VIDEO: fields["head_video"], HEAD_FILE: fields["head_file"]},
             **quick,
         )
-        self._emotion.change(
-            lambda emotion: (
-                gr.update(visible=emotion == FROM_VIDEO),
-                gr.update(visible=emotion != NEUTRAL),
-            ),
-            self._emotion,
-            [self._emotion_video, self._strength],
-            **quick,
-        )
-        self._head.change(
-            lambda head: (
-                gr.update(visible=head == HEAD_VIDEO),
-                gr.update(visible=head == HEAD_FILE),
-            ),
-            self._head,
-            [self._head_video, self._head_file],
+        fields["emotion"].change(
+            lambda emotion: gr.update(visible=emotion != NEUTRAL),
+            fields["emotion"],
+            fields["strength"],
             **quick,
         )
         self._gallery.select(
-            self._fill_in, None, [self._portrait, self._voice, self._sound, self._emotion], **quick
+            self._fill_in, None, [fields[name] for name in EXAMPLE_FIELDS], **quick
         )
         shown = [self._stage, self._video, self._make, self._stop, self._download]
-        fields = [
-            self._portrait,
-            self._crop,
-            self._face,
-            self._paste_back,
-            self._voice,
-            self._sound,
-            self._text,
-            self._accent,
-            self._emotion,
-            self._emotion_video,
-            self._strength,
-            self._head,
-            self._head_video,
-            self._head_file,
-            self._layout,
-        ]
         running = self._make.click(
             lambda: _showing(panels.waiting(), busy=True), None, shown, **quick
         ).then(
             self._run,
-            fields,
+            [fields[field.name] for field in dataclasses.fields(Form)],
             shown,
             concurrency_limit=self._studio.limits.jobs,
             show_progress="minimal",
@@ -398,14 +349,15 @@ class _Page:
         path = self._path(portrait)
         if path is None:
             return gr.skip()
+        number = int(face or 1)
         try:
-            number = face_number(face)
             preview = self._studio.preview(path, bool(crop), number)
         except UserError as error:
             return gr.update(value=panels.preview_error(self._words(error)), visible=True)
-        return gr.update(value=panels.preview(preview, number or 1), visible=True)
+        return gr.update(value=panels.preview(preview, number), visible=True)
 
     def _fill_in(self, event: gr.SelectData) -> tuple[Any, ...]:
+        """Values of `EXAMPLE_FIELDS`."""
         example: Example = self._examples[event.index]
         return str(example.portrait), SOUND, str(example.speech), example.emotion
 
@@ -427,6 +379,34 @@ class _Page:
 
     def _words(self, error: UserError) -> str:
         return words_of(error, self._studio.folder)
+
+
+def _html(content: str) -> None:
+    gr.HTML(content, padding=False)
+
+
+def _switch(label: str, *, value: bool = False, visible: bool = False) -> dict[str, Any]:
+    return {"label": label, "value": value, "visible": visible, "container": False}
+
+
+def _upload(label: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "sources": ["upload"],
+        "visible": False,
+        "height": 220,
+        "buttons": [],
+    }
+
+
+def _show_where(choice: Any, components: dict[str, Any], **options: Any) -> None:
+    """Shows each component only where the choice is its key."""
+    choice.change(
+        lambda chosen: [gr.update(visible=chosen == key) for key in components],
+        choice,
+        list(components.values()),
+        **options,
+    )
 
 
 def _showing(stage: str, *, busy: bool = False, video: Path | None = None) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from eamm_jax import bundled
 from eamm_jax.animate import Animator
-from eamm_jax.app.limits import Limits
+from eamm_jax.app.form import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import temporary_folder

@@ -7,12 +7,11 @@ page.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +22,18 @@ from eamm_jax.animate import Animator
 from eamm_jax.animate import job as jobs
 from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.animate.pace import Pace
-from eamm_jax.app.form import NEUTRAL, TEXT, Choices, Form, check, choices_of, command, job_of
-from eamm_jax.app.limits import Limits, check_speech
+from eamm_jax.app.form import (
+    NEUTRAL,
+    TEXT,
+    Choices,
+    Form,
+    Limits,
+    check,
+    check_speech,
+    choices_of,
+    command,
+    job_of,
+)
 from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
@@ -170,7 +179,8 @@ class Studio:
             UserError: the form is not in order, an input cannot be used, or the studio closes.
         """
         yield Progress()
-        with self._place(), self._folder() as folder:
+        with self._place(), TemporaryDirectory(dir=self._work, ignore_cleanup_errors=True) as made:
+            folder = Path(made)
             check(form, self.choices, self.limits)
             sound = form.sound
             if form.voice == TEXT:
@@ -181,22 +191,20 @@ class Studio:
             job = job_of(form, sound, folder, self._pose_network)
             jobs.check({"": job})
             summary = yield from self._animate(job)
-            kept = Path(tempfile.mkdtemp(dir=self._results), job.output.name)
+            kept = Path(mkdtemp(dir=self._results), job.output.name)
             job.output.replace(kept)
         yield Result(kept, summary, command(form, self._checkpoint))
 
     def _animate(self, job: jobs.Job) -> Generator[Progress, None, jobs.Summary]:
         pace = Pace(self._animator.chunk)
-        steps = jobs.steps(self._animator, job)
-        try:
+        with closing(jobs.steps(self._animator, job)) as steps:
             while True:
-                done, total = next(steps)
+                try:
+                    done, total = next(steps)
+                except StopIteration as ended:
+                    return ended.value
                 yield Progress(done, total, pace.seconds_left(done, total))
                 self._check_open()
-        except StopIteration as ended:
-            return ended.value
-        finally:
-            steps.close()
 
     def _check_open(self) -> None:
         if self._closing.is_set():
@@ -212,14 +220,6 @@ class Studio:
             yield
         finally:
             self._places.release()
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(dir=self._work))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _how_found(portrait: FramedSource, cut: bool, missed: bool) -> str:

@@ -59,7 +59,7 @@ def flag_parser() -> argparse.ArgumentParser:
 def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
-    from eamm_jax.app.limits import Limits
+    from eamm_jax.app.form import Limits
 
     limits = Limits(**fields_of(Limits, vars(flags)))
 

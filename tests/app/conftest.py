@@ -11,7 +11,7 @@ from PIL import Image
 
 from eamm_jax.animate import Animation, Animator
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
-from eamm_jax.app.limits import Limits
+from eamm_jax.app.form import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer

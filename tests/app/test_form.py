@@ -1,4 +1,4 @@
-"""Forms: what is missing is said, and what is asked for is what infer.py would do."""
+"""Forms: what is missing or too long is said, and what is asked for is what infer.py would do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eamm_jax import bundled
@@ -17,14 +18,17 @@ from eamm_jax.app.form import (
     STILL,
     TEXT,
     Form,
+    Limits,
     check,
+    check_speech,
+    check_video,
     choices_of,
     command,
     job_of,
 )
-from eamm_jax.app.limits import Limits
 from eamm_jax.cli import infer
 from eamm_jax.errors import UserError
+from eamm_jax.io.audio import write_wav
 from tests.tiny import tiny_variables
 
 
@@ -35,7 +39,7 @@ def form(files) -> Form:
 
 def test_the_emotions_of_the_bank_are_offered_in_the_order_of_labels(animator):
     choices = choices_of(animator)
-    assert choices.emotions == ("happy", "neutral", "sad")
+    assert choices.emotions == ("neutral", "happy", "sad")
     assert choices.video
 
 
@@ -45,7 +49,7 @@ def test_a_model_without_emotions_offers_neutral_alone():
     choices = choices_of(Animator(config, talking))
     assert choices.emotions == ("neutral",)
     assert not choices.video
-    with pytest.raises(UserError, match="does not know the emotion 'video'; it knows neutral"):
+    with pytest.raises(UserError, match="'video' is no emotion of this model; allowed are neutral"):
         check(Form(Path("a"), voice=TEXT, text="x", emotion=FROM_VIDEO), choices, Limits())
 
 
@@ -56,12 +60,12 @@ WRONG = {
     "much text": ({"voice": TEXT, "text": "a" * 1001}, "has 1001 letters; 1000 are allowed"),
     "a strange voice": ({"voice": "cat"}, "'cat' is no source of a voice"),
     "no video": ({"emotion": FROM_VIDEO}, "no video of an emotion yet"),
-    "a strange emotion": ({"emotion": "angry"}, "does not know the emotion 'angry'"),
+    "a strange emotion": ({"emotion": "angry"}, "'angry' is no emotion of this model"),
     "too much": ({"strength": 9.0}, "strength is 9.0; allowed is 0 to 2"),
     "not a number": ({"strength": float("nan")}, "strength is nan"),
     "a strange head": ({"head": "../x"}, "no motion of the head"),
     "no poses": ({"head": HEAD_FILE}, "no file of head poses yet"),
-    "no moving head": ({"head": HEAD_VIDEO}, "no (video|motion) of (a moving|the) head"),
+    "no moving head": ({"head": HEAD_VIDEO}, "no (video of a moving|motion of the) head"),
     "a strange layout": ({"layout": "grid"}, "'grid' is no layout"),
 }
 
@@ -119,3 +123,21 @@ def test_the_bundled_model_and_the_names_of_files_are_enough(form):
     words = command(form, bundled.MODEL)
     given = ["--source_image", "face.png", "--in_file", "voice.wav"]
     assert words == ["eamm-infer", *given, "--idle_motion", "1"]
+
+
+def test_a_voice_may_be_as_long_as_is_said(tmp_path):
+    write_wav(tmp_path / "two.wav", np.zeros(2 * 16_000))
+    check_speech(tmp_path / "two.wav", Limits(speech_seconds=2))
+    with pytest.raises(UserError, match=r"longer than 1\.8 seconds"):
+        check_speech(tmp_path / "two.wav", Limits(speech_seconds=1.8))
+
+
+def test_a_video_may_be_as_long_as_is_said(files):
+    check_video(files["joy.mp4"], Limits(video_seconds=1))
+    with pytest.raises(UserError, match=r"longer than 0\.8 seconds"):
+        check_video(files["joy.mp4"], Limits(video_seconds=0.8))
+
+
+def test_limits_let_something_through():
+    with pytest.raises(UserError, match="jobs is 0; it must be greater than 0"):
+        Limits(jobs=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,7 @@ from eamm_jax.cli.infer import flag_parser
 from eamm_jax.cli.table import read_table
 from eamm_jax.errors import UserError
 from eamm_jax.io.video import read_video
-from tests.cli.test_infer import described, files, notices_as_before, write_wav
-from tests.conftest import ROOT
-
-__all__ = ["files", "notices_as_before"]  # fixtures
+from tests.cli.conftest import command, described, write_wav
 
 
 def write_table(path: Path, rows: list[dict]) -> Path:
@@ -46,11 +42,6 @@ def jobs(files, tmp_path) -> Path:
     )
 
 
-def defaults(files) -> list[object]:
-    return ["--source_image", files["face.png"], "--in_file", files["voice.wav"],
-            "--pose_file", files["pose.npy"], "--no_crop"]  # fmt: skip
-
-
 def check_outcome(code: int, out: str, err: str, jobs: Path) -> None:
     assert code == 1, err
     assert f"error: {jobs}, row 4: " in err
@@ -64,45 +55,32 @@ def check_outcome(code: int, out: str, err: str, jobs: Path) -> None:
     assert not (folder / "c.mp4").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("notices_as_before")
-def test_one_failure_does_not_stop_the_rest(files, jobs, tmp_path, monkeypatch, capsys):
-    from eamm_jax.cli.infer import main
-
-    def run(*words: object) -> int:
-        given = ["--checkpoint", files["weights"], *defaults(files), *words]
-        monkeypatch.setattr(sys, "argv", ["infer.py", *map(str, given)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code
-
+def test_one_failure_does_not_stop_the_rest(infer, jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-    code = run("--batch", jobs)
-    check_outcome(code, *capsys.readouterr(), jobs)
+    done = infer(batch=jobs, output=None)
+    check_outcome(*done, jobs)
     # A row is what the same flags are on a command line of their own.
-    assert run("--relative", "--audio_weight=-1.5", "--output", tmp_path / "alone.mp4") == 0
-    alone, row = (read_video(tmp_path / name, 64) for name in ("alone.mp4", "d.mp4"))
-    for a, b in zip(alone, row, strict=True):
+    alone = tmp_path / "alone.mp4"
+    assert infer(relative=True, audio_weight=-1.5, output=alone).code == 0
+    for a, b in zip(read_video(alone, 64), read_video(tmp_path / "d.mp4", 64), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.slow
-def test_jobs_are_dealt_to_devices(files, jobs):
-    words = ["--checkpoint", files["weights"], "--batch", jobs, *defaults(files)]
-    environment = {"JAX_PLATFORMS": "cpu", "COLUMNS": "300"}
+def test_jobs_are_dealt_to_devices(files, jobs, tmp_path):
+    environment = {"JAX_PLATFORMS": "cpu", "COLUMNS": "300", "JAX_NUM_CPU_DEVICES": "2"}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "infer.py"), *map(str, words)],
+        command(files, tmp_path, {"batch": jobs, "output": None}),
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
-        env={**os.environ, **environment, "JAX_NUM_CPU_DEVICES": "2"},
+        env={**os.environ, **environment},
     )
     check_outcome(done.returncode, done.stdout, done.stderr, jobs)
     assert {"cpu:0", "cpu:1"} <= set(done.stdout.split())
 
 
-@pytest.mark.usefixtures("notices_as_before")
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -121,19 +99,14 @@ def test_jobs_are_dealt_to_devices(files, jobs):
         ([{"output": ""}], "holds no jobs"),
     ],
 )
-def test_a_bad_row_is_named_before_anything_runs(files, tmp_path, monkeypatch, capsys, rows, words):
-    from eamm_jax.cli.infer import main
-
+def test_a_bad_row_is_named_before_anything_runs(infer, tmp_path, monkeypatch, rows, words):
     monkeypatch.chdir(tmp_path)
     write_table(tmp_path / "jobs.csv", rows)
     # There is no such model: whatever is answered was found before one was looked for.
-    words_given = ["--checkpoint", "no", "--batch", "jobs.csv", "--quiet", "--adapt_scale",
-                   "--result_path", "."]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["infer.py", *words_given])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    err = capsys.readouterr().err
-    assert ended.value.code == 2
+    given = {"checkpoint": "no", "batch": "jobs.csv", "quiet": True, "adapt_scale": True}
+    inputs = dict.fromkeys(["source_image", "in_file", "pose_file", "output", "no_crop"])
+    code, _, err = infer(**given, result_path=".", **inputs)
+    assert code == 2
     assert err.startswith("error: jobs.csv")
     assert err.count("\n") == 1
     assert words in err

@@ -186,23 +186,6 @@ def start(*arguments, **options) -> subprocess.Popen:
     )
 
 
-def test_help_needs_no_heavy_imports():
-    code = (
-        "import sys\n"
-        "from eamm_jax.cli.convert import main\n"
-        "try:\n"
-        "    main(['--help'])\n"
-        "except SystemExit:\n"
-        "    heavy = {'jax', 'flax', 'orbax', 'numpy', 'rich'} & set(sys.modules)\n"
-        "    sys.exit(f'imported {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--emotion_checkpoint" in done.stdout
-
-
 def test_a_reader_that_has_seen_enough(tmp_path):
     path = write_file(tmp_path, "emotion")
     process = start("--inspect", path)

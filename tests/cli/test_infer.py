@@ -5,108 +5,31 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import logging
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import wave
 from fractions import Fraction
 from pathlib import Path
 
-import av
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from eamm_jax.animate import Animator
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.checkpoint import nest, save_networks, variable_shapes
 from eamm_jax.cli import infer as infer_command
 from eamm_jax.cli.infer import progress_shown
 from eamm_jax.faces import detection
-from eamm_jax.io.video_writer import video_writer
 from eamm_jax.models.presets import tiny
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
-from tests.conftest import ROOT
-from tests.tiny import tiny_variables
-
-SECONDS = 1.0
-FRAMES = 24  # what one second gives: the last window must lie within the sound
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint and one of each input."""
-    folder = tmp_path_factory.mktemp("inputs")
-    rng = np.random.default_rng(0)
-    config, variables = tiny_variables()
-    save_networks(folder / "weights", config, variables)
-    Image.fromarray(rng.integers(0, 256, (80, 64, 3), dtype=np.uint8)).save(folder / "face.png")
-    write_wav(folder / "voice.wav", 0.2 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
-    np.save(folder / "pose.npy", np.array([[5, 2, 1, 5e-4, 60, 60, -66.7]]))
-    np.save(folder / "track.npy", np.cumsum(rng.normal(scale=0.1, size=(9, 7)), axis=0))
-    with video_writer(folder / "happy.mp4", 96, 96, 30) as video:
-        for _ in range(12):
-            video.write(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8))
-    return {path.name: path for path in folder.iterdir()}
-
-
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-
-
-@pytest.fixture
-def infer(files, tmp_path):
-    """Runs infer.py on the good inputs, but for the flags that a test changes (None drops)."""
-
-    def run(**changes) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(files, tmp_path, changes),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            check=False,
-        )
-
-    return run
-
-
-def command(files, tmp_path, changes) -> list[str]:
-    flags = {
-        "checkpoint": files["weights"],
-        "source_image": files["face.png"],
-        "in_file": files["voice.wav"],
-        "pose_file": files["pose.npy"],
-        "output": tmp_path / "out.mp4",
-        "no_crop": True,  # the portrait is noise
-        **changes,
-    }
-    words = [sys.executable, str(ROOT / "infer.py")]
-    for name, value in flags.items():
-        if value is not None:
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return words
-
-
-def described(path: Path) -> dict:
-    with av.open(str(path)) as container:
-        video, sound = container.streams.video[0], container.streams.audio[0]
-        return {
-            "rate": video.average_rate,
-            "size": (video.width, video.height),
-            "format": video.codec_context.pix_fmt,
-            "metadata": dict(container.metadata),
-            "sound": float(sound.duration * sound.time_base),
-            "frames": sum(1 for _ in container.decode(video=0)),
-        }
+from tests.cli.conftest import FRAMES, command, described, write_wav
 
 
 def test_everything_at_once(infer, files, tmp_path):
@@ -120,11 +43,10 @@ def test_everything_at_once(infer, files, tmp_path):
         relative=True,
         adapt_scale=True,
         augment_emotion=True,
-        chunk=5,
     )
-    assert done.returncode == 0, done.stderr
-    assert f"{FRAMES} frames in" in done.stdout
-    assert "real time" in done.stdout
+    assert done.code == 0, done.err
+    assert f"{FRAMES} frames in" in done.out
+    assert "real time" in done.out
     video = described(tmp_path / "out.mp4")
     assert video["rate"] == Fraction(FRAME_RATE)
     assert video["size"] == (4 * 64, 64)
@@ -135,6 +57,18 @@ def test_everything_at_once(infer, files, tmp_path):
     assert "eamm_jax" in video["metadata"]["comment"]
     assert described(tmp_path / "neutral.mp4")["size"] == (64, 64)
     assert len(list((tmp_path / "frames").iterdir())) == FRAMES
+
+
+def test_the_flags_of_the_model_reach_it(infer, monkeypatch):
+    asked = {}
+
+    def from_checkpoint(folder, **options):
+        asked.update(options)
+        raise UserError("enough")
+
+    monkeypatch.setattr(Animator, "from_checkpoint", from_checkpoint)
+    assert infer(chunk=7, dtype="bfloat16").err == "error: enough\n"
+    assert asked == {"emotion": False, "chunk": 7, "dtype": "bfloat16"}
 
 
 def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
@@ -149,22 +83,26 @@ def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
 
 
 def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp_path):
-    done = infer(adapt_scale=True)
-    assert done.returncode == 0, done.stderr
-    assert "stays neutral" in done.stderr
-    assert "--relative" in done.stderr
-    assert described(tmp_path / "out.mp4")["frames"] == FRAMES
+    done = infer(adapt_scale=True, output=None, result_path=tmp_path / "results")
+    assert done.code == 0, done.err
+    assert "stays neutral" in done.err
+    assert "--relative" in done.err
+    (video,) = (tmp_path / "results").iterdir()
+    assert video.name == "face_voice_neutral.mp4"
+    assert described(video)["frames"] == FRAMES
 
 
 def test_quiet_says_nothing_and_the_published_audio_alias_works(infer, files):
     done = infer(in_file=None, audio=files["voice.wav"], quiet=True, smoothing="off")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert done == (0, "", "")
 
 
-def test_output_has_a_name_by_default(infer, tmp_path):
-    done = infer(output=None, result_path=tmp_path / "results", dtype="bfloat16")
-    assert done.returncode == 0, done.stderr
-    assert [p.name for p in (tmp_path / "results").iterdir()] == ["face_voice_neutral.mp4"]
+def test_an_input_error_is_the_only_thing_said(infer, tmp_path):
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF")
+    done = infer(in_file=tmp_path / "damaged.wav")
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
 
 
 class Terminal(io.StringIO):
@@ -232,10 +170,10 @@ def test_emotions_of_a_bank_a_text_and_a_head_that_is_assumed(infer, files, tmp_
         layout="side_by_side",
         contact_sheet=tmp_path / "sheet.png",
     )
-    assert done.returncode == 0, done.stderr
-    assert "no head pose is given" in done.stderr
-    assert "the head is taken to be upright" in done.stderr
-    assert "sheet.png" in done.stdout
+    assert done.code == 0, done.err
+    assert "no head pose is given" in done.err
+    assert "the head is taken to be upright" in done.err
+    assert "sheet.png" in done.out
     video = described(tmp_path / "out.mp4")
     assert video["size"] == (3 * 64, 64)
     assert 20 < video["frames"] < 60
@@ -320,11 +258,10 @@ def astronaut(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, files, astronaut, tmp_path):
-    """With the bundled model; around the crop the frames are the photo."""
+def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_path):
+    """Around the crop the frames are the photo."""
     write_wav(tmp_path / "short.wav", 0.2 * np.random.default_rng(0).normal(size=SAMPLE_RATE // 3))
     done = infer(
-        checkpoint=None,
         source_image=astronaut,
         in_file=tmp_path / "short.wav",
         no_crop=None,
@@ -332,8 +269,8 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, files, astronau
         frames=tmp_path / "frames",
         contact_sheet=tmp_path / "sheet.png",
     )
-    assert done.returncode == 0, done.stderr
-    assert "square in its middle" not in done.stderr
+    assert done.code == 0, done.err
+    assert "square in its middle" not in done.err
     video = described(tmp_path / "out.mp4")
     assert video["size"] == (402, 332)  # even
     photo = np.asarray(Image.open(astronaut)).astype(int)
@@ -344,61 +281,38 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, files, astronau
     around[:250, 110:340] = False
     for frame in frames:
         np.testing.assert_array_equal(frame[around], photo[around])
-        assert 0 < np.abs(frame[face] - photo[face]).mean() < 15  # still her
+        assert np.abs(frame[face] - photo[face]).mean() > 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height % 256 == 0  # made smaller
 
 
-@pytest.mark.usefixtures("notices_as_before")
-def test_side_by_side_with_the_whole_photo(files, astronaut, tmp_path, monkeypatch):
-    """Photo, emotion video at its height, neutral, emotion; on the tiny model, in this process."""
-    from eamm_jax.cli.infer import main
-
-    changes = {
-        "source_image": astronaut,
-        "no_crop": None,
-        "paste_back": True,
-        "driving_video": files["happy.mp4"],
-        "layout": "side_by_side",
-        "neutral_output": tmp_path / "neutral.mp4",
-        "quiet": True,
-    }
-    monkeypatch.setattr(sys, "argv", command(files, tmp_path, changes)[1:])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
+def test_side_by_side_with_the_whole_photo(infer, files, astronaut, tmp_path):
+    """Photo, emotion video at its height, neutral, emotion."""
+    done = infer(
+        source_image=astronaut,
+        no_crop=None,
+        paste_back=True,
+        driving_video=files["happy.mp4"],
+        layout="side_by_side",
+        neutral_output=tmp_path / "neutral.mp4",
+    )
+    assert done.code == 0, done.err
     assert described(tmp_path / "out.mp4")["size"] == (3 * 401 + 331, 332)
     assert described(tmp_path / "neutral.mp4")["size"] == (402, 332)
 
 
-@pytest.fixture
-def notices_as_before():
-    """`--quiet` silences the package's notices for the process it runs in."""
-    logger = logging.getLogger("eamm_jax")
-    level = logger.level
-    yield
-    logger.setLevel(level)
-
-
-@pytest.mark.usefixtures("notices_as_before")
-def test_every_bad_input_is_answered_with_one_line(files, tmp_path, capsys, monkeypatch):
-    """In one process, as starting Python anew for each would take minutes."""
-    from eamm_jax.cli.infer import main
-
+def test_every_bad_input_is_answered_with_one_line(infer, files, tmp_path):
     for what, (changes, words) in bad_inputs(files, tmp_path).items():
         before = sorted(tmp_path.rglob("*"))
-        monkeypatch.setattr(sys, "argv", command(files, tmp_path, {**changes, "quiet": True})[1:])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        err = capsys.readouterr().err
-        assert ended.value.code == 2, what
-        assert err.startswith("error: "), what
-        assert err.count("\n") == 1, (what, err)
-        assert words in err, (what, err)
+        done = infer(**{**changes, "quiet": True})
+        assert done.code == 2, what
+        assert done.err.startswith("error: "), what
+        assert done.err.count("\n") == 1, (what, done.err)
+        assert words in done.err, (what, done.err)
         assert sorted(tmp_path.rglob("*")) == before, what
 
 
-def test_a_pose_that_would_run_code_does_not(files, tmp_path, infer):
+def test_a_pose_that_would_run_code_does_not(tmp_path, infer):
     marker = tmp_path / "ran"
 
     class Hostile:
@@ -406,31 +320,28 @@ def test_a_pose_that_would_run_code_does_not(files, tmp_path, infer):
             return (Path.touch, (marker,))
 
     np.save(tmp_path / "hostile.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
-    assert infer(pose_file=tmp_path / "hostile.npy").returncode == 2
+    assert infer(pose_file=tmp_path / "hostile.npy").code == 2
     assert not marker.exists()
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(files, tmp_path):
+def test_a_full_disk_is_said_and_leaves_nothing(infer, tmp_path):
     """A limit on the size of files stands for the disk: the write fails in the same way."""
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 4; exec "$@"', "", *command(files, tmp_path, {"quiet": True})],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu"},
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert "out.mp4" in done.stderr
+    compiled = jax.config.jax_persistent_cache_min_compile_time_secs
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        done = infer(quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", compiled)
+    assert done.code == 2, done.err
+    assert done.err.startswith("error: ")
+    assert "out.mp4" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
-    # What is started in a shell's background ignores Ctrl-C, and so would its children.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def test_a_signal_leaves_nothing_half_written(files, tmp_path):
     write_wav(tmp_path / "long.wav", 0.2 * np.random.default_rng(0).normal(size=120 * SAMPLE_RATE))
     words = command(files, tmp_path, {"in_file": tmp_path / "long.wav"})
     process = subprocess.Popen(
@@ -444,9 +355,9 @@ def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(sent)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == (143 if sent == signal.SIGTERM else 130)
+    assert process.returncode == 143
     assert "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["long.wav"]
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from eamm_jax.cli import studio as command
 from tests.conftest import ROOT
 
 needs_gradio = pytest.mark.skipif(
@@ -19,16 +20,20 @@ needs_gradio = pytest.mark.skipif(
 )
 
 
-def studio(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "eamm_jax.app", *flags],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **variables},
-        check=False,
-    )
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """Runs the command with flags that it refuses; returns the line that says so."""
+
+    def run(*flags: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["eamm-studio", *flags])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code, out) == (2, "")
+        (line,) = err.splitlines()
+        return line
+
+    return run
 
 
 def free_port() -> int:
@@ -37,42 +42,35 @@ def free_port() -> int:
         return trial.getsockname()[1]
 
 
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    return line
-
-
 @needs_gradio
-def test_a_port_that_is_taken_is_answered_in_one_line():
+def test_a_port_that_is_taken_is_answered_in_one_line(refusal):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        assert one_line(studio("--port", port)) == (
+        assert refusal("--port", port) == (
             f"error: Cannot serve on 127.0.0.1, port {port}: address already in use; give "
             "another port or host"
         )
 
 
 @needs_gradio
-def test_a_folder_that_is_no_model_is_answered_in_one_line(tmp_path):
-    flags = "--checkpoint", str(tmp_path), "--port", str(free_port())
-    assert str(tmp_path) in one_line(studio(*flags))
+def test_a_folder_that_is_no_model_is_answered_in_one_line(refusal, tmp_path):
+    assert str(tmp_path) in refusal("--checkpoint", str(tmp_path), "--port", str(free_port()))
 
 
-def test_without_the_extra_it_says_how_to_install_it(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import importlib.util as u\n"
-        "find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'gradio' else find(name, *a)\n"
+def test_without_the_extra_it_says_how_to_install_it(refusal, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "gradio" else find(name, *rest),
     )
-    assert 'pip install "eamm_jax[app]"' in one_line(studio(PYTHONPATH=str(tmp_path)))
+    assert 'pip install "eamm_jax[app]"' in refusal()
 
 
-def test_limits_that_let_nothing_through_are_refused():
-    assert "jobs is 0" in one_line(studio("--jobs", "0"))
+def test_limits_that_let_nothing_through_are_refused(refusal):
+    assert "jobs is 0" in refusal("--jobs", "0")
 
 
 @needs_gradio
