@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,21 +114,17 @@ def address_of(host: str, port: int) -> str:
 
 
 @contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Where everything lies that visitors give and get; gone with the studio."""
-    with temporary_folder("eamm_studio_") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)
-        yield folder
-
-
-def _prepare_environment() -> None:
-    """Settings that Gradio reads when it is imported or launched."""
+def _prepared() -> Iterator[Path]:
+    """Settings of Gradio, and where everything lies that visitors give and get."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     # Gradio asks its own server whether it is there; not through a proxy.
     for name in ("NO_PROXY", "no_proxy"):
         hosts = [host for host in os.environ.get(name, "").split(",") if host]
         os.environ[name] = ",".join([*hosts, "127.0.0.1", "localhost", "::1"])
+    with temporary_folder("eamm_studio_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        yield folder
 
 
 @contextmanager
@@ -154,8 +149,7 @@ def serving(
     check_available()
     check_port(host, port)
     animator = load()
-    _prepare_environment()
-    with _private_folder() as folder:
+    with _prepared() as folder:
         studio = Studio(animator, checkpoint, folder, limits)
         from starlette.middleware import Middleware
 
@@ -194,8 +188,3 @@ def serving(
             studio.close()
             with suppress(OSError):
                 blocks.close(verbose=False)
-
-
-def wait() -> None:
-    """Waits for a signal."""
-    threading.Event().wait()

@@ -131,14 +131,12 @@ def _evaluate(flags: argparse.Namespace) -> None:
     from rich.console import Console
 
     from eamm_jax.evaluation import job as evaluation
-    from eamm_jax.io.cache import enable_compilation_cache
 
     job = job_of(flags)
     data = Path(job.source.path) if job.source else None
     inputs = [path for path in (job.pairs, job.checkpoint, data) if path is not None]
     InputFiles(inputs).check_kept([job.output], replaces_folders=True)
     start_jax(cpu=flags.cpu)
-    enable_compilation_cache()
     if flags.quiet:
         evaluation.run(job)
         return

@@ -324,7 +324,6 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
         print("note: --adapt_scale changes nothing without --relative", file=sys.stderr)
     from eamm_jax.animate.job import check
     from eamm_jax.cli.table import read_table
-    from eamm_jax.io.cache import enable_compilation_cache
 
     batch = flags.batch is not None
     rows = read_table(flags.batch, flag_parser(), words) if batch else {"": flags}
@@ -339,7 +338,6 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
                 raise UserError(f"{row}: {error}" if batch else str(error)) from None
         check(jobs)
         start_jax(cpu=flags.cpu)
-        enable_compilation_cache()
         if batch:
             return _render_all(flags, jobs)
         _render(flags, jobs[""])

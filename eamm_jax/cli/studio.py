@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run, start_jax
@@ -65,10 +66,8 @@ def _serve(flags: argparse.Namespace) -> None:
 
     def load() -> Animator:
         from eamm_jax.animate import Animator
-        from eamm_jax.io.cache import enable_compilation_cache
 
         start_jax(cpu=flags.cpu)
-        enable_compilation_cache()
         return Animator.from_checkpoint(
             flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
         )
@@ -82,7 +81,7 @@ def _serve(flags: argparse.Namespace) -> None:
             )
         print(f"The studio is open at {address} (Ctrl-C ends it)", flush=True)
         try:
-            server.wait()
+            threading.Event().wait()
         except SystemExit as ended:
             # To be told to end is how a server ends.
             if ended.code != EXIT_TERMINATED:

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from eamm_jax import bundled
 from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
+from eamm_jax.io.cache import enable_compilation_cache
 from eamm_jax.io.memory import keep_freed_memory
 
 EXIT_SOME_FAILED = 1
@@ -176,6 +177,8 @@ def fields_of(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
 def start_jax(*, cpu: bool = False) -> None:
     """Has JAX find its devices before anything else could fail for want of them.
 
+    Compiled programs are kept in the user's cache.
+
     Args:
         cpu: use the CPU even if there is an accelerator.
 
@@ -197,6 +200,7 @@ def start_jax(*, cpu: bool = False) -> None:
         ) from error
     if jax.default_backend() == "cpu":
         keep_freed_memory()
+    enable_compilation_cache()
 
 
 def run(job: Callable[[], int | None]) -> NoReturn:

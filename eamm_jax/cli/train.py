@@ -167,11 +167,9 @@ def _train(words: Sequence[str]) -> None:
     distributed.initialize(given.coordinator, given.num_processes, given.process_id)
     start_jax()
 
-    from eamm_jax.io.cache import enable_compilation_cache
     from eamm_jax.training.loop import train
     from eamm_jax.training.metrics import DivergedError
 
-    enable_compilation_cache()
     with distributed.ends_with_its_peers():
         try:
             train(given.config, given.workdir, given.init_from)
