@@ -49,7 +49,7 @@ def test_the_z_buffer_is_the_naive_one(seed):
     y, x = np.nonzero(hit)
     np.testing.assert_allclose(where, np.stack([x, y], 1) + 0.5, atol=1e-2)
     alone = np.full((SIZE, SIZE), kernels.FAR, np.float32)
-    kernels.rasterize_depth(screen, triangles, alone)
+    kernels.rasterize(screen, triangles, 0, alone)
     np.testing.assert_array_equal(alone, depth)
 
 

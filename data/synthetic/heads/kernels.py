@@ -66,8 +66,10 @@ def vertex_normals(points, triangles):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def rasterize(screen, triangles, one_sided, depth, ident, bary):  # type: ignore[no-untyped-def]
+def rasterize(screen, triangles, one_sided, depth, ident=None, bary=None):  # type: ignore[no-untyped-def]
     """Z-buffer: writes depth, triangle number and two barycentric weights of nearest surfaces.
+
+    Without the last two arguments, as for shadows, a program for depth alone is compiled.
 
     Args:
         screen: (v, 3) positions.
@@ -104,38 +106,10 @@ def rasterize(screen, triangles, one_sided, depth, ident, bary):  # type: ignore
                     z = u * az + v * bz + w * cz
                     if z < depth[y, x]:
                         depth[y, x] = z
-                        ident[y, x] = t
-                        bary[y, x, 0] = u
-                        bary[y, x, 1] = v
-
-
-@njit(cache=True)
-def rasterize_depth(screen, triangles, depth):  # type: ignore[no-untyped-def]
-    """Z-buffer of depth alone, for shadows."""
-    height, width = depth.shape
-    for t in range(len(triangles)):
-        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay, az = screen[a, 0], screen[a, 1], screen[a, 2]
-        bx, by, bz = screen[b, 0], screen[b, 1], screen[b, 2]
-        cx, cy, cz = screen[c, 0], screen[c, 1], screen[c, 2]
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-        if abs(area) < 1e-9:
-            continue
-        x0 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
-        x1 = min(width - 1, floor(max(ax, bx, cx) - 0.5))
-        y0 = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
-        y1 = min(height - 1, floor(max(ay, by, cy) - 0.5))
-        inverse = 1 / area
-        for y in range(y0, y1 + 1):
-            py = y + 0.5
-            for x in range(x0, x1 + 1):
-                px = x + 0.5
-                u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * inverse
-                v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * inverse
-                w = 1 - u - v
-                if u >= 0 and v >= 0 and w >= 0:
-                    z = u * az + v * bz + w * cz
-                    depth[y, x] = min(depth[y, x], z)
+                        if ident is not None:
+                            ident[y, x] = t
+                            bary[y, x, 0] = u
+                            bary[y, x, 1] = v
 
 
 @njit(cache=True)

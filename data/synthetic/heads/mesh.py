@@ -223,7 +223,7 @@ class Mesh:
             screen = (points @ axes.T).astype(np.float32)
             screen[:, :2] = (screen[:, :2] + 21) * (_OCCLUSION_SIZE / 42)
             depth = np.full((_OCCLUSION_SIZE, _OCCLUSION_SIZE), kernels.FAR, np.float32)
-            kernels.rasterize_depth(screen, self.solid_triangles, depth)
+            kernels.rasterize(screen, self.solid_triangles, 0, depth)
             weight = np.maximum(normals @ direction.astype(np.float32), 0)
             i = np.clip(screen[:, :2].astype(int), 0, _OCCLUSION_SIZE - 1)
             total += weight

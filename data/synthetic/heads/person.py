@@ -219,7 +219,7 @@ class Person:
             return seen.astype(np.float32)
 
         shadow = np.full((SHADOW_SIZE, SHADOW_SIZE), kernels.FAR, np.float32)
-        kernels.rasterize_depth(from_lamp(placed), mesh.solid_triangles, shadow)
+        kernels.rasterize(from_lamp(placed), mesh.solid_triangles, 0, shadow)
         kernels.splat_depth(strands[0], axes, SHADOW_REACH, shadow, 3)
         lifted = from_lamp(placed + 0.15 * normals.astype(np.float32))
         arrives = kernels.lit(lifted, shadow, 2, 0.9, 0.30)
