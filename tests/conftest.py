@@ -9,10 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Most of the tests' time is spent in LLVM, which compiles ten times as fast at this level;
+# Most of the tests' time is spent in the compiler, which is several times as fast so;
 # convolutions and matrix products are library code either way. Set before JAX starts;
 # subprocesses inherit it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+QUICK_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
 
 # Programs are compiled once, by whichever process or run needs them first; subprocesses inherit
 # this too. Processes that a test kills can leave half a file, which JAX warns of and passes over.

@@ -112,10 +112,11 @@ def adjust_hue(
     chroma = value - jnp.min(frames, axis=-1)
     red, green, blue = frames[..., 0], frames[..., 1], frames[..., 2]
     divisor = jnp.where(chroma > 0, chroma, 1.0)
+    # Not `value == red`: a compiler may compute red twice and round it in two ways.
     sextant = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / divisor,
-        jnp.where(value == green, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+        jnp.where(green >= blue, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
     )
     sextant = sextant + 6.0 * _per_image(shift, frames)[..., 0]
     # Each channel is the value minus a share of the chroma that depends on the hue.
