@@ -46,7 +46,7 @@ PARTS = ("audio_to_keypoints", "read_emotion", "combine", "render")
 
 def measure_point(point: dict[str, Any]) -> dict[str, Any]:
     """A run of noise: seconds a frame, to the first one and in all; peak memory; parts."""
-    from eamm_jax.io.memory import keep_freed_memory
+    from eamm_jax.io.runtime import keep_freed_memory
 
     keep_freed_memory()  # as infer.py does
     animator = _animator(point)

@@ -32,11 +32,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from eamm_jax import bundled  # noqa: E402
-from eamm_jax.faces.cropping import corners  # noqa: E402
 from eamm_jax.faces.detection import make_finder  # noqa: E402
 from eamm_jax.faces.emotion_video import places  # noqa: E402
 from eamm_jax.faces.framing import read_template  # noqa: E402
 from eamm_jax.faces.pasting import Patch  # noqa: E402
+from eamm_jax.faces.similarity import corners  # noqa: E402
 from eamm_jax.faces.source import FramedSource, read_source  # noqa: E402
 from eamm_jax.faces.tracking import track  # noqa: E402
 from eamm_jax.io.image import fit_height, to_uint8, write_png  # noqa: E402
@@ -121,8 +121,8 @@ def draw_picture(path: Path) -> None:
     from skimage import data
 
     from eamm_jax.animate.animator import Animator
+    from eamm_jax.io.arrays import read_pose
     from eamm_jax.io.audio import read_speech
-    from eamm_jax.io.pose import read_pose
 
     animator = Animator.from_checkpoint(bundled.MODEL, emotion=False)
     with TemporaryDirectory() as folder:

@@ -27,9 +27,9 @@ DTYPES = ("float32", "bfloat16")
 def frames(animator: Any, count: int) -> np.ndarray:
     """The first frames of the demonstration, in [0, 1]."""
     from eamm_jax import bundled
+    from eamm_jax.io.arrays import read_pose
     from eamm_jax.io.audio import read_speech
     from eamm_jax.io.image import read_image
-    from eamm_jax.io.pose import read_pose
 
     portrait = read_image(bundled.PORTRAIT, animator.image_size)
     animation = animator.animate(

@@ -87,7 +87,7 @@ class Step:
     """A compiled step of a stage, which is taken again and again on one batch."""
 
     def __init__(self, stage: str, variant: str, fields: dict[str, Any]):
-        from eamm_jax.io.memory import keep_freed_memory
+        from eamm_jax.io.runtime import keep_freed_memory
 
         keep_freed_memory()  # as train.py does
         import jax

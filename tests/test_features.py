@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from eamm_jax import features
+from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import read_audio
-from eamm_jax.io.pose import read_pose
 from eamm_jax.types import SAMPLE_RATE
 
 

@@ -19,18 +19,16 @@ from data.prepare.names import RawClip
 from eamm_jax import features
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.errors import UserError
-from eamm_jax.faces.cropping import crop
 from eamm_jax.faces.detection import FaceFinder, make_finder
 from eamm_jax.faces.framing import frame_face, read_template
 from eamm_jax.faces.head_pose import (
     LandmarkEstimator,
     NetworkEstimator,
     PoseEstimator,
-    fill_gaps,
     framed,
 )
-from eamm_jax.faces.similarity import Similarity
-from eamm_jax.faces.tracking import follow
+from eamm_jax.faces.similarity import Similarity, crop
+from eamm_jax.faces.tracking import fill_gaps, follow
 from eamm_jax.input_pipeline.clips import LENGTH_TOLERANCE, WINDOW_FRAMES
 from eamm_jax.input_pipeline.published import POSE_FOLDER, SOUND_FOLDER
 from eamm_jax.io.audio import read_speech
@@ -170,7 +168,7 @@ def _make(task: Task) -> None:
             raise BadVideo(f"no face was found in {missing} of its {len(poses)} frames")
         # A sound that goes on after the last frame is cut, like frames after the sound.
         windows = windows[: len(poses) + LENGTH_TOLERANCE]
-        layout.write_track(root, POSE_FOLDER, name, fill_gaps(poses))
+        layout.write_track(root, POSE_FOLDER, name, fill_gaps(poses).astype(np.float32))
         layout.write_track(root, SOUND_FOLDER, name, windows.astype(np.float32))
 
 

@@ -29,8 +29,8 @@ from jaxtyping import Float32, Int32
 from data import layout
 from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
-from eamm_jax.io.cache import cache_folder
 from eamm_jax.io.files import cannot_write
+from eamm_jax.io.runtime import cache_folder
 
 HOW_TO_GET_IT = (
     "clone https://github.com/ICT-VGL/ICT-FaceKit, then run "

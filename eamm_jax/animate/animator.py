@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,24 +23,16 @@ from jaxtyping import Float, Float32, UInt8
 from eamm_jax import features
 from eamm_jax.animate import program
 from eamm_jax.animate.emotion_bank import EmotionBank, Span
-from eamm_jax.animate.program import (
-    EMOTION_NETWORK,
-    REQUIRED_NETWORKS,
-    Driving,
-    MotionState,
-    Source,
-    Variables,
-)
+from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
 from eamm_jax.faces import idle
 from eamm_jax.models import Networks, build
-from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.keypoints import movement_scale
 from eamm_jax.ops.smoothing import POSE_FILTER, smooth_track
-from eamm_jax.types import POSE_NUMBERS, Array, Keypoints
+from eamm_jax.types import POSE_NUMBERS, Array
 
 DEFAULT_CHUNK = 8
 """Frames in flight: enough to share the reading of weights, few enough to start soon."""
@@ -79,13 +71,13 @@ class Settings:
 
     def resolved(self, config: ModelConfig) -> Settings:
         """The settings with the model's defaults in place of None."""
-        defaults: dict[str, Any] = {
-            "audio_weight": config.inference.audio_weight,
-            "smoothing": config.inference.smooth_motion,
-            "relative": config.inference.relative_motion,
-        }
-        unset = {name: value for name, value in defaults.items() if getattr(self, name) is None}
-        return dataclasses.replace(self, **unset)
+        model = config.inference
+        return dataclasses.replace(
+            self,
+            audio_weight=model.audio_weight if self.audio_weight is None else self.audio_weight,
+            smoothing=model.smooth_motion if self.smoothing is None else self.smoothing,
+            relative=model.relative_motion if self.relative is None else self.relative,
+        )
 
 
 class AnimatedFrame(NamedTuple):
@@ -113,41 +105,38 @@ class Animation:
         return self._frames
 
 
-class Parts(NamedTuple):
-    """The functions of `program.py`, compiled once for all chunks, source images and lengths.
+class Parts:
+    """The functions of `program.py`, each compiled once, for all chunks, source images and lengths.
 
-    Without the modules and the configuration they take the arguments of those functions; the
+    They take the arguments of those functions but for the modules and the configuration; the
     states that they are given are donated.
     """
 
-    initial_state: Callable[[], tuple[LSTMState, MotionState]]
-    encode_source: Callable[..., Source]
-    audio_to_keypoints: Callable[..., tuple[Keypoints, LSTMState]]
-    read_emotion: Callable[..., Array]
-    combine: Callable[..., tuple[Driving, MotionState]]
-    render: Callable[..., Array]
-
-
-@cache
-def compile_parts(networks: Networks, config: ModelConfig, device: jax.Device) -> Parts:
-    """Compiles the program, each part at its first call; models of one configuration share it."""
-    return Parts(
-        initial_state=jax.jit(
+    def __init__(self, networks: Networks, config: ModelConfig, device: jax.Device):
+        """Prepares the functions; each is compiled when it is first called."""
+        self.initial_state = jax.jit(
             partial(program.initial_state, networks, config),
             out_shardings=jax.sharding.SingleDeviceSharding(device),
-        ),
-        encode_source=jax.jit(partial(program.encode_source, networks)),
-        audio_to_keypoints=jax.jit(
+        )
+        self.encode_source = jax.jit(partial(program.encode_source, networks))
+        self.audio_to_keypoints = jax.jit(
             partial(program.audio_to_keypoints, networks), donate_argnames="state"
-        ),
-        read_emotion=jax.jit(partial(program.read_emotion, networks), static_argnames="mask_mouth"),
-        combine=jax.jit(
+        )
+        self.read_emotion = jax.jit(
+            partial(program.read_emotion, networks), static_argnames="mask_mouth"
+        )
+        self.combine = jax.jit(
             partial(program.combine, networks, config),
             static_argnames=("smooth", "relative"),
             donate_argnames="state",
-        ),
-        render=jax.jit(partial(program.render, networks), static_argnames="as_uint8"),
-    )
+        )
+        self.render = jax.jit(partial(program.render, networks), static_argnames="as_uint8")
+
+
+@cache
+def parts_of(networks: Networks, config: ModelConfig, device: jax.Device) -> Parts:
+    """Those that models of one configuration share."""
+    return Parts(networks, config, device)
 
 
 class Animator:
@@ -185,10 +174,10 @@ class Animator:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
         if chunk < 1:
             raise UserError(f"chunk is {chunk}; it must be 1 or more frames")
-        self.config, self.bank, self.chunk = config, bank, chunk
+        self.config, self.bank, self.chunk, self.dtype = config, bank, chunk, dtype
         self.device = jax.devices()[0] if device is None else device
         self.networks = build(config, jnp.dtype(dtype))
-        self.parts = compile_parts(self.networks, config, self.device)
+        self.parts = parts_of(self.networks, config, self.device)
         self.variables = self.put(program.select_networks(variables))
 
     @classmethod
@@ -205,26 +194,24 @@ class Animator:
         Raises:
             UserError: it is not such a folder, or something in it is missing or damaged.
         """
-        device = options.pop("device", None)
-        return cls.on_devices(folder, [device], emotion=emotion, **options)[0]
-
-    @classmethod
-    def on_devices(
-        cls,
-        folder: str | Path,
-        devices: Sequence[jax.Device | None],
-        *,
-        emotion: bool | None = True,
-        **options: Any,
-    ) -> list[Animator]:
-        """An animator per device, of a checkpoint that is read once; as `from_checkpoint`."""
         if emotion is None:
             emotion = EMOTION_NETWORK in stored_networks(folder)
         networks = (*REQUIRED_NETWORKS, EMOTION_NETWORK) if emotion else REQUIRED_NETWORKS
         config, variables = load_networks(folder, networks)
         width = config.emotion.stage_widths[-1]
         bank = EmotionBank.load(model_folder(folder), width) if emotion else None
-        return [cls(config, variables, bank=bank, device=device, **options) for device in devices]
+        return cls(config, variables, bank=bank, **options)
+
+    def on(self, device: jax.Device) -> Animator:
+        """The same model on another device."""
+        return Animator(
+            self.config,
+            self.variables,
+            bank=self.bank,
+            chunk=self.chunk,
+            dtype=self.dtype,
+            device=device,
+        )
 
     @property
     def image_size(self) -> int:
@@ -320,8 +307,7 @@ class Animator:
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "
                 "the published file that does, or leave the emotion out for a neutral face"
             )
-        assert settings.audio_weight is not None
-        if not np.isfinite([settings.emotion_strength, settings.audio_weight]).all():
+        if not np.isfinite([settings.emotion_strength, settings.audio_weight or 0.0]).all():
             raise UserError("audio_weight and emotion_strength must be finite numbers")
 
     def _chunks(
@@ -350,43 +336,37 @@ class Animator:
         lstm, motion = parts.initial_state()
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
-            audio, pose, lids, count = self.put(
-                (
-                    _padded(features.audio_windows(mfcc, start, stop), self.chunk),
-                    _padded(poses[start:stop], self.chunk),
-                    None if closed is None else _padded(closed[start:stop], self.chunk),
-                    np.int32(stop - start),
-                )
-            )
-            # No implicit transfers between host and device from here to the frames.
+            felt = None if emotion is None else next(emotion)
+            # No implicit transfers between host and device.
             with jax.transfer_guard("disallow"):
+                audio, pose, lids, count = self.put(
+                    (
+                        _padded(features.audio_windows(mfcc, start, stop), self.chunk),
+                        _padded(poses[start:stop], self.chunk),
+                        None if closed is None else _padded(closed[start:stop], self.chunk),
+                        np.int32(stop - start),
+                    )
+                )
                 raw, lstm = parts.audio_to_keypoints(
                     variables, source.embedding, audio, pose, lstm, audio_weight
                 )
-            if start == 0 and settings.relative and settings.adapt_scale:
-                still, first = jax.device_get((source.keypoints.value, raw.value))
-                scale = self.put(np.float32(movement_scale(still[0], first[0])))
-            felt = None if emotion is None else next(emotion)
-            with jax.transfer_guard("disallow"):
+                if start == 0 and settings.relative and settings.adapt_scale:
+                    still, first = jax.device_get((source.keypoints.value, raw.value))
+                    scale = self.put(np.float32(movement_scale(still[0], first[0])))
                 driving, motion = parts.combine(
                     variables, source.keypoints, raw, felt, lids, weights, scale, motion,
                     smooth=settings.smoothing, relative=settings.relative,
                 )  # fmt: skip
-
-                def render(keypoints: Keypoints, count: Array = count) -> Array:
-                    return parts.render(
-                        variables, source.features, source.keypoints, keypoints, count,
-                        as_uint8=as_uint8,
-                    )  # fmt: skip
-
-                neutral = emotional = None
-                if driving.emotional is not None:
-                    emotional = render(driving.emotional)
-                if settings.neutral or emotional is None:
-                    neutral = render(driving.neutral)
-            image = neutral if emotional is None else emotional
-            assert image is not None
-            yield stop - start, image, neutral if settings.neutral else None
+                render = partial(
+                    parts.render, variables, source.features, source.keypoints,
+                    count=count, as_uint8=as_uint8,
+                )  # fmt: skip
+                emotional = driving.emotional is not None
+                image = render(driving=driving.emotional if emotional else driving.neutral)
+                neutral = None
+                if settings.neutral:
+                    neutral = render(driving=driving.neutral) if emotional else image
+            yield stop - start, image, neutral
 
     def _read(
         self, frames: Iterable[np.ndarray], settings: Settings

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -53,17 +53,13 @@ class Job:
     Attributes:
         source_image: photo of a face, or a picture cropped as in training.
         speech: any file with an audio track.
-        pose: `.npy` of head poses for the source image, or None to estimate its pose.
         output: mp4 to be written.
+        head: how the head is held and moved.
         emotion_video: of an emotional face, or None for a neutral one.
         emotions: of the model's emotion bank, where there is no video.
         level: intensity of the bank's emotions, 1 to 3; None is the strongest.
         emotion: name of the emotion; for the video's metadata.
-        pose_motion: `.npy` track whose motion is added to the still pose, or None.
-        pose_video: of a person whose head motion is added to the still pose, or None.
         pose_network: folder of a converted head pose network, or None to use landmarks.
-        idle_motion: strength of a gentle, made-up motion of the head; 0 is none.
-        still: whether the head is held fixed.
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
         contact_sheet: PNG of some of the frames, or None.
@@ -78,17 +74,13 @@ class Job:
 
     source_image: Path
     speech: Path
-    pose: Path | None
     output: Path
+    head: HeadPose = dataclasses.field(default_factory=HeadPose)
     emotion_video: Path | None = None
     emotions: tuple[Span, ...] = ()
     level: int | None = None
     emotion: str | None = None
-    pose_motion: Path | None = None
-    pose_video: Path | None = None
     pose_network: Path | None = None
-    idle_motion: float = 0.0
-    still: bool = False
     neutral_output: Path | None = None
     frames: Path | None = None
     contact_sheet: Path | None = None
@@ -100,26 +92,14 @@ class Job:
     settings: Settings = dataclasses.field(default_factory=Settings)
 
     @property
-    def head(self) -> HeadPose:
-        """The head pose that is asked for."""
-        return HeadPose(
-            file=self.pose,
-            motion=self.pose_motion,
-            video=self.pose_video,
-            idle=self.idle_motion,
-            still=self.still,
-            seed=self.settings.seed,
-        )
-
-    @property
     def inputs(self) -> list[tuple[str, Path]]:
         """All files that are read, and what each is."""
         files = {
             "portrait": self.source_image,
             "speech": self.speech,
-            "head pose": self.pose,
-            "pose track": self.pose_motion,
-            "head video": self.pose_video,
+            "head pose": self.head.file,
+            "pose track": self.head.motion,
+            "head video": self.head.video,
             "emotion video": self.emotion_video,
             "template": self.template,
         }
@@ -186,7 +166,7 @@ def check(jobs: Mapping[str, Job]) -> None:
     inputs = InputFiles(path for job in jobs.values() for _, path in job.inputs)
     writers: dict[Path, str] = {}
     for name, job in jobs.items():
-        with _named(name):
+        try:
             _check_one(job)
             inputs.check_kept(job.outputs)
             for path in job.outputs:
@@ -195,15 +175,8 @@ def check(jobs: Mapping[str, Job]) -> None:
                     by = "given for two outputs" if writer == name else f"written by {writer} too"
                     raise UserError(f"{path} is {by}; name another")
                 writers[path.resolve()] = name
-
-
-@contextmanager
-def _named(job: str) -> Iterator[None]:
-    """Says which job an error is about."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{job}: {error}" if job else str(error)) from None
+        except UserError as error:
+            raise UserError(f"{name}: {error}" if name else str(error)) from None
 
 
 def _check_one(job: Job) -> None:
@@ -280,8 +253,13 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
     if job.pose_network is not None:
         _, networks = load_networks(job.pose_network, ["head_pose"])
         estimator = NetworkEstimator(networks["head_pose"])
-    head = dataclasses.replace(job.head, start=_start(job.speech, job.pose_video))
-    pose = head.track(to_uint8(source.crop), length, estimator)
+    pose = job.head.track(
+        to_uint8(source.crop),
+        length,
+        estimator,
+        seed=job.settings.seed,
+        start=_start(job.speech, job.head.video),
+    )
     video = None
     if job.emotion_video is not None:
         # Frames after the end of the speech are not read.

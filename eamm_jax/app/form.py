@@ -18,6 +18,7 @@ from eamm_jax.animate.job import Job
 from eamm_jax.constants import EMOTIONS, LAYOUTS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
+from eamm_jax.faces.head_pose import HeadPose
 from eamm_jax.io import speech
 from eamm_jax.io.audio import sound_blocks
 from eamm_jax.io.files import joined_name
@@ -246,15 +247,17 @@ def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = No
     return Job(
         source_image=form.portrait,
         speech=sound,
-        pose=form.head_file,
         output=folder / joined_name([form.portrait.stem, sound.stem, emotion], ".mp4"),
         emotion_video=form.emotion_video,
         emotions=(Span(form.emotion),) if banked else (),
         emotion=None if form.emotion == NEUTRAL else emotion,
-        pose_video=form.head_video,
+        head=HeadPose(
+            file=form.head_file,
+            video=form.head_video,
+            idle=1.0 if form.head == GENTLE else 0.0,
+            still=form.head == STILL,
+        ),
         pose_network=pose_network,
-        idle_motion=1.0 if form.head == GENTLE else 0.0,
-        still=form.head == STILL,
         layout=form.layout,
         crop=form.crop,
         face=form.face,

@@ -38,9 +38,9 @@ from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces.source import FramedSource, read_source
+from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.image import read_image, to_uint8
-from eamm_jax.io.pose import read_pose
 from eamm_jax.io.speech import synthesise
 
 _POLL_SECONDS = 0.1

@@ -254,6 +254,7 @@ def job_of(flags: argparse.Namespace) -> Job:
     from eamm_jax.animate.animator import Settings
     from eamm_jax.animate.emotion_bank import parse_schedule
     from eamm_jax.animate.job import Job
+    from eamm_jax.faces.head_pose import HeadPose
 
     emotions = parse_schedule(flags.emotion) if flags.emotion else ()
     emotion = "_".join(span.emotion for span in emotions) or None
@@ -266,7 +267,15 @@ def job_of(flags: argparse.Namespace) -> Job:
         names = [flags.source_image.stem, flags.speech.stem, emotion or "neutral"]
         output = make_folder(flags.result_path) / joined_name(names, ".mp4")
     given = {**vars(flags), "emotions": emotions, "emotion": emotion, "output": output}
-    return Job(**fields_of(Job, given), settings=Settings(**fields_of(Settings, given)))
+    head = HeadPose(
+        file=flags.pose,
+        motion=flags.pose_motion,
+        video=flags.pose_video,
+        idle=flags.idle_motion,
+        still=flags.still,
+    )
+    settings = Settings(**fields_of(Settings, given))
+    return Job(**fields_of(Job, given), head=head, settings=settings)
 
 
 @contextmanager
@@ -377,13 +386,10 @@ def _render_all(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
             f"note: {neutral} of {len(jobs)} rows have no emotion and no driving_video: their "
             "faces stay neutral"
         )
-    animators = Animator.on_devices(
-        flags.checkpoint,
-        jax.local_devices()[: len(jobs)],
-        emotion=neutral < len(jobs),
-        chunk=flags.chunk,
-        dtype=flags.dtype,
+    first = Animator.from_checkpoint(
+        flags.checkpoint, emotion=neutral < len(jobs), chunk=flags.chunk, dtype=flags.dtype
     )
+    animators = [first, *map(first.on, jax.local_devices()[1 : len(jobs)])]
     rows = list(jobs)
     with progress_shown(flags.quiet, flags.chunk, note) as progress:
         outcomes = run_all(

@@ -22,8 +22,7 @@ from typing import Any, NoReturn
 from eamm_jax import bundled
 from eamm_jax.constants import DTYPES
 from eamm_jax.errors import UserError
-from eamm_jax.io.cache import enable_compilation_cache
-from eamm_jax.io.memory import keep_freed_memory
+from eamm_jax.io.runtime import enable_compilation_cache, keep_freed_memory
 
 EXIT_SOME_FAILED = 1
 EXIT_BAD_INPUT = 2

@@ -1,8 +1,7 @@
 """Faces: found, aligned, tracked through videos, their pose estimated, pasted back.
 
 detection       faces and their 68 landmarks in an image (dlib)
-similarity      similarity transforms of the plane
-cropping        a rotated square cut out of an image
+similarity      similarity transforms of the plane, and squares cut out by them
 framing         where a face belongs in a crop
 source          the source image
 tracking        one face through the frames of a video

@@ -62,10 +62,6 @@ class Face(NamedTuple):
 class FaceFinder(Protocol):
     """Finds faces."""
 
-    @property
-    def name(self) -> str:
-        """For messages and reports."""
-
     def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
         """All faces of an RGB picture, the largest first; empty if there is none."""
 
@@ -164,8 +160,6 @@ class DlibFinder:
     Finds upright faces that look at the camera within about 40 degrees and are at least
     `SMALLEST_FACE` across (twice that in pictures of more than 1.5 megapixels).
     """
-
-    name = "dlib"
 
     def __init__(self) -> None:
         try:

@@ -16,9 +16,8 @@ from jaxtyping import Float, Float32
 
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.faces.cropping import corners
 from eamm_jax.faces.detection import LANDMARKS
-from eamm_jax.faces.similarity import Similarity, fit_similarity, resized
+from eamm_jax.faces.similarity import Similarity, corners, fit_similarity, resized
 from eamm_jax.io.arrays import read_npy
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -32,8 +32,8 @@ from eamm_jax.faces.pose_geometry import (
     face_region,
     fit_pose,
 )
-from eamm_jax.faces.tracking import TrackedFrame, follow
-from eamm_jax.io.pose import read_pose
+from eamm_jax.faces.tracking import TrackedFrame, fill_gaps, follow
+from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.video import read_video
 from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
 from eamm_jax.types import POSE_NUMBERS
@@ -144,8 +144,6 @@ class HeadPose:
         video: of a person whose head motion is added to the still pose.
         idle: strength of a generated gentle motion; 0 is none, 1 that of a calm speaker.
         still: whether the head does not move; of a file the first pose is used.
-        seed: of the idle motion.
-        start: second of the video's clock at which the animation begins; None is its first frame.
     """
 
     file: Path | None = None
@@ -153,8 +151,6 @@ class HeadPose:
     video: Path | None = None
     idle: float = 0.0
     still: bool = False
-    seed: int = 0
-    start: Fraction | None = None
 
     def check(self) -> None:
         """Finds contradictions before anything is read.
@@ -178,7 +174,13 @@ class HeadPose:
             )
 
     def track(
-        self, source: Picture, length: int, estimator: PoseEstimator | None = None
+        self,
+        source: Picture,
+        length: int,
+        estimator: PoseEstimator | None = None,
+        *,
+        seed: int = 0,
+        start: Fraction | None = None,
     ) -> Float32[np.ndarray, "m _"]:
         """The pose or the track of an animation.
 
@@ -186,6 +188,9 @@ class HeadPose:
             source: the source image, cropped.
             length: frames of the animation; videos are read no further.
             estimator: of poses; None fits the landmarks.
+            seed: of the idle motion.
+            start: second of the video's clock at which the animation begins; None is its first
+                frame.
 
         Returns:
             One row (a still head), or a track.
@@ -209,11 +214,11 @@ class HeadPose:
                 track = read_pose(self.motion)
             else:
                 assert self.video is not None
-                track = video_track(self.video, estimator, length, self.start)
+                track = video_track(self.video, estimator, length, start)
             pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
-            pose = pose + idle.idle_motion(length, self.idle, self.seed)
+            pose = pose + idle.idle_motion(length, self.idle, seed)
         return pose
 
 
@@ -262,29 +267,16 @@ def video_track(
     finder = detection.make_finder()
     frames = itertools.islice(read_video(path, None, start=start), length)
     poses = list(estimator.poses(framed(follow(finder, frames))))
-    return _complete(path, poses, estimator.name)
+    missing = sum(pose is None for pose in poses)
+    if missing == len(poses):
+        raise UserError(f"No face was found in {path}; give a video of one person, seen from near")
+    if missing:
+        _log.warning("%s: no face was found in %d of %d frames", path, missing, len(poses))
+    _log.info("motion of the head in %s by %s", path, estimator.name)
+    return fill_gaps(poses).astype(np.float32)
 
 
 def framed(followed: Iterable[TrackedFrame]) -> Iterator[Framed]:
     """Frames of a video, for an estimator."""
     for frame, face, _ in followed:
         yield Framed.of(frame, [] if face is None else [face])
-
-
-def _complete(path: Path, poses: list[np.ndarray | None], name: str) -> Float32[np.ndarray, "t 7"]:
-    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
-    if not known:
-        raise UserError(f"No face was found in {path}; give a video of one person, seen from near")
-    if len(known) < len(poses):
-        missing = len(poses) - len(known)
-        _log.warning("%s: no face was found in %d of %d frames", path, missing, len(poses))
-    _log.info("motion of the head in %s by %s", path, name)
-    return fill_gaps(poses)
-
-
-def fill_gaps(poses: Sequence[np.ndarray | None]) -> Float32[np.ndarray, "t 7"]:
-    """Interpolates the poses that are None; at least one must be known."""
-    known = {n: pose for n, pose in enumerate(poses) if pose is not None}
-    times, columns = np.arange(len(poses)), np.stack(list(known.values())).T
-    filled = [np.interp(times, list(known), column) for column in columns]
-    return np.stack(filled, axis=1).astype(np.float32)

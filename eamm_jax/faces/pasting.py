@@ -14,8 +14,7 @@ from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 from scipy import ndimage
 
-from eamm_jax.faces.cropping import corners
-from eamm_jax.faces.similarity import Similarity, resized
+from eamm_jax.faces.similarity import Similarity, corners, resized
 
 _FEATHER = {"left": 0.15, "top": 0.12, "right": 0.15, "bottom": 0.10}
 """Over which part of its side a square fades in; the chin is near the lower edge."""

@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
-from scipy.ndimage import map_coordinates
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
+
+from eamm_jax.faces.similarity import Similarity, resized, sample_square
 
 REGION_SIZE = 120
 """Rows and columns of the region that poses are given in."""
@@ -185,20 +186,6 @@ def cut_region(
 
     Bilinear and without anti-aliasing, as 3DDFA_V2 does.
     """
-    # Only that part is made into floats, with a margin as samples lie between pixels.
-    height, width = image.shape[:2]
-    start = np.array([region.left, region.top]) - 2
-    left, top = np.clip(start, 0, [width - 1, height - 1]).astype(int).tolist()
-    right, bottom = np.clip(start + region.side + 4, 0, [width, height]).astype(int).tolist()
-    image = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-    centres = (np.arange(REGION_SIZE) + 0.5) * (region.side / REGION_SIZE) - 0.5
-    rows, columns = np.meshgrid(
-        region.top - top + centres, region.left - left + centres, indexing="ij"
-    )
-    channels = [
-        map_coordinates(
-            image[..., c].astype(np.float32), [rows, columns], order=1, mode="grid-constant"
-        )
-        for c in range(3)
-    ]
-    return np.stack(channels, axis=-1) / np.float32(255)
+    place = Similarity(1, complex(region.left, region.top))
+    place = place.after(resized(region.side / REGION_SIZE))
+    return sample_square(image, place, REGION_SIZE, "grid-constant") / np.float32(255)

@@ -8,16 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image
 
 from eamm_jax import bundled
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.faces.cropping import crop, middle_square
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.framing import frame_face, is_framed, no_face, read_template
-from eamm_jax.faces.similarity import Similarity
-from eamm_jax.io.image import fit_square, read_picture
+from eamm_jax.faces.similarity import Similarity, crop, middle_square
+from eamm_jax.io.image import middle, read_picture
 
 _log = logging.getLogger(__name__)
 
@@ -113,8 +111,5 @@ def _chosen(path: Path, found: list[Face], number: int | None) -> Face:
 
 
 def _middle(path: Path, picture: np.ndarray, size: int, face: Face | None) -> FramedSource:
-    height, width = picture.shape[:2]
-    if height != width:
-        _log.info("%s is %d x %d pixels: used the square in its middle", path, width, height)
-    square = np.asarray(fit_square(Image.fromarray(picture), size), np.float32) / 255
-    return FramedSource(square, picture, middle_square(height, width, size), face)
+    place = middle_square(*picture.shape[:2], size)
+    return FramedSource(middle(path, picture, size), picture, place, face)

@@ -96,7 +96,8 @@ def track(finder: FaceFinder, frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> T
     if len(missing) == len(seen):
         return None
     cuts = [index for index, (_, cut) in enumerate(followed) if cut]
-    return Track(_interpolated(seen, cuts), missing, cuts)
+    points = [None if face is None else face.landmarks for face in seen]
+    return Track(fill_gaps(points, cuts), missing, cuts)
 
 
 def _thumbnail(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
@@ -145,24 +146,29 @@ def _moved(face: Face, to_frame: Similarity) -> Face:
     return Face((left, top, right, bottom), to_frame(face.landmarks).astype(np.float32))
 
 
-def _interpolated(seen: Sequence[Face | None], cuts: list[int]) -> Float[np.ndarray, "t 68 2"]:
-    """Landmarks in all frames: between the nearest that are known, and not across a cut."""
-    known = [index for index, face in enumerate(seen) if face is not None]
-    landmarks = np.array([seen[index].landmarks for index in known], np.float64)  # type: ignore[union-attr]
-    track = np.empty((len(seen), *landmarks.shape[1:]))
-    for shot in shots(len(seen), cuts):
-        of_shot = [n for n, index in enumerate(known) if shot.start <= index < shot.stop]
-        if not of_shot:  # then those of the shot before, or after
-            of_shot = [max(0, sum(index < shot.start for index in known) - 1)]
-        at = np.array(known)[of_shot]
-        for point in np.ndindex(*landmarks.shape[1:]):
-            track[shot, *point] = np.interp(
-                np.arange(shot.start, shot.stop), at, landmarks[of_shot, *point]
-            )
-    return track
+def fill_gaps(
+    values: Sequence[np.ndarray | None], cuts: Sequence[int] = ()
+) -> Float[np.ndarray, "t *n"]:
+    """Interpolates what is None: between the nearest that are known, and not across a cut.
+
+    Args:
+        values: per frame; at least one must be known.
+        cuts: frames that begin another scene.
+    """
+    known = np.array([index for index, value in enumerate(values) if value is not None])
+    rows = np.stack([np.ravel(value) for value in values if value is not None])
+    filled = np.empty((len(values), rows.shape[1]))
+    for shot in shots(len(values), cuts):
+        of_shot = np.flatnonzero((shot.start <= known) & (known < shot.stop))
+        if not len(of_shot):  # then those of the shot before, or after
+            of_shot = np.array([max(0, np.sum(known < shot.start) - 1)])
+        at = np.arange(shot.start, shot.stop)
+        for column in range(rows.shape[1]):
+            filled[shot, column] = np.interp(at, known[of_shot], rows[of_shot, column])
+    return filled.reshape(len(values), *np.shape(values[known[0]]))
 
 
-def shots(length: int, cuts: list[int]) -> list[slice]:
+def shots(length: int, cuts: Sequence[int]) -> list[slice]:
     """The parts between cuts."""
     ends = [0, *cuts, length]
     return [slice(start, stop) for start, stop in pairwise(ends)]

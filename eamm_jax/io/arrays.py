@@ -1,13 +1,16 @@
-"""Reads arrays from untrusted `.npy` files, without running any code in them."""
+"""Reads arrays, head poses among them, from untrusted `.npy` files; runs no code in them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import check_readable
+from eamm_jax.types import POSE_NUMBERS
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
 
@@ -40,3 +43,44 @@ def read_npy(path: Path, what: str, expected: str) -> np.ndarray:
             f"Cannot use the {what} {path}: it is truncated, damaged or contains Python objects "
             f"({reason}); {expected}"
         ) from None
+
+
+_EXPECTED_POSE = (
+    "expected a .npy file of shape (frames, 7) or (frames, 6): "
+    "yaw, pitch, roll, scale, tx, ty (and tz) for each frame"
+)
+
+
+def read_pose(path: str | os.PathLike[str]) -> Float32[np.ndarray, "m _"]:
+    """Reads a still head pose or a pose track, in the format of 3DDFA_V2 and the published media.
+
+    Args:
+        path: a `.npy` file of shape (m, 7) or (m, 6), or (7,) or (6,) for a still pose.
+
+    Returns:
+        One row per frame, m > 0, with the six or seven numbers of the file.
+
+    Raises:
+        UserError: the file cannot be read, has another shape, or contains a number that is not
+            finite.
+    """
+    path = Path(path)
+    array = read_npy(path, "head pose", _EXPECTED_POSE)
+    rows = np.atleast_2d(array)
+    if (
+        array.dtype.kind not in "fiu"
+        or rows.ndim != 2
+        or not len(rows)
+        or rows.shape[1] not in (POSE_NUMBERS, POSE_NUMBERS + 1)
+    ):
+        raise UserError(
+            f"Cannot use the head pose {path}: it holds {array.dtype} of shape {array.shape}; "
+            + _EXPECTED_POSE
+        )
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise UserError(
+            f"Cannot use the head pose {path}: {bad.sum()} of {len(rows)} frames hold NaN or "
+            f"infinite numbers, the first is frame {bad.argmax()}"
+        )
+    return rows.astype(np.float32)

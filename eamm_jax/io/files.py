@@ -151,16 +151,14 @@ def temporary_folder(prefix: str = "eamm_jax_") -> Iterator[Path]:
         UserError: there is no place for it.
     """
     try:
-        folder = tempfile.mkdtemp(prefix=prefix)
+        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
     except OSError as error:
         raise UserError(
             f"Cannot make a temporary folder: {_reason(error)}; set TMPDIR to a folder that can "
             "be written to"
         ) from None
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder as name:
+        yield Path(name)
 
 
 def joined_name(parts: Iterable[str], suffix: str) -> str:
@@ -221,7 +219,8 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = _temporary(target)
     with _removed_on_failure(path, temporary):
         yield temporary
-        _flush_to_disk(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # so that a full disk is noticed now
         temporary.replace(target)
 
 
@@ -257,16 +256,8 @@ def atomic_output_dir(path: str | os.PathLike[str], *, overwrite: bool = False) 
         raise cannot_write(path, error) from error
     with _removed_on_failure(path, temporary):
         yield temporary
+        old = _temporary(target)
         if target.exists():
-            old = _temporary(target)
             target.replace(old)
-            temporary.replace(target)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(target)
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Flushes a file to disk, so that a full disk is noticed now."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+        temporary.replace(target)
+        shutil.rmtree(old, ignore_errors=True)

@@ -42,18 +42,23 @@ def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.nda
     Raises:
         UserError: the file cannot be read, is not a picture, is damaged or too large.
     """
-    path = check_readable(path, "picture")
-    image = _open(path)
-    if size is not None:
-        if image.width != image.height:
-            _log.info("%s is %d x %d pixels: used the square in its middle", path, *image.size)
-        image = fit_square(image, size)
-    return np.asarray(image, np.float32) / 255
+    picture = read_picture(path)
+    return picture.astype(np.float32) / 255 if size is None else middle(path, picture, size)
 
 
 def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a whole picture as `read_image` does, but for its pixels, which stay 0..255."""
     return np.asarray(_open(check_readable(path, "picture")))
+
+
+def middle(
+    path: str | os.PathLike[str], picture: UInt8[np.ndarray, "h w 3"], size: int
+) -> Float32[np.ndarray, "size size 3"]:
+    """The square in the middle of a picture, in [0, 1]; logged where that is not the whole."""
+    height, width = picture.shape[:2]
+    if height != width:
+        _log.info("%s is %d x %d pixels: used the square in its middle", path, width, height)
+    return np.asarray(fit_square(Image.fromarray(picture), size), np.float32) / 255
 
 
 _LARGEST_FILE = 1 << 29
@@ -266,18 +271,10 @@ def png_sequence(
         yield lambda frame: _encode(temporary / f"{next(count):06d}.png", frame)
 
 
-def tile(
-    pictures: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int | None = None
-) -> UInt8[np.ndarray, "i j 3"]:
-    """Pictures of one size in rows, as a contact sheet; places left over are white.
-
-    Args:
-        pictures: at least one.
-        columns: in a row; by default so many that the sheet is about 3 : 2.
-    """
+def tile(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "i j 3"]:
+    """Pictures of one size as a contact sheet of about 3 : 2; places left over are white."""
     height, width, channels = pictures[0].shape
-    if columns is None:
-        columns = max(1, round((len(pictures) * 1.5 * height / width) ** 0.5))
+    columns = max(1, round((len(pictures) * 1.5 * height / width) ** 0.5))
     rows = -(-len(pictures) // columns)
     sheet = np.full((rows * height, columns * width, channels), 255, np.uint8)
     for index, picture in enumerate(pictures):

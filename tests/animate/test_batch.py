@@ -15,7 +15,7 @@ from eamm_jax.errors import UserError
 
 
 def job(name: str) -> Job:
-    return Job(Path("p.png"), Path("s.wav"), Path("p.npy"), Path(f"{name}.mp4"))
+    return Job(Path("p.png"), Path("s.wav"), Path(f"{name}.mp4"))
 
 
 def animators(count: int) -> list:

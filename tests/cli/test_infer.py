@@ -76,7 +76,7 @@ def test_compiled_programs_are_kept_in_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     program = (
-        "from eamm_jax.io.cache import enable_compilation_cache as enable; enable(); import jax\n"
+        "from eamm_jax.io.runtime import enable_compilation_cache as enable; enable(); import jax\n"
         "print(jax.config.jax_compilation_cache_dir)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from eamm_jax.animate.job import Job, check
 from eamm_jax.cli import convert, evaluate, export
 from eamm_jax.errors import UserError
+from eamm_jax.faces.head_pose import HeadPose
 from eamm_jax.io.files import InputFiles, joined_name, make_folder, temporary_folder
 
 INPUTS = {
     "source_image": "face.png",
     "speech": "voice.mp4",
-    "pose": "pose.npy",
     "emotion_video": "happy.mp4",
-    "pose_motion": "motion.npy",
-    "pose_video": "head.mp4",
     "template": "template.npy",
+    "file": "pose.npy",
+    "motion": "motion.npy",
+    "video": "head.mp4",
 }
 OUTPUTS = {"output": ".mp4", "neutral_output": ".mp4", "contact_sheet": ".png", "frames": ""}
 
@@ -73,8 +74,10 @@ def job_in(folder: Path, tag: str = "", **changes: Path) -> Job:
     for kind, name in INPUTS.items():
         paths[kind] = folder / f"{tag}{name}"
         paths[kind].write_bytes(b"content")
-    paths.pop("pose_motion" if "pose_motion" not in changes else "pose_video")
-    return Job(**{**paths, "output": folder.parent / f"{tag}new.mp4", **changes})
+    paths.pop("motion" if "motion" not in changes else "video")
+    paths |= {"output": folder.parent / f"{tag}new.mp4", **changes}
+    head = {kind: paths.pop(kind) for kind in ("file", "motion", "video") if kind in paths}
+    return Job(**paths, head=HeadPose(**head))
 
 
 @pytest.mark.parametrize("named", NAMES)

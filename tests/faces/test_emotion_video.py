@@ -11,10 +11,9 @@ from PIL import Image
 
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.faces.cropping import corners, crop
 from eamm_jax.faces.emotion_video import VIDEO_POINTS, EmotionVideo, places, ranges
 from eamm_jax.faces.framing import frame_face, read_template
-from eamm_jax.faces.similarity import Similarity
+from eamm_jax.faces.similarity import Similarity, corners, crop
 from eamm_jax.faces.tracking import Track
 from eamm_jax.io.video import read_video
 from eamm_jax.io.video_writer import video_writer

@@ -9,9 +9,8 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, framing
-from eamm_jax.faces.cropping import middle_square
 from eamm_jax.faces.framing import is_framed, read_template
-from eamm_jax.faces.similarity import Similarity
+from eamm_jax.faces.similarity import Similarity, middle_square
 
 SIZE = 256
 

@@ -21,12 +21,11 @@ from eamm_jax.faces.head_pose import (
     HeadPose,
     LandmarkEstimator,
     NetworkEstimator,
-    fill_gaps,
     framed,
     video_track,
 )
 from eamm_jax.faces.pose_geometry import Region, face_region, project
-from eamm_jax.faces.tracking import follow
+from eamm_jax.faces.tracking import fill_gaps, follow
 from eamm_jax.io.video_writer import video_writer
 
 needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
@@ -212,7 +211,7 @@ def test_motion_is_added_to_the_still_pose(tmp_path, finder):
 
 
 def test_idle_motion_is_of_the_seed_and_begins_in_the_still_pose(finder):
-    one, two = (HeadPose(idle=1.0, seed=n).track(spot(128, 128), 60) for n in (1, 2))
+    one, two = (HeadPose(idle=1.0).track(spot(128, 128), 60, seed=n) for n in (1, 2))
     (still,) = HeadPose().track(spot(128, 128), 60)
     np.testing.assert_allclose(one[0], still, rtol=1e-6)
     np.testing.assert_allclose(one - still, idle.idle_motion(60, 1.0, 1), atol=1e-4)
@@ -258,7 +257,7 @@ def test_the_motion_of_a_video_is_as_long_as_is_needed(tmp_path, finder, notices
     early = video_track(tmp_path / "v.mp4", LandmarkEstimator(), 100, Fraction(-1, 2))
     assert len(early) == 24
     np.testing.assert_array_equal(early[:12], np.tile(early[0], (12, 1)))
-    HeadPose(video=tmp_path / "v.mp4", start=Fraction(0)).track(spot(128, 128), 12)
+    HeadPose(video=tmp_path / "v.mp4").track(spot(128, 128), 12, start=Fraction(0))
 
 
 def test_a_video_without_faces_is_refused(tmp_path, finder):

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from eamm_jax.faces.cropping import crop
 from eamm_jax.faces.pasting import Patch, feather
-from eamm_jax.faces.similarity import Similarity, resized
+from eamm_jax.faces.similarity import Similarity, crop, resized
 
 SIZE = 64
 

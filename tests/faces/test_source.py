@@ -14,10 +14,9 @@ from PIL import Image
 
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, framing
-from eamm_jax.faces.cropping import corners
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.framing import frame_face, read_template
-from eamm_jax.faces.similarity import Similarity
+from eamm_jax.faces.similarity import Similarity, corners
 from eamm_jax.faces.source import read_source
 from eamm_jax.io.image import read_image, to_uint8
 from tests.conftest import ROOT

@@ -473,12 +473,12 @@ def test_png_sequence_keeps_what_is_there(tmp_path):
 
 
 def test_a_contact_sheet_has_its_pictures_in_rows(rng):
-    pictures = list(rng.integers(0, 255, (5, 4, 6, 3), dtype=np.uint8))
-    sheet = tile(pictures, columns=3)
-    assert sheet.shape == (8, 18, 3)
-    np.testing.assert_array_equal(sheet[:4, 6:12], pictures[1])
-    np.testing.assert_array_equal(sheet[4:, :6], pictures[3])
-    assert (sheet[4:, 12:] == 255).all()
-    assert tile(pictures[:1]).shape == (4, 6, 3)
+    pictures = list(rng.integers(0, 255, (5, 4, 3, 3), dtype=np.uint8))
+    sheet = tile(pictures)
+    assert sheet.shape == (8, 9, 3)
+    np.testing.assert_array_equal(sheet[:4, 3:6], pictures[1])
+    np.testing.assert_array_equal(sheet[4:, :3], pictures[3])
+    assert (sheet[4:, 6:] == 255).all()
+    assert tile(pictures[:1]).shape == (4, 3, 3)
     height, width, _ = tile([np.zeros((9, 9, 3), np.uint8)] * 24).shape
     assert (width, height) == (54, 36)

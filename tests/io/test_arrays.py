@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.pose import read_pose
+from eamm_jax.io.arrays import read_pose
 
 
 @pytest.mark.parametrize(
