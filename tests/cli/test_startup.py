@@ -14,7 +14,6 @@ HEAVY = {
     "flax",
     "numpy",
     "scipy",
-    "librosa",
     "av",
     "PIL",
     "orbax",

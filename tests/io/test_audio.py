@@ -56,32 +56,21 @@ def test_formats(tmp_path, make_sound, name, codec, tolerance):
     assert_heard(read_audio(path), 1.5, 2, tolerance)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000, 96000])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 96000])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_rates_and_layouts(tmp_path, make_sound, rate, channels):
     path = make_sound(tmp_path / "x.wav", tones(1, rate, channels), rate, "pcm_f32le")
     assert_heard(read_audio(path), 1, channels, 2e-3)
 
 
-def test_the_whole_is_resampled_as_in_one_piece(tmp_path, make_sound):
-    noise = np.random.default_rng(0).uniform(-1, 1, (2, 50_000)).astype(np.float32)
-    path = make_sound(tmp_path / "x.wav", noise, 44100, "pcm_f32le")
-    expected = soxr.resample(noise.mean(axis=0), 44100, SAMPLE_RATE, "HQ")
-    np.testing.assert_allclose(read_audio(path), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_samples_are_those_of_librosa(tmp_path, make_sound, rng, rate, channels):
-    """As the published MFCC were computed from `librosa.load`."""
-    librosa = pytest.importorskip("librosa")
-    noise = rng.uniform(-0.5, 0.5, (channels, rate)).astype(np.float32)
+def test_the_whole_is_resampled_as_in_one_piece(tmp_path, make_sound, rng, rate, channels):
+    """By soxr at high quality, as behind the published MFCC (librosa's `load`)."""
+    noise = rng.uniform(-1, 1, (channels, 50_000)).astype(np.float32)
     path = make_sound(tmp_path / "x.wav", noise, rate, "pcm_f32le")
-    expected = librosa.resample(librosa.to_mono(noise), orig_sr=rate, target_sr=SAMPLE_RATE)
-    # Both average and resample by soxr's HQ in float32; librosa rounds the length up.
-    ours = read_audio(path)
-    np.testing.assert_allclose(ours, expected[: len(ours)], atol=2e-5)
-    assert abs(len(ours) - len(expected)) <= 1
+    expected = soxr.resample(noise.mean(axis=0), rate, SAMPLE_RATE, "HQ")
+    np.testing.assert_allclose(read_audio(path), expected, atol=1e-6)
 
 
 def test_sound_at_16_khz_is_untouched(tmp_path, make_sound):
