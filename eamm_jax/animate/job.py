@@ -117,39 +117,44 @@ class Job:
         return self.emotion_video is not None or bool(self.emotions)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Summary:
-    """Where the time of an animation went, in seconds.
+    """Where the time of an animation went.
 
     Attributes:
-        frames: number of frames.
-        reading: inputs.
-        first_frame: from the inputs to the first frame, compilation included.
-        rendering: waiting for all other frames.
-        writing: handing frames to the encoder, and closing the files.
         output: the file.
+        frames: number of frames.
+        seconds: reading the inputs; from there to the first frame, compilation included; waiting
+            for all other frames; handing frames to the encoder, and closing the files.
     """
 
-    frames: int
-    reading: float
-    first_frame: float
-    rendering: float
-    writing: float
     output: Path
+    frames: int = 0
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(("reading", "first frame", "rendering", "writing"), 0)
+    )
+
+    def __post_init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        """Adds the time since the last call to that of a part."""
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now
 
     @property
     def total(self) -> float:
         """Everything but loading the model."""
-        return self.reading + self.first_frame + self.rendering + self.writing
+        return sum(self.seconds.values())
 
     def __str__(self) -> str:
         """One line for a person."""
-        real_time = self.total / (self.frames / FRAME_RATE)
+        parts = ", ".join(f"{part} {seconds:.1f} s" for part, seconds in self.seconds.items())
         return (
             f"{self.output}: {self.frames} frames in {self.total:.1f} s "
-            f"({self.frames / self.total:.2f} frames/s, {real_time:.1f} x real time; "
-            f"reading {self.reading:.1f} s, first frame {self.first_frame:.1f} s, "
-            f"rendering {self.rendering:.1f} s, writing {self.writing:.1f} s)"
+            f"({self.frames / self.total:.2f} frames/s, "
+            f"{self.total / (self.frames / FRAME_RATE):.1f} x real time; {parts})"
         )
 
 
@@ -242,7 +247,7 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
     Raises:
         UserError: as `run`.
     """
-    clock = _Clock()
+    summary = Summary(job.output)
     size = animator.image_size
     speech = read_speech(job.speech)
     source = read_source(
@@ -279,24 +284,25 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
     animation = animator.animate(
         source.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
     )
-    clock.lap("reading")
+    summary.lap("reading")
     sheet: list[Frame] = []
     wanted_in_sheet = np.linspace(0, len(animation) - 1, min(len(animation), SHEET_FRAMES)).round()
     with ExitStack() as outputs:
         write = _open_outputs(job, view, outputs)
         for index, frame in enumerate(animation):
-            clock.lap("rendering" if index else "first_frame")
+            summary.lap("rendering" if index else "first frame")
             picture, neutral = view.show(frame)
             write(picture, neutral)
             if job.contact_sheet is not None and index in wanted_in_sheet:
                 sheet.append(fit_height(picture, min(len(picture), _SHEET_HEIGHT)))
             del picture, neutral  # those of a large photo take much memory
-            clock.lap("writing")
+            summary.lap("writing")
             yield index + 1, len(animation)
     if job.contact_sheet is not None:
         write_png(job.contact_sheet, tile(sheet))
-    clock.lap("writing")
-    return Summary(len(animation), **clock.seconds, output=job.output)
+    summary.lap("writing")
+    summary.frames = len(animation)
+    return summary
 
 
 def _start(speech: Path, video: Path | None) -> Fraction | None:
@@ -394,16 +400,3 @@ def _open_outputs(
             neutral.write(neutral_picture)
 
     return write
-
-
-class _Clock:
-    """Adds up where the time goes."""
-
-    def __init__(self) -> None:
-        self.seconds = {"reading": 0.0, "first_frame": 0.0, "rendering": 0.0, "writing": 0.0}
-        self._last = time.perf_counter()
-
-    def lap(self, part: str) -> None:
-        now = time.perf_counter()
-        self.seconds[part] += now - self._last
-        self._last = now

@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from jax import export as jax_export
 
 from eamm_jax import __version__
@@ -213,17 +214,6 @@ def flatten(tree: Any) -> Arrays:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _nest(weights: Arrays) -> Arrays:
-    tree: Arrays = {}
-    for name, value in weights.items():
-        *path, last = name.split("/")
-        inner = tree
-        for key in path:
-            inner = inner.setdefault(key, {})
-        inner[last] = value
-    return tree
-
-
 def _part(function: Callable[..., Any], outputs: Sequence[str], **inputs: Any) -> Part:
     """A function of the program on named arrays.
 
@@ -236,7 +226,7 @@ def _part(function: Callable[..., Any], outputs: Sequence[str], **inputs: Any) -
 
     def run(weights: Arrays, given: Arrays) -> Arrays:
         arguments = jax.tree.unflatten(structure, [given[name] for name in shapes])
-        found = function(variables=_nest(weights), **arguments)
+        found = function(variables=unflatten_dict(weights, sep="/"), **arguments)
         return flatten(dict(zip(outputs, found if len(outputs) > 1 else [found], strict=True)))
 
     return Part(run, shapes)

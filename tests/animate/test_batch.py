@@ -24,7 +24,7 @@ def animators(count: int) -> list:
 
 
 def summary(output: Path) -> Summary:
-    return Summary(2, 0.0, 0.0, 0.0, 0.0, output)
+    return Summary(output, frames=2)
 
 
 @pytest.fixture

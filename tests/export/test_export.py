@@ -103,11 +103,11 @@ def test_exported_parts_give_the_same_numbers_for_any_number_of_frames(folder):
         path.stem: jax_export.deserialize(bytearray(path.read_bytes()))
         for path in (folder / "parts").iterdir()
     }
-    ours = export.make_parts(config, variables)
+    ours = {n: jax.jit(part.run) for n, part in export.make_parts(config, variables).items()}
     flat = export.flatten(variables)
     for frames in (FRAMES, 2):
         found = run_all(lambda name, x: parts[name].call(weights, x), config, frames)
-        expected = run_all(lambda name, x: ours[name].run(flat, x), config, frames)
+        expected = run_all(lambda name, x: ours[name](flat, x), config, frames)
         assert found.shape == (frames, 64, 64, 3)
         assert found.std() > 1
         # Bytes: a rounding may fall to the other side.

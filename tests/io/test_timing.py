@@ -99,8 +99,11 @@ FILMS = {
 def films_of_all_kinds():
     for name in FILMS:
         for container in CONTAINERS:
-            # An avi has no timestamps: each stream begins at once and knows no gaps.
-            if container != "avi" or name == "together":
+            # An avi has no timestamps: each stream begins at once and knows no gaps. Long pauses
+            # take long to write; of the containers one has an index, the other has none.
+            if container in (("mp4", "ts") if "long" in name else CONTAINERS) and (
+                container != "avi" or name == "together"
+            ):
                 yield pytest.param(name, container, id=f"{name}, {container}")
 
 
