@@ -47,8 +47,6 @@ def drawn_face(x: float, y: float, side: float) -> np.ndarray:
 class SpotFinder:
     """The face is a white square."""
 
-    name = "a white square"
-
     def find(self, image: np.ndarray) -> list[Face]:
         white = image[..., 1] > 150
         if not white.any():

@@ -104,8 +104,6 @@ def landmarks_at(x: float, y: float, side: float, pose: np.ndarray = POSE) -> np
 class Finder:
     """Finds the face where a picture is brightest, if it is bright anywhere."""
 
-    name = "a bright spot"
-
     def __init__(self):
         self.seen: list[tuple[int, int]] = []
 

@@ -56,8 +56,6 @@ def notices(caplog):
 class Finder:
     """Finds what it was told."""
 
-    name = "imitation"
-
     def __init__(self, *found: Face):
         self.found = list(found)
 

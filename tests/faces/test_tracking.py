@@ -25,8 +25,6 @@ def numbered_frames(count: int) -> list[np.ndarray]:
 class Finder:
     """Knows the face of each numbered frame, also when it is given a part of it."""
 
-    name = "imitation"
-
     def __init__(self, known: dict[int, list[tuple[float, float, float]]]):
         self.known = known
         self.shapes: list[tuple[int, int]] = []
