@@ -47,7 +47,7 @@ from eamm_jax.faces.head_pose import (
     PoseEstimator,
     in_words,
 )
-from eamm_jax.faces.pose_geometry import box_region, fit_pose, rotation_matrix
+from eamm_jax.faces.pose_geometry import face_region, fit_pose, rotation_matrix
 from eamm_jax.faces.source import read_source
 from eamm_jax.io.image import read_image, to_uint8, write_png
 from eamm_jax.io.video import read_video
@@ -131,7 +131,7 @@ def print_errors(seen: list[Seen], estimators: dict[str, PoseEstimator]) -> None
 def calibrate(media: Path, network: NetworkEstimator) -> None:
     clip = lrw_clip(media)
     for lowered in LOWERED:
-        moved = [p._replace(region=lowered_region(p, lowered)) for p in clip.pictures]
+        moved = [p._replace(region=face_region(p.face.landmarks, lowered)) for p in clip.pictures]
         wrong = errors(estimates(network, moved), clip.published)[:, 5].mean()
         print(f"region lowered by {lowered:.2f}: ty of the LRW clip is off by {wrong:+.2f}")
     framed_alike = [p._replace(region=None).taken_as_aligned() for p in clip.pictures]
@@ -160,13 +160,6 @@ def calibrate(media: Path, network: NetworkEstimator) -> None:
     print(
         f"SIZE = {np.mean(sizes):.3f}, PITCH = {np.mean(pitches):.1f}, NASION = ({y:.1f}, {z:.1f})"
     )
-
-
-def lowered_region(picture: Framed, lowered: float) -> pose_geometry.Region:
-    landmarks = picture.face.landmarks
-    (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
-    top -= pose_geometry.BROW_TO_TOP * (bottom - top)
-    return box_region(left, top, right, bottom, lowered)
 
 
 def fit(points: np.ndarray, picture: Framed) -> np.ndarray:

@@ -62,23 +62,17 @@ NASION = (30.7, 100.6)
 """Height and depth of its nasion from the centre of the published head, millimetres."""
 
 
-def _table() -> dict[int, tuple[float, float, float]]:
-    table = dict(_MIDDLE)
-    for (left, right), (x, y, z) in _PAIRS.items():
-        table[left], table[right] = (x, y, z), (-x, y, z)
-    return dict(sorted(table.items()))
+_TABLE = {
+    **_MIDDLE,
+    **{left: point for (left, _), point in _PAIRS.items()},
+    **{right: (-x, y, z) for (_, right), (x, y, z) in _PAIRS.items()},
+}
 
-
-LANDMARKS: Int[np.ndarray, " n"] = np.array(list(_table()))
+LANDMARKS: Int[np.ndarray, " n"] = np.array(sorted(_TABLE))
 """Which of dlib's 68 the points are."""
 
 WEIGHTS: Float64[np.ndarray, " n"] = np.where(np.isin(LANDMARKS, _BROWS), _BROW_WEIGHT, 1.0)
 """How much each counts."""
-
-
-def plain_points() -> Float64[np.ndarray, "n 3"]:
-    """The points from the nasion, in micrometres, as they stand in the table."""
-    return 1000 * np.array(list(_table().values()))
 
 
 def calibrated(
@@ -93,7 +87,8 @@ def calibrated(
     """
     cosine, sine = np.cos(np.radians(pitch)), np.sin(np.radians(pitch))
     nod = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-    return size * plain_points() @ nod.T + 1000 * np.array([0.0, *nasion])
+    points = np.array([_TABLE[landmark] for landmark in LANDMARKS])
+    return 1000 * (size * points @ nod.T + [0.0, *nasion])
 
 
 POINTS: Float64[np.ndarray, "n 3"] = calibrated(SIZE, PITCH, NASION)

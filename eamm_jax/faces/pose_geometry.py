@@ -146,7 +146,7 @@ published one (`python benchmarks/head_pose.py --calibrate`).
 
 # --- The region --------------------------------------------------------------------------
 
-BROW_TO_TOP = 0.25
+_BROW_TO_TOP = 0.25
 """The face begins above the brows by this share of the height of the landmarks."""
 
 _SIDE = 1.58
@@ -160,19 +160,16 @@ _LOWERED = 0.10
 """
 
 
-def face_region(landmarks: Float[np.ndarray, "68 2"]) -> Region:
+def face_region(landmarks: Float[np.ndarray, "68 2"], lowered: float = _LOWERED) -> Region:
     """The square around a face that its pose is given in.
 
     Args:
         landmarks: pixels of the picture.
+        lowered: as `_LOWERED`.
     """
     left, top = np.asarray(landmarks, np.float64).min(axis=0)
     right, bottom = np.asarray(landmarks, np.float64).max(axis=0)
-    return box_region(left, top - BROW_TO_TOP * (bottom - top), right, bottom, _LOWERED)
-
-
-def box_region(left: float, top: float, right: float, bottom: float, lowered: float) -> Region:
-    """The square around the box of a face, forehead to chin."""
+    top -= _BROW_TO_TOP * (bottom - top)
     mean = (right - left + bottom - top) / 2
     side = _SIDE * mean
     x, y = (left + right) / 2, (top + bottom) / 2 + lowered * mean

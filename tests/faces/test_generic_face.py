@@ -20,7 +20,7 @@ def test_it_is_the_same_on_both_sides():
 
 
 def test_calibration_is_a_nod_a_size_and_a_shift():
-    plain = generic_face.plain_points()
+    plain = generic_face.calibrated(1.0, 0.0, (0.0, 0.0))
     moved = generic_face.calibrated(1.1, 20.0, (30.0, 90.0))
     (nasion,) = moved[generic_face.LANDMARKS == 27]
     np.testing.assert_allclose(nasion, [0, 30e3, 90e3])
