@@ -111,5 +111,6 @@ def _chosen(path: Path, found: list[Face], number: int | None) -> Face:
 
 
 def _middle(path: Path, picture: np.ndarray, size: int, face: Face | None) -> FramedSource:
-    place = middle_square(*picture.shape[:2], size)
+    height, width = picture.shape[:2]
+    place = middle_square(height, width, size)
     return FramedSource(middle(path, picture, size), picture, place, face)
