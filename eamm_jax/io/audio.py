@@ -13,7 +13,8 @@ import wave
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -22,9 +23,6 @@ from eamm_jax.errors import UserError
 from eamm_jax.io.decoding import decoded, opened
 from eamm_jax.io.files import check_readable
 from eamm_jax.types import SAMPLE_RATE
-
-if TYPE_CHECKING:
-    import av
 
 _log = logging.getLogger(__name__)
 
@@ -49,18 +47,6 @@ class Block(NamedTuple):
     layout: str
 
 
-def _as_planar_float(frame: av.AudioFrame) -> Float32[np.ndarray, "channels n"]:
-    """Samples of any format as floats in [-1, 1], one row a channel."""
-    samples = frame.to_ndarray()
-    if frame.format.is_packed:
-        samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
-    half = np.float32(2 ** (8 * samples.itemsize - 1))
-    middle = half if samples.dtype.kind == "u" else np.float32(0)
-    return (samples.astype(np.float32) - middle) / half
-
-
 _JITTER = Fraction(1, 25)
 """Seconds, a video frame, by which timestamps may be off before sound is moved."""
 
@@ -72,6 +58,27 @@ _SILENT_SAMPLES = 1 << 16
 
 RATES = range(1_000, 1_000_001)
 """Samples per second that sound may have; others are damaged headers."""
+
+
+def _as_floats(path: Path, frames: Iterable[Any]) -> Iterator[Any]:
+    """Frames of any format as packed floats.
+
+    Packed, because PyAV reads beyond the planes of a frame that has eight of them or more.
+    """
+    import av
+
+    def kind(frame: Any) -> tuple[Any, ...]:
+        return frame.format.name, frame.layout.name, frame.rate, frame.time_base
+
+    for (_, _, rate, _), alike in groupby(frames, kind):
+        if rate not in RATES:
+            raise UserError(f"Cannot read the sound of {path}: it claims {rate} samples per second")
+        converter = av.AudioResampler("flt")
+        try:
+            for frame in alike:
+                yield from converter.resample(frame)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UserError(f"Cannot read the sound of {path}: {error}") from None
 
 
 def sound_blocks(path: str | os.PathLike[str], start: Fraction | None = None) -> Iterator[Block]:
@@ -90,12 +97,9 @@ def sound_blocks(path: str | os.PathLike[str], start: Fraction | None = None) ->
     path = check_readable(path, "sound file")
     due, previous, shift = start, None, Fraction(0)
     with opened(path, "audio") as (container, stream):
-        for frame in decoded(path, container, stream):
-            samples, rate, layout = _as_planar_float(frame), frame.rate, frame.layout.name
-            if rate not in RATES:
-                raise UserError(
-                    f"Cannot read the sound of {path}: it claims {rate} samples per second"
-                )
+        for frame in _as_floats(path, decoded(path, container, stream)):
+            rate, layout = frame.rate, frame.layout.name
+            samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
             begin = due if frame.pts is None else frame.pts * frame.time_base + shift
             begin = begin or Fraction(0)
             due = begin if due is None else due

@@ -268,9 +268,10 @@ def _converted(
             frame = None
             if block is not None:
                 samples = np.nan_to_num(block.samples, posinf=1, neginf=-1)
-                frame = av.AudioFrame.from_ndarray(
-                    np.ascontiguousarray(samples), "fltp", stretch_layout
-                )
+                if len(samples) > 8:  # that FFmpeg does not know how to mix
+                    samples, stretch_layout = samples.mean(axis=0, keepdims=True), "mono"
+                packed = np.ascontiguousarray(samples.T).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(packed, "flt", stretch_layout)
                 frame.rate = stretch_rate
             for converted in resampler.resample(frame):
                 yield converted.to_ndarray()

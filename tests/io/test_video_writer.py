@@ -156,6 +156,8 @@ def test_a_flash_and_a_click_stay_together(tmp_path, make_sound):
         (16000, 1, "x.wav", "pcm_s16le"),
         (44100, 2, "x.mp3", "libmp3lame"),
         (48000, 6, "x.flac", "flac"),
+        (48000, 8, "x.wav", "pcm_s16le"),
+        (48000, 16, "x.wav", "pcm_s16le"),
         (11025, 1, "x.wav", "pcm_u8"),
         (192000, 2, "x.wav", "pcm_f32le"),
         (37800, 2, "x.wav", "pcm_s16le"),
