@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from eamm_jax import bundled  # noqa: E402
-from eamm_jax.faces.detection import make_finder  # noqa: E402
+from eamm_jax.faces.detection import FaceFinder  # noqa: E402
 from eamm_jax.faces.emotion_video import places  # noqa: E402
 from eamm_jax.faces.framing import read_template  # noqa: E402
 from eamm_jax.faces.pasting import Patch  # noqa: E402
@@ -64,7 +64,7 @@ def measure_photo(media: Path, raw: str) -> dict[str, float]:
     ours, theirs = read_source(path, SIZE), read_source(path, SIZE, template=template)
     ends = corners(SIZE)
     apart = np.linalg.norm(ours.to_picture(ends) - theirs.to_picture(ends), axis=1)
-    finder = make_finder()
+    finder = FaceFinder()
     started = time.perf_counter()
     finder.find(ours.picture)
     found = time.perf_counter()
@@ -82,7 +82,7 @@ def measure_photo(media: Path, raw: str) -> dict[str, float]:
 
 def measure_video(path: Path, frames: int) -> dict[str, float]:
     started = time.perf_counter()
-    found = track(make_finder(), islice(read_video(path, None), frames))
+    found = track(FaceFinder(), islice(read_video(path, None), frames))
     seconds = time.perf_counter() - started
     if found is None:
         raise SystemExit(f"no face in {path}")

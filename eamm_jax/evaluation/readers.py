@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces.detection import DlibFinder
+from eamm_jax.faces.detection import FaceFinder
 
 KINDS = ("drawn", "real", "none")
 """Kinds of faces."""
@@ -74,7 +74,7 @@ class DlibReader:
 
     def __init__(self) -> None:
         try:
-            self._finder = DlibFinder()
+            self._finder = FaceFinder()
         except UserError as error:
             raise UserError(
                 f"{error}; or choose faces 'none' for the metrics that need no landmarks"

@@ -1,8 +1,7 @@
 """Detects faces and their 68 landmarks; the only place that touches dlib.
 
-Other detectors can be added behind the small interface `FaceFinder`. dlib is an extra
-(`pip install 'eamm_jax[faces]'`): its detector is free for all use, the data of its landmarks was
-trained on iBUG 300-W and is for non-commercial use only.
+dlib is an extra (`pip install 'eamm_jax[faces]'`): its detector is free for all use, the data of
+its landmarks was trained on iBUG 300-W and is for non-commercial use only.
 
 Boxes and landmarks are in pixels of the whole picture, (x, y), pixel centres at integers.
 """
@@ -14,7 +13,7 @@ import importlib.util
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -59,24 +58,8 @@ class Face(NamedTuple):
         return self.width * (self.box[3] - self.box[1])
 
 
-class FaceFinder(Protocol):
-    """Finds faces."""
-
-    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """All faces of an RGB picture, the largest first; empty if there is none."""
-
-
-def make_finder() -> FaceFinder:
-    """The default finder: dlib.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    return DlibFinder()
-
-
 def is_installed() -> bool:
-    """Whether `make_finder` will work; nothing is imported."""
+    """Whether faces can be found; nothing is imported."""
     return importlib.util.find_spec("dlib") is not None and _data_file() is not None
 
 
@@ -154,11 +137,14 @@ _LARGEST_FACE = 512
 """Pixels across. dlib reads single pixels; in larger faces they are noise, so those shrink."""
 
 
-class DlibFinder:
+class FaceFinder:
     """dlib's frontal detector and its 68 landmarks.
 
     Finds upright faces that look at the camera within about 40 degrees and are at least
     `SMALLEST_FACE` across (twice that in pictures of more than 1.5 megapixels).
+
+    Raises:
+        UserError: dlib or its data is not installed.
     """
 
     def __init__(self) -> None:
@@ -178,7 +164,7 @@ class DlibFinder:
         self._predict = _predictor(self._dlib, path)
 
     def find(self, image: UInt8[np.ndarray, "h w 3"]) -> list[Face]:
-        """All faces, the largest first."""
+        """All faces of an RGB picture, the largest first; empty if there is none."""
         grey = to_grey(image)
         faces = [Face(box, self._landmarks(grey, box)) for box in self._boxes(grey)]
         return sorted(faces, key=lambda face: face.area, reverse=True)

@@ -85,7 +85,7 @@ class EmotionVideo:
                     "%s: its middle is used; faces are found with: %s", path, detection.INSTALL
                 )
             return
-        points, finder = read_template(template), detection.make_finder()
+        points, finder = read_template(template), detection.FaceFinder()
         if height == width and self._is_aligned(finder, points):
             return
         found = track(finder, self._read(None))

@@ -223,7 +223,7 @@ class HeadPose:
 
 
 def _of_source(source: Picture, estimator: PoseEstimator) -> Float32[np.ndarray, "m 7"]:
-    finder = detection.make_finder() if detection.is_installed() else None
+    finder = detection.FaceFinder() if detection.is_installed() else None
     found = [] if finder is None else finder.find(source)
     pose = next(iter(estimator.poses([Framed.of(source, found).taken_as_aligned()])))
     if pose is None:
@@ -264,7 +264,7 @@ def video_track(
     Raises:
         UserError: it cannot be read, no face is found in it, or the extra `faces` is missing.
     """
-    finder = detection.make_finder()
+    finder = detection.FaceFinder()
     frames = itertools.islice(read_video(path, None, start=start), length)
     poses = list(estimator.poses(framed(follow(finder, frames))))
     missing = sum(pose is None for pose in poses)

@@ -75,7 +75,7 @@ def read_source(
             _log.info("faces in photos are found and cropped with: %s", detection.INSTALL)
         return _middle(path, picture, size, None)
     points = read_template(template)
-    found = detection.make_finder().find(picture)
+    found = detection.FaceFinder().find(picture)
     if not found:
         if height != width or asked:
             raise UserError(f"{no_face(path, height, width)}; without cropping its middle is used")

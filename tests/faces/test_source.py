@@ -69,7 +69,7 @@ def finding(monkeypatch):
 
     def install(*found: Face) -> None:
         monkeypatch.setattr(detection, "is_installed", lambda: True)
-        monkeypatch.setattr(detection, "make_finder", lambda: Finder(*found))
+        monkeypatch.setattr(detection, "FaceFinder", lambda: Finder(*found))
         monkeypatch.setattr(detection, "mean_face", lambda: OVAL)
 
     return install
@@ -304,7 +304,7 @@ def test_a_crop_is_upright_whatever_way_the_head_leans(saved, astronaut):
     turned = portrait.to_picture.degrees - upright.to_picture.degrees
     assert turned == pytest.approx(-20, abs=3)
     assert frame_face(
-        detection.make_finder().find(to_uint8(portrait.crop))[0].landmarks,
+        detection.FaceFinder().find(to_uint8(portrait.crop))[0].landmarks,
         read_template(None),
         SIZE,
     ).degrees == pytest.approx(0, abs=3)
