@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.decoding import decoded, opened
+from eamm_jax.io.decoding import LONGEST_PAUSE, decoded, opened
 from eamm_jax.io.files import check_readable
 from eamm_jax.types import SAMPLE_RATE
 
@@ -49,9 +49,6 @@ class Block(NamedTuple):
 
 _JITTER = Fraction(1, 25)
 """Seconds, a video frame, by which timestamps may be off before sound is moved."""
-
-_LONGEST_GAP = Fraction(3600)
-"""Seconds of silence that are filled in; a longer gap is a broken timestamp."""
 
 _SILENT_SAMPLES = 1 << 16
 """Of silence, in one block."""
@@ -103,7 +100,7 @@ def sound_blocks(path: str | os.PathLike[str], start: Fraction | None = None) ->
             begin = due if frame.pts is None else frame.pts * frame.time_base + shift
             begin = begin or Fraction(0)
             due = begin if due is None else due
-            if previous is not None and not previous < begin <= due + _LONGEST_GAP:
+            if previous is not None and not previous < begin <= due + LONGEST_PAUSE:
                 shift, begin = shift + due - begin, due
             previous = begin
             gap = round((begin - due) * rate) if abs(begin - due) > _JITTER else 0

@@ -123,6 +123,9 @@ def opened(path: Path, kind: Kind) -> Iterator[tuple[Any, Any]]:
         yield container, known[0]
 
 
+LONGEST_PAUSE = Fraction(3600)
+"""Seconds without a frame; more is a broken timestamp."""
+
 _BREAK = Fraction(10)
 """Seconds by which timestamps jump only where recordings were joined."""
 

@@ -80,14 +80,6 @@ def _engine_paths() -> tuple[str, str]:
     return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
 
 
-def _check(name: str, value: int, allowed: range) -> None:
-    if value not in allowed:
-        raise UserError(
-            f"speech {name} {value} is out of range: give a whole number "
-            f"from {allowed.start} to {allowed.stop - 1}"
-        )
-
-
 def to_phonemes(events: list[tuple[str, int]], sample_rate: int, end: float) -> tuple[Phoneme, ...]:
     """Turns the engine's events (symbol, first sample) into phonemes that leave no gaps.
 
@@ -137,9 +129,17 @@ def synthesise(
     import soxr
 
     library, data = _engine_paths()
-    _check("rate", rate, RATES)
-    _check("pitch", pitch, PITCHES)
-    _check("pitch range", pitch_range, PITCHES)
+    limits = {
+        "rate": (rate, RATES),
+        "pitch": (pitch, PITCHES),
+        "pitch range": (pitch_range, PITCHES),
+    }
+    for name, (value, allowed) in limits.items():
+        if value not in allowed:
+            raise UserError(
+                f"speech {name} {value} is out of range: give a whole number "
+                f"from {allowed.start} to {allowed.stop - 1}"
+            )
     if "\0" in text or "\0" in voice:
         raise UserError("the text to speak holds a zero character: remove it")
     request = {

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from eamm_jax.errors import UserError
-from eamm_jax.io.decoding import decoded, opened
+from eamm_jax.io.decoding import LONGEST_PAUSE, decoded, opened
 from eamm_jax.io.files import check_readable
 from eamm_jax.io.image import fit_inside, fit_square
 from eamm_jax.types import FRAME_RATE
@@ -84,7 +84,7 @@ def timed(frames: Iterable[Any], nominal_rate: Fraction | None) -> Iterator[Show
             duration = period
         expected = previous.stop if previous else Fraction(0)
         start = expected if frame.pts is None else frame.pts * frame.time_base + shift
-        if previous and not previous.start < start <= previous.start + _LONGEST_PAUSE:
+        if previous and not previous.start < start <= previous.start + LONGEST_PAUSE:
             shift += expected - start
             start = expected
         previous = Shown(start, start + duration, frame)
@@ -93,9 +93,6 @@ def timed(frames: Iterable[Any], nominal_rate: Fraction | None) -> Iterator[Show
 
 _LONGEST_FRAME = Fraction(10)
 """Seconds that a last frame is shown at most."""
-
-_LONGEST_PAUSE = Fraction(3600)
-"""Seconds between two frames; more is a broken timestamp."""
 
 _PIXEL_ASPECT_RATIOS = (1 / 4, 4)
 """Others are damaged headers."""
