@@ -97,7 +97,7 @@ def test_real_speech_in_all_its_containers(shared):
     assert len(read_speech(film)) == pytest.approx(3.69 * SAMPLE_RATE, rel=0.01)
 
 
-@pytest.mark.parametrize("codec", ["aac", "flac", "pcm_s64le"])
+@pytest.mark.parametrize("codec", ["flac", "pcm_s64le"])
 def test_eight_channels(tmp_path, make_sound, codec):
     """As films have them; PyAV's own arrays of eight planes read beyond the frame."""
     path = make_sound(tmp_path / "x.nut", tones(0.5, 48_000, 8), 48_000, codec)
