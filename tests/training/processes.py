@@ -11,16 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eamm_jax.training import checkpoint
-from tests.conftest import ROOT
+from tests.conftest import QUICK_COMPILE, ROOT
 
 TRAIN = ROOT / "train.py"
 TOY_TRAIN = ROOT / "tests" / "training" / "toy_train.py"
 PLAIN_TRAIN = ROOT / "tests" / "training" / "plain_train.py"
 
-# The compiler takes most of such a test's time: little optimised for larger work, and not at
-# all for small.
-FAIR_COMPILE = "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-QUICK_COMPILE = f"{FAIR_COMPILE} --xla_backend_optimization_level=0"
+# For larger work: programs that run long are worth some optimization.
+FAIR_COMPILE = QUICK_COMPILE.replace("--xla_backend_optimization_level=0 ", "")
 
 START_SECONDS = 300
 """How long a process may take until it trains, on a machine that does much else."""
