@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,7 @@ class _Page:
                 visible=False,
                 height=120,
             )
-            label, faces = (
-                "Look for the face in the picture and cut it out",
-                self._studio.choices.faces,
-            )
+            faces, label = self._studio.choices.faces, "Look for the face and cut it out"
             self._add("crop", gr.Checkbox, **_switch(label, value=True, visible=faces))
             layouts = [(label, key) for key, label in LAYOUT_LABELS.items()]
             self._add("layout", gr.Radio, choices=layouts, value="single", label="The video shows")
@@ -290,19 +288,18 @@ class _Page:
         fields["portrait"].change(self._show_portrait, portrait, seen, **quick)
         fields["crop"].input(self._show_portrait, portrait, seen, **quick)
         fields["face"].input(self._show_face, [*portrait, fields["face"]], self._preview, **quick)
-        _show_where(fields["voice"], {SOUND: fields["sound"], TEXT: self._speak}, **quick)
-        _show_where(fields["emotion"], {FROM_VIDEO: fields["emotion_video"]}, **quick)
-        _show_where(
-            fields["head"],
-            {HEAD_VIDEO: fields["head_video"], HEAD_FILE: fields["head_file"]},
-            **quick,
-        )
-        fields["emotion"].change(
-            lambda emotion: gr.update(visible=emotion != NEUTRAL),
-            fields["emotion"],
-            fields["strength"],
-            **quick,
-        )
+        felt = [emotion for emotion in self._studio.choices.sources if emotion != NEUTRAL]
+        for choice, shown_for in (
+            ("voice", {"sound": [SOUND], "speak": [TEXT]}),
+            ("emotion", {"emotion_video": [FROM_VIDEO], "strength": felt}),
+            ("head", {"head_video": [HEAD_VIDEO], "head_file": [HEAD_FILE]}),
+        ):
+            fields[choice].change(
+                partial(_visible, list(shown_for.values())),
+                fields[choice],
+                [fields.get(name, self._speak) for name in shown_for],
+                **quick,
+            )
         self._gallery.select(
             self._fill_in, None, [fields[name] for name in EXAMPLE_FIELDS], **quick
         )
@@ -399,14 +396,9 @@ def _upload(label: str) -> dict[str, Any]:
     }
 
 
-def _show_where(choice: Any, components: dict[str, Any], **options: Any) -> None:
-    """Shows each component only where the choice is its key."""
-    choice.change(
-        lambda chosen: [gr.update(visible=chosen == key) for key in components],
-        choice,
-        list(components.values()),
-        **options,
-    )
+def _visible(shown_for: list[list[str]], chosen: str) -> list[Any]:
+    """Updates of components that are each shown for some choices."""
+    return [gr.update(visible=chosen in choices) for choices in shown_for]
 
 
 def _showing(stage: str, *, busy: bool = False, video: Path | None = None) -> tuple[Any, ...]:

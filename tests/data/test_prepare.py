@@ -6,6 +6,7 @@ import json
 import shutil
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -31,6 +32,7 @@ from eamm_jax.types import SAMPLE_RATE
 from tests.io.test_video import write_sizes
 
 SIZE = 96
+MAC = b"\0\5\x16\7" * 99
 POSE = np.array([6.0, 4.0, 2.0, 4.7e-4, 61.0, 67.0])
 
 
@@ -42,6 +44,9 @@ def drawn_face(x: float, y: float, side: float) -> np.ndarray:
     )
     landmarks[generic_face.LANDMARKS] = seen
     return landmarks.astype(np.float32)
+
+
+real_tools = clip_module.tools_for
 
 
 class SpotFinder:
@@ -56,11 +61,13 @@ class SpotFinder:
         return [Face((x - side, y - side, x + side, y + side), drawn_face(x, y, 4 * side))]
 
 
-@pytest.fixture(autouse=True)
-def tools(monkeypatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def tools():
     """A finder of spots, and the landmarks of one in the middle as the template."""
     found = Tools(SpotFinder(), LandmarkEstimator(), drawn_face(128, 128, 230).astype(float))
-    monkeypatch.setattr(clip_module, "tools_for", lambda recipe: found)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_module, "tools_for", lambda recipe: found)
+        yield
 
 
 def picture(x: float, y: float = 60, seen: bool = True) -> np.ndarray:
@@ -92,14 +99,35 @@ def good(tmp_path_factory) -> Path:
     return write_video(tmp_path_factory.mktemp("raw") / "good.mp4")
 
 
+def write_mead(folder: Path, good: Path) -> Path:
+    for name in ("M030_neutral_1_001", "M030_sad_3_001", "W009_neutral_1_004"):
+        target = folder / "flat" / f"{name}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(good, target)
+    return folder
+
+
 @pytest.fixture
 def mead(tmp_path, good) -> Path:
     """Three good videos of two people."""
-    for name in ("M030_neutral_1_001", "M030_sad_3_001", "W009_neutral_1_004"):
-        target = tmp_path / "raw" / "flat" / f"{name}.mp4"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(good, target)
-    return tmp_path / "raw"
+    return write_mead(tmp_path / "raw", good)
+
+
+class Prepared(NamedTuple):
+    """Raw videos, what a Mac leaves among them, and the clips made of them."""
+
+    raw: Path
+    out: Path
+    report: job.Report
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, good) -> Prepared:
+    folder = tmp_path_factory.mktemp("prepared")
+    raw = write_mead(folder / "raw", good)
+    for path in list(raw.rglob("*.mp4")):
+        path.with_name(f"._{path.name}").write_bytes(MAC)
+    return Prepared(raw, folder / "out", run(raw, folder / "out"))
 
 
 def run(source: Path, root: Path, **options) -> job.Report:
@@ -164,21 +192,20 @@ def test_strange_names_are_refused(tmp_path):
 # --- Clips ----------------------------------------------------------------------------------
 
 
-def test_a_data_set_is_complete_and_passes_the_audit(mead, tmp_path):
-    report = run(mead, tmp_path / "out")
+def test_a_data_set_is_complete_and_passes_the_audit(prepared):
+    report = prepared.report
     assert (report.kind, report.clips, report.made, report.skipped) == ("mead", 3, 3, {})
     assert report.pose == "the 68 landmarks"
-    found = audit(str(tmp_path / "out"))
+    found = audit(str(prepared.out))
     assert found.problems == {}
     assert (found.good_clips, found.sizes) == (3, {SIZE: 3})
     # 36 frames at 30 a second are 30 at 25, and last as long as the sound.
     assert found.frames == pytest.approx(90, abs=3)
-    assert not (tmp_path / "out" / ".unfinished").exists()
+    assert not (prepared.out / ".unfinished").exists()
 
 
-def test_all_frames_are_cropped_as_the_first(mead, tmp_path):
-    run(mead, tmp_path / "out")
-    folder = tmp_path / "out" / "fomm_crop" / "M030" / "sad_level_3_001"
+def test_all_frames_are_cropped_as_the_first(prepared):
+    folder = prepared.out / "fomm_crop" / "M030" / "sad_level_3_001"
     frames = [np.asarray(Image.open(folder / f"{n}.png")) for n in range(29)]
     middles = np.array([np.nonzero(f[..., 1] > 150)[1].mean() for f in frames])
     # The face is where the template has it, and then moves on in its frame.
@@ -207,9 +234,8 @@ def test_a_size_that_changes_on_the_way_changes_no_crop(tmp_path, zoom):
     np.testing.assert_allclose(sides, sides[0], atol=2)  # edges blur where pixels grow
 
 
-def test_poses_are_those_of_the_frames(mead, tmp_path):
-    run(mead, tmp_path / "out")
-    poses = np.load(tmp_path / "out" / "fomm_pose_crop" / "M030" / "sad_level_3_001.npy")
+def test_poses_are_those_of_the_frames(prepared):
+    poses = np.load(prepared.out / "fomm_pose_crop" / "M030" / "sad_level_3_001.npy")
     assert poses.dtype == np.float32
     # The face that is drawn has its own region; in it, it stands as it does in each frame.
     np.testing.assert_allclose(poses[:, :3], np.tile(POSE[:3], (len(poses), 1)), atol=1.0)
@@ -224,12 +250,15 @@ BAD = {
 }
 
 
-def test_bad_videos_are_skipped_and_it_is_said_why(mead, tmp_path):
+def test_bad_videos_are_skipped_and_it_is_said_why(tmp_path, good):
+    mead = tmp_path / "raw"
+    (mead / "flat").mkdir(parents=True)
+    shutil.copy(good, mead / "flat" / "M030_neutral_1_001.mp4")
     for name, (options, _) in BAD.items():
         write_video(mead / "bad" / name, **options)
     (mead / "bad" / "M030_sad_1_006.mp4").write_text("not a video")
     report = run(mead, tmp_path / "out")
-    assert report.clips == 3
+    assert report.clips == 1
     assert len(report.skipped) == len(BAD) + 1
     for name, (_, words) in BAD.items():
         assert words in report.skipped[f"bad/{name}"], name
@@ -321,24 +350,20 @@ def test_a_video_that_fades_in_is_no_bad_video(tmp_path):
     assert run(tmp_path / "raw", tmp_path / "out").clips == 1
 
 
-def test_what_a_mac_leaves_is_no_video(mead, tmp_path):
-    for path in list(mead.rglob("*.mp4")):
-        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" * 99)
-    report = run(mead, tmp_path / "out")
-    assert (report.clips, report.skipped) == (3, {})
-    stray = tmp_path / "out" / "MFCC" / "M030" / "._sad_level_3_001.npy"
-    stray.write_bytes(b"\0\5\x16\7" * 99)
+def test_what_a_mac_leaves_is_no_clip(prepared, tmp_path):
+    shutil.copytree(prepared.out, tmp_path / "out")
+    (tmp_path / "out" / "MFCC" / "M030" / "._sad_level_3_001.npy").write_bytes(MAC)
     assert audit(str(tmp_path / "out")).problems == {}
 
 
-def test_clips_that_were_matched_by_count_are_noticed(mead, tmp_path):
-    run(mead, tmp_path / "out")
-    recipe = json.loads((tmp_path / "out" / RECIPE_FILE).read_text())
+def test_clips_that_were_matched_by_count_are_noticed(prepared, tmp_path):
+    out = shutil.copytree(prepared.out, tmp_path / "out")
+    recipe = json.loads((out / RECIPE_FILE).read_text())
     del recipe["timing"]
-    (tmp_path / "out" / RECIPE_FILE).write_text(json.dumps(recipe))
-    assert "by count, not by time" in audit(str(tmp_path / "out")).problems[RECIPE_FILE]
+    (out / RECIPE_FILE).write_text(json.dumps(recipe))
+    assert "by count, not by time" in audit(str(out)).problems[RECIPE_FILE]
     with pytest.raises(UserError, match="timing presentation"):
-        run(mead, tmp_path / "out")
+        run(prepared.raw, out)
 
 
 @pytest.mark.parametrize("seconds", [0.9, 5.0])
@@ -394,21 +419,21 @@ def test_a_clip_that_fails_midway_leaves_no_frames(mead, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*.png"))
 
 
-def test_skipped_videos_are_tried_again_when_asked(mead, tmp_path):
-    bad = write_video(mead / "M030_happy_1_001.mp4", sound=0)
-    assert run(mead, tmp_path / "out").made == 3
-    good = next((mead / "flat").iterdir())
+def test_skipped_videos_are_tried_again_when_asked(prepared, good, tmp_path):
+    raw = shutil.copytree(prepared.raw, tmp_path / "raw")
+    out = shutil.copytree(prepared.out, tmp_path / "out")
+    bad = write_video(raw / "M030_happy_1_001.mp4", sound=0)
+    assert run(raw, out).made == 0
     shutil.copy(good, bad)
-    again = run(mead, tmp_path / "out")
+    again = run(raw, out)
     assert (again.made, len(again.skipped)) == (0, 1)
-    retried = run(mead, tmp_path / "out", retry=True)
+    retried = run(raw, out, retry=True)
     assert (retried.made, retried.clips, retried.skipped) == (1, 4, {})
 
 
-def test_clips_of_another_recipe_are_not_mixed(mead, tmp_path):
-    run(mead, tmp_path / "out")
+def test_clips_of_another_recipe_are_not_mixed(prepared):
     with pytest.raises(UserError, match="prepared with kind mead, size 96"):
-        run(mead, tmp_path / "out", recipe=Recipe(size=64))
+        run(prepared.raw, prepared.out, recipe=Recipe(size=64))
 
 
 def test_the_command_line_reports(mead, tmp_path, capsys):
@@ -448,7 +473,7 @@ def test_beam_makes_the_same_clips(mead, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 def test_a_real_video(shared, tmp_path, monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(clip_module, "tools_for", real_tools)
     clip_module.tools_for.cache_clear()
     source = shared / "media" / "raw_video" / "M030_sad_3_001.mp4"
     template = str(shared / "media" / "alignment_landmarks.npy")
