@@ -187,6 +187,7 @@ def test_the_same_person_is_the_same_picture(small):
     assert set(np.unique(one.labels)) >= {kernels.BACKGROUND, kernels.SKIN, kernels.HAIR}
 
 
+@pytest.mark.slow
 def test_every_style_grows(small):
     model = head_model.load(small)
     base = looks.sample(np.random.default_rng(3), False, 2)
