@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,8 +167,8 @@ class Checkpoints:
             more = f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""
             raise UserError(
                 f"checkpoint {step} in {self._checkpointer.directory} does not fit this "
-                f"configuration: {name} is {_describe(saved.get(name))} there and "
-                f"{_describe(wanted.get(name))} here{more}; resume with the configuration it "
+                f"configuration: {name} is {saved.get(name, 'absent')} there and "
+                f"{wanted.get(name, 'absent')} here{more}; resume with the configuration it "
                 "was saved with, or start a new work directory from its networks (init_from)"
             )
 
@@ -186,18 +186,9 @@ def _loss(metrics: Mapping[str, float]) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def _shapes(tree: PyTree) -> dict[str, tuple[tuple[int, ...], str]]:
+def _shapes(tree: PyTree) -> dict[str, str]:
+    """Type and shape of each array by its path, which is alike for tuples and dictionaries."""
     return {
-        _name(path): (tuple(leaf.shape), str(leaf.dtype))
+        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype} {list(leaf.shape)}"
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
-
-
-def _name(path: Iterable[Any]) -> str:
-    """Attributes, keys and indices alike, since metadata has dictionaries for tuples."""
-    parts = (getattr(key, "name", getattr(key, "key", getattr(key, "idx", None))) for key in path)
-    return "/".join(str(part) for part in parts)
-
-
-def _describe(shape: tuple[tuple[int, ...], str] | None) -> str:
-    return "absent" if shape is None else f"{shape[1]} {list(shape[0])}"
