@@ -19,7 +19,7 @@ from tests.training.processes import FAIR_COMPILE, PLAIN_TRAIN, TRAIN, Training,
 pytestmark = pytest.mark.slow
 
 SAVE_EVERY = 3
-STEPS = 6
+STEPS = 5
 """After which runs on different devices are compared."""
 
 TOLERANCE = 1e-5
