@@ -62,6 +62,7 @@ def test_baselines(case):
     np.testing.assert_array_equal(contestants.rendered("theirs").frames(made), 255 - case.truth)
 
 
+@pytest.mark.slow
 def test_ground_truth_keypoints_drive_the_source_image(case):
     config, variables = tiny_variables()
     found = contestants.keypoints(config, variables).frames(case)

@@ -70,6 +70,7 @@ def evaluated(drawn, weights, tmp_path_factory):
     return output, result, told
 
 
+@pytest.mark.slow
 def test_all_contestants_are_measured_on_all_clips(evaluated):
     output, result, told = evaluated
     facts = read(output)
@@ -90,6 +91,7 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
     assert facts["metrics"]["psnr"]["unit"] == "dB"
 
 
+@pytest.mark.slow
 def test_emotion_control_is_measured(evaluated):
     output, result, told = evaluated
     facts = read(output)["asked"]
@@ -104,6 +106,7 @@ def test_emotion_control_is_measured(evaluated):
         assert page.size == (104 + 9 * 64, 18 + 64)
 
 
+@pytest.mark.slow
 def test_sheets_are_written(evaluated):
     output, result, _ = evaluated
     sheets = sorted(path.name for path in (output / "clips").iterdir())
