@@ -74,19 +74,18 @@ def private_reaches(path: Path) -> list[str]:
     A file may use the private names of its own classes on any object. `NamedTuple` spells its
     public methods with an underscore, and `os._exit` is documented.
     """
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     own = {
         node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id in {"self", "cls"}
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
     }
-    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    own |= {node.target.id for node in ast.walk(tree)
+    own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    own |= {node.target.id for node in nodes
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}  # fmt: skip
     reaches = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute):
             names = [] if node.attr in own | PUBLIC_UNDERSCORES else [node.attr]
         elif isinstance(node, ast.ImportFrom):
