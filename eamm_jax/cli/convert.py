@@ -172,10 +172,10 @@ def _notes(report: Report) -> list[str]:
     for name, network in report.networks.items():
         for reason, names in network.unused.items():
             lines.append(f"{name}: {len(names)} tensors not used: {reason}")
-        for copy in network.copies:
-            same = "identical" if not copy.differing else f"{len(copy.differing)} tensors differ"
+        for other, differing in network.copies.items():
+            same = f"{len(differing)} tensors differ" if differing else "identical"
             lines.append(
-                f"{name}: taken from {network.source}; the copy in {copy.source} was left ({same})"
+                f"{name}: taken from {network.source}; the copy in {other} was left ({same})"
             )
     if report.discriminator is not None:
         lines.append(f"discriminator: {report.discriminator}")

@@ -68,14 +68,6 @@ class SourceReport:
 
 
 @dataclasses.dataclass
-class Copy:
-    """A copy of a network that was not taken, and the tensors that are not the same there."""
-
-    source: str  # name of the file
-    differing: list[str]
-
-
-@dataclasses.dataclass
 class NetworkReport:
     """A network that was converted."""
 
@@ -85,7 +77,8 @@ class NetworkReport:
     dtypes: dict[str, int]  # number of tensors by stored type; all become float32
     unused: dict[str, list[str]]  # names of tensors that were not converted, by the reason
     source: str = ""  # name of the file it came from
-    copies: list[Copy] = dataclasses.field(default_factory=list)
+    # Copies that were not taken: by file, the names of the tensors that are not the same there.
+    copies: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -169,7 +162,7 @@ def convert_files(
                 if other != role and network in contents.networks:
                     names = [entry.name for entry in tables.table(network, config).entries]
                     differing = _differing(names, tensors, contents.networks[network])
-                    report.copies.append(Copy(files[other].path.name, differing))
+                    report.copies[files[other].path.name] = differing
             networks[network] = report
         sources = []
         for role, file in files.items():

@@ -45,7 +45,7 @@ class Layout:
 
     def published_shape(self, shape: Shape) -> Shape:
         """The published shape of a variable of ours."""
-        return tuple(shape[self.axes.index(axis)] for axis in range(len(self.axes)))
+        return tuple(shape[axis] for axis in np.argsort(self.axes))
 
     def convert(self, array: np.ndarray) -> np.ndarray:
         """Our array for a published one; may be a view."""

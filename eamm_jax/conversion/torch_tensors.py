@@ -60,19 +60,12 @@ class Storage:
 
 @dataclass(frozen=True)
 class TorchTensor:
-    """A tensor in a file: what it is, and how to read it.
+    """A tensor in a file: what it is, and how to read it."""
 
-    Attributes:
-        shape: as in the file, so (out, in, height, width) for a convolution.
-        storage: where its values lie.
-        offset: of its first element in the storage.
-        stride: of each axis, in elements.
-    """
-
-    shape: tuple[int, ...]
-    storage: Storage
-    offset: int
-    stride: tuple[int, ...]
+    shape: tuple[int, ...]  # as in the file, so (out, in, height, width) for a convolution
+    storage: Storage  # where its values lie
+    offset: int  # of its first element in the storage
+    stride: tuple[int, ...]  # of each axis, in elements
 
     @property
     def dtype(self) -> np.dtype:

@@ -7,14 +7,12 @@ transposed convolutions turn its output into a map, in which `KeypointHead` find
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Float
 
 from eamm_jax.models.config import AudioToMotionConfig
@@ -80,16 +78,7 @@ def _cell(gates: Float[Array, "b 4n"], c: Float[Array, "b n"]) -> tuple[Array, A
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-class _Frames(NamedTuple):
-    """What the derivative of an LSTM layer needs of every frame."""
-
-    gates: Float[Array, "t b 4n"]
-    hidden: Float[Array, "t b n"]
-    cell: Float[Array, "t b n"]
-
-
-@jax.custom_jvp
-def _recur(
+def _run(
     inputs: Float[Array, "t b 4n"],
     kernel: Float[Array, "n 4n"],
     hidden: Float[Array, "b n"],
@@ -109,78 +98,30 @@ def _recur(
     Returns:
         The outputs of all frames, and hidden and cell after the last.
     """
-    return _run(inputs, kernel, hidden, cell)[0]
 
-
-def _run(inputs: Array, kernel: Array, hidden: Array, cell: Array) -> tuple[Any, _Frames]:
-    def step(carry: tuple[Array, Array], gates_in: Array) -> tuple[tuple[Array, Array], Any]:
+    def step(carry: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
         h, c = carry
-        gates = at_least_float32(gates_in + h.astype(kernel.dtype) @ kernel)
-        after = _cell(gates, c)
-        return after, (after[0], _Frames(gates, h, c))
-
-    after, (outputs, frames) = jax.lax.scan(step, (hidden, cell), inputs)
-    return (outputs, after), frames
-
-
-@functools.partial(_recur.defjvp, symbolic_zeros=True)
-def _recur_jvp(primals: tuple[Array, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    out, frames = _run(*primals)
-    d_gates, d_kernel, d_hidden, d_cell = (
-        None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents
-    )
-    if d_kernel is not None:
-        # The kernel's part in all frames at once: its transpose is the one product.
-        before = frames.hidden.astype(d_kernel.dtype)
-        of_kernel = jnp.einsum("tbn,ng->tbg", before, d_kernel)
-        d_gates = of_kernel if d_gates is None else d_gates + of_kernel
-    residuals = frames.gates, frames.cell, primals[1]
-    linear = d_gates, d_hidden, d_cell
-
-    def transposed(residuals: Any, cotangents: Any) -> Any:
-        found = _cotangents(residuals, cotangents)
-        return tuple(None if d is None else f for d, f in zip(linear, found, strict=True))
-
-    return out, linear_call(_tangents, transposed, residuals, linear)
-
-
-def _tangents(residuals: Any, linear: Any) -> tuple[Array, tuple[Array, Array]]:
-    """Forward in time: tangents of the outputs, and of hidden and cell after the last frame.
-
-    Args:
-        residuals: gates and cell of every frame, and the kernel.
-        linear: tangents of the gates, of hidden and of cell before the first frame; None for 0.
-    """
-    gates, cell, kernel = residuals
-    d_gates, *d_before = linear
-    d_gates = jnp.zeros(gates.shape, kernel.dtype) if d_gates is None else d_gates
-    d_before = [jnp.zeros_like(cell[0]) if d is None else d for d in d_before]
-
-    def step(carry: tuple[Array, Array], frame: Any) -> tuple[tuple[Array, Array], Array]:
-        d_h, d_c = carry
-        gates, c, d_gates = frame
-        d_gates = (d_gates + d_h.astype(kernel.dtype) @ kernel).astype(gates.dtype)
-        _, after = jax.jvp(_cell, (gates, c), (d_gates, d_c))
+        after = _cell(at_least_float32(gates + h.astype(kernel.dtype) @ kernel), c)
         return after, after[0]
 
-    after, outputs = jax.lax.scan(step, tuple(d_before), (gates, cell, d_gates))
+    after, outputs = jax.lax.scan(step, (hidden, cell), inputs)
     return outputs, after
 
 
-def _cotangents(residuals: Any, cotangents: Any) -> tuple[Array, Array, Array]:
-    """The transpose of `_tangents`, backward in time."""
-    gates, cell, kernel = residuals
-    of_outputs, of_after = cotangents
+_recur = jax.custom_jvp(_run)
 
-    def step(carry: tuple[Array, Array], frame: Any) -> tuple[tuple[Array, Array], Array]:
-        of_h, of_c = carry
-        gates, c, of_output = frame
-        of_gates, of_c = jax.vjp(_cell, gates, c)[1]((of_h + of_output, of_c))
-        of_gates = of_gates.astype(kernel.dtype)
-        return ((of_gates @ kernel.T).astype(of_h.dtype), of_c), of_gates
 
-    of_before, of_gates = jax.lax.scan(step, of_after, (gates, cell, of_outputs), reverse=True)
-    return of_gates, *of_before
+@_recur.defjvp
+def _recur_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Any, Any]:
+    inputs, kernel, hidden, cell = primals
+    d_inputs, d_kernel, d_hidden, d_cell = tangents
+    out, push_forward = jax.linearize(
+        lambda inputs, hidden, cell: _run(inputs, kernel, hidden, cell), inputs, hidden, cell
+    )
+    # The kernel's part in the gates of all frames at once: its transpose is the one product.
+    before = jnp.concatenate([hidden[None], out[0][:-1]]).astype(d_kernel.dtype)
+    d_gates = d_inputs + jnp.einsum("tbn,ng->tbg", before, d_kernel)
+    return out, push_forward(d_gates, d_hidden, d_cell)
 
 
 def _uniform_initializer(bound: float) -> nn.initializers.Initializer:
@@ -193,16 +134,15 @@ def _uniform_initializer(bound: float) -> nn.initializers.Initializer:
 class ImageEncoder(nn.Module):
     """Embedding of the source image, halved until one pixel is left."""
 
-    width: int
-    max_width: int
+    config: AudioToMotionConfig
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "b h w c"], *, train: bool = False) -> Array:
-        """(b, 2^n, 2^n, c) -> (b, min(max_width, width 2^(n-1)))."""
+        """(b, 2^n, 2^n, c) -> (b, min(image_max_width, image_width 2^(n-1)))."""
         x = image
         for level in range(int(math.log2(image.shape[1]))):
-            features = min(self.max_width, self.width * 2**level)
+            features = min(self.config.image_max_width, self.config.image_width * 2**level)
             x = DownBlock(features, self.dtype, name=f"down_{level}")(x, train=train)
         return x.reshape(x.shape[0], -1)
 
@@ -210,22 +150,21 @@ class ImageEncoder(nn.Module):
 class AudioEncoder(nn.Module):
     """Embedding of one audio window, 28 x 12 MFCC numbers."""
 
-    conv_widths: tuple[int, ...]
-    dense_widths: tuple[int, ...]
+    config: AudioToMotionConfig
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, audio: Float[Array, "b 28 12"], *, train: bool = False) -> Array:
         """(b, 28, 12) -> (b, dense_widths[-1])."""
         x = audio[..., None]
-        for index, width in enumerate(self.conv_widths):
+        for index, width in enumerate(self.config.conv_widths):
             x = conv(width, 3, self.dtype, use_bias=False, name=f"conv_{index}")(x)
             x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
             if index == 1:
                 x = nn.max_pool(x, (3, 3), strides=(1, 2))
         x = nn.max_pool(x, (3, 3), strides=(2, 2))
         x = x.reshape(x.shape[0], -1)
-        return DenseStack(self.dense_widths, self.dtype, name="dense")(x)
+        return DenseStack(self.config.dense_widths, self.dtype, name="dense")(x)
 
 
 class TransposedConv(nn.Module):
@@ -248,25 +187,23 @@ class TransposedConv(nn.Module):
 class MapDecoder(nn.Module):
     """Transposed convolutions from an embedding to a square feature map."""
 
+    config: AudioToMotionConfig
     size: int
     channels: int
-    first_width: int
-    width: int
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, embedding: Float[Array, "b c"], *, train: bool = False) -> Array:
         """(b, c) -> (b, size, size, channels): 4 x 4 first, then doubled."""
         x = embedding[:, None, None, :]
-        stages = int(math.log2(self.size)) - 1
-        for index in range(stages):
-            last = index == stages - 1
-            kernel = 6 if index == 0 else 4
-            features = self.channels if last else self.first_width if index == 0 else self.width
+        first, width = self.config.deconv_widths
+        last = int(math.log2(self.size)) - 2
+        for index in range(last):
+            kernel, features = (4, width) if index else (6, first)
             x = TransposedConv(features, kernel, self.dtype, name=f"deconv_{index}")(x)
-            if not last:
-                x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
-        return x
+            x = nn.relu(batch_norm(train, self.dtype, name=f"norm_{index}")(x))
+        kernel = 4 if last else 6
+        return TransposedConv(self.channels, kernel, self.dtype, name=f"deconv_{last}")(x)
 
 
 class AudioToMotion(nn.Module):
@@ -286,13 +223,11 @@ class AudioToMotion(nn.Module):
     def setup(self) -> None:
         """Three encoders, the LSTM, and the decoder of maps."""
         config = self.config
-        self.image_encoder = ImageEncoder(config.image_width, config.image_max_width, self.dtype)
+        self.image_encoder = ImageEncoder(config, self.dtype)
         self.pose_encoder = DenseStack(config.pose_widths, self.dtype)
-        self.audio_encoder = AudioEncoder(config.conv_widths, config.dense_widths, self.dtype)
+        self.audio_encoder = AudioEncoder(config, self.dtype)
         self.lstm = StackedLSTM(config.lstm_width, config.lstm_layers, self.dtype)
-        self.decoder = MapDecoder(
-            self.feature_size, self.feature_channels, *config.deconv_widths, self.dtype
-        )
+        self.decoder = MapDecoder(config, self.feature_size, self.feature_channels, self.dtype)
 
     def initial_state(self, batch: int) -> LSTMState:
         """The state before the first frame."""

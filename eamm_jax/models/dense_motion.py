@@ -24,21 +24,13 @@ BACKGROUND_RADII = 3.0
 
 
 class DenseMotion(NamedTuple):
-    """Where each pixel of a driving frame comes from in the source image.
+    """Where each pixel of a driving frame comes from in the source image."""
 
-    Attributes:
-        deformation: (x, y) in the source image for every pixel.
-        mask: share of the background (first) and of each keypoint's motion, sums to 1.
-        occlusion: 1 where the source image shows what is needed, 0 where it must be inpainted.
-        warped: the source image warped by each motion.
-        features: from which masks and occlusion are predicted.
-    """
-
-    deformation: Float[Array, "b h w 2"]
-    mask: Float[Array, "b h w m"]
-    occlusion: Float[Array, "b h w 1"]
-    warped: Float[Array, "b m h w c"]
-    features: Float[Array, "b h w n"]
+    deformation: Float[Array, "b h w 2"]  # (x, y) in the source image for every pixel
+    mask: Float[Array, "b h w m"]  # share of background (first) and keypoints; sums to 1
+    occlusion: Float[Array, "b h w 1"]  # 0 where the source image must be inpainted, else 1
+    warped: Float[Array, "b m h w c"]  # the source image warped by each motion
+    features: Float[Array, "b h w n"]  # from which masks and occlusion are predicted
 
 
 def sparse_motions(

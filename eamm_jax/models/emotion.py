@@ -24,17 +24,11 @@ JOINT_WIDTH = 64  # the heads' convolutions turn 64 numbers, or 4 x 16, into row
 
 
 class Emotion(NamedTuple):
-    """What the network predicts for a frame.
+    """What the network predicts for a frame."""
 
-    Attributes:
-        displacement: of the moved keypoints, without heatmap.
-        logits: of the emotions.
-        features: of the frame alone.
-    """
-
-    displacement: Keypoints
-    logits: Float[Array, "b e"]
-    features: Float[Array, "b n"]
+    displacement: Keypoints  # of the moved keypoints, without heatmap
+    logits: Float[Array, "b e"]  # of the emotions
+    features: Float[Array, "b n"]  # of the frame alone
 
 
 def positional_code(x: Float[Array, "b k n"], frequencies: int) -> Float[Array, "b k _"]:

@@ -27,31 +27,19 @@ from eamm_jax.types import Array, Keypoints
 
 
 class SourceFeatures(NamedTuple):
-    """All that the generator needs of a source image; the same for every frame.
+    """All that the generator needs of a source image; the same for every frame."""
 
-    Attributes:
-        features: that are warped.
-        thumbnail: the source image, reduced, for the dense motion network.
-        image: the source image itself, where the output is blended with it.
-    """
-
-    features: Float[Array, "b i j n"]
-    thumbnail: Float[Array, "b p q c"]
-    image: Float[Array, "b h w c"] | None
+    features: Float[Array, "b i j n"]  # that are warped
+    thumbnail: Float[Array, "b p q c"]  # the source image, reduced, for the dense motion network
+    image: Float[Array, "b h w c"] | None  # the source image, where the output is blended with it
 
 
 class WarpedFeatures(NamedTuple):
-    """What a frame is decoded from.
+    """What a frame is decoded from."""
 
-    Attributes:
-        features: those of the source image, warped, masked where occluded.
-        motion: features of the dense motion network, for the last layers' skip connection.
-        image: the source image, warped, where the output is blended with it.
-    """
-
-    features: Float[Array, "b i j n"]
-    motion: Float[Array, "b p q m"] | None
-    image: Float[Array, "b h w c"] | None
+    features: Float[Array, "b i j n"]  # of the source image, warped, masked where occluded
+    motion: Float[Array, "b p q m"] | None  # features for the last layers' skip connection
+    image: Float[Array, "b h w c"] | None  # warped, where the output is blended with it
 
 
 class Rendering(NamedTuple):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from eamm_jax.ops.grids import grid_sample
+from eamm_jax.ops.grids import Padding, grid_sample
 from eamm_jax.types import Array
 
 PUBLISHED_SIZE = 256
@@ -37,40 +37,25 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow and torchvision
 
 
 class ColourJitter(NamedTuple):
-    """Amounts of colour jitter (published: 0.1 each in stages 0 and 1, none in part 2).
+    """Amounts of colour jitter (published: 0.1 each in stages 0 and 1, none in part 2)."""
 
-    Attributes:
-        brightness: the factor is sampled from 1 - brightness to 1 + brightness.
-        contrast: likewise.
-        saturation: likewise.
-        hue: the shift is sampled from -hue to hue, as a fraction of the colour circle.
-    """
-
-    brightness: float = 0.1
-    contrast: float = 0.1
-    saturation: float = 0.1
-    hue: float = 0.1
+    brightness: float = 0.1  # the factor is sampled from 1 - brightness to 1 + brightness
+    contrast: float = 0.1  # likewise
+    saturation: float = 0.1  # likewise
+    hue: float = 0.1  # the shift is sampled from -hue to hue, a fraction of the colour circle
 
 
 class EmotionAugmentation(NamedTuple):
     """Augmentation of the emotion network's input in part 2 (docs/architecture.md, section 8).
 
     Pixels refer to 256x256 images; the upper limit of a range is exclusive.
-
-    Attributes:
-        mask_mouth: mask the mouth, so that emotion is not read from speech.
-        flip: flip each clip with probability 1/2.
-        rotation: largest angle, in degrees.
-        perspective: range of the shift in `warp_perspective`, before its random sign, or None
-            for no perspective.
-        enlargement: range of the enlargement in `warp_perspective`, likewise.
-        jitter: colour jitter, or None.
     """
 
-    mask_mouth: bool = True
-    flip: bool = True
-    rotation: float = 30.0
-    perspective: tuple[int, int] | None = (20, 30)
+    mask_mouth: bool = True  # so that emotion is not read from speech
+    flip: bool = True  # each clip with probability 1/2
+    rotation: float = 30.0  # largest angle, in degrees
+    # Ranges of shift and enlargement in `warp_perspective`, before their random signs.
+    perspective: tuple[int, int] | None = (20, 30)  # None is no perspective
     enlargement: tuple[int, int] = (20, 40)
     jitter: ColourJitter | None = None
 
@@ -80,28 +65,6 @@ PUBLISHED_EMOTION_AUGMENTATION = EmotionAugmentation()
 
 
 # Colour.
-
-
-def adjust_brightness(
-    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
-) -> Float[Array, "*b h w 3"]:
-    """Scales brightness; factor 0 is black, 1 unchanged."""
-    return jnp.clip(frames * _per_image(factor, frames), 0.0, 1.0)
-
-
-def adjust_contrast(
-    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
-) -> Float[Array, "*b h w 3"]:
-    """Scales contrast about each frame's mean grey; factor 0 is uniform grey, 1 unchanged."""
-    mean = jnp.mean(_grey(frames), axis=(-3, -2), keepdims=True)
-    return _blend(mean, frames, factor)
-
-
-def adjust_saturation(
-    frames: Float[Array, "*b h w 3"], factor: Float[Array, "*b"] | float
-) -> Float[Array, "*b h w 3"]:
-    """Scales saturation; factor 0 is greyscale, 1 unchanged."""
-    return _blend(_grey(frames), frames, factor)
 
 
 def adjust_hue(
@@ -139,9 +102,13 @@ def adjust_colours(
     branch, so there are three blends before the hue shift and three after it; those that a
     clip's order does not use are the identity.
 
+    Brightness scales the frame, saturation its distance from its grey, contrast its distance from
+    the mean of that grey; results are clipped to [0, 1].
+
     Args:
         frames: clips.
-        factors: brightness, saturation, hue and contrast of each clip.
+        factors: of brightness and saturation, shift of the hue (1 is the full circle), factor of
+            contrast; for each clip.
         order: a permutation of 0..3 for each clip, the order of the adjustments.
     """
     hue_place = jnp.argmax(order == _HUE, axis=1)
@@ -184,10 +151,6 @@ def jitter_colours(
 
 def _grey(frames: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:
     return jnp.sum(frames * jnp.array(_LUMA, frames.dtype), axis=-1, keepdims=True)
-
-
-def _blend(from_: Array, to: Array, factor: Array | float) -> Array:
-    return jnp.clip(from_ + _per_image(factor, to) * (to - from_), 0.0, 1.0)
 
 
 def _per_image(value: Array | float, frames: Array) -> Array:
@@ -325,7 +288,7 @@ def _pixel_grid(height: int, width: int) -> tuple[Float[Array, "1 w"], Float[Arr
     return x[None, :], y[:, None]
 
 
-def _sample(frames: Array, grid: Array, *, padding: str) -> Array:
+def _sample(frames: Array, grid: Array, *, padding: Padding) -> Array:
     """Samples (b, t, ...) frames at one grid per frame, or one per clip."""
     batch, time = frames.shape[:2]
     grid = jnp.broadcast_to(grid, (batch, time, *grid.shape[2:]))

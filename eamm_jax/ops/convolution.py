@@ -25,13 +25,27 @@ def conv(
     return _conv(padding)(x, kernel)
 
 
+@functools.cache
+def _conv(padding: int) -> Form:
+    gradients = {0: on_cpu.input_gradient, 1: on_cpu.kernel_gradient}
+    padded = {
+        place: functools.partial(gradient, padding=padding) for place, gradient in gradients.items()
+    }
+    on_other = functools.partial(on_cpu.plain_conv, padding=padding)
+    return multilinear(functools.partial(on_cpu.conv, padding=padding), padded)(on_other)
+
+
+@multilinear(
+    on_cpu.conv_upsampled, {0: on_cpu.upsampled_input_gradient, 1: on_cpu.upsampled_kernel_gradient}
+)
 def conv_upsampled(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
 ) -> Float[Array, "b 2*h 2*w o"]:
     """Nearest-neighbor upsampling by 2, then the convolution of padding 1."""
-    return _conv_upsampled(x, kernel)
+    return on_cpu.plain_conv(upsample_nearest(x), kernel, padding=1)
 
 
+@multilinear(on_cpu.conv_transpose)
 def conv_transpose(
     x: Float[Array, "b h w c"], kernel: Float[Array, "s s c o"]
 ) -> Float[Array, "b h2 w2 o"]:
@@ -44,9 +58,8 @@ def conv_transpose(
     Returns:
         The large map; height and width are 2 h + s - 4 and 2 w + s - 4.
     """
-    if len(kernel) % 2:
-        raise ValueError(f"the kernel is {len(kernel)}x{len(kernel)}; its side must be even")
-    return _conv_transpose(x, kernel)
+    padding = [(len(kernel) - 2,) * 2] * 2
+    return jax.lax.conv_transpose(x, kernel, (2, 2), padding, dimension_numbers=on_cpu.LAYOUT)
 
 
 def keypoint_head(
@@ -74,41 +87,14 @@ def keypoint_head(
     return heatmap, (jacobian + jacobian_bias.reshape(k, 4)).reshape(b, k, 2, 2)
 
 
-@functools.cache
-def _conv(padding: int) -> Form:
-    return multilinear(
-        functools.partial(on_cpu.plain_conv, padding=padding),
-        functools.partial(on_cpu.conv, padding=padding),
-        {
-            0: functools.partial(on_cpu.input_gradient, padding=padding),
-            1: functools.partial(on_cpu.kernel_gradient, padding=padding),
-        },
-    )
+@multilinear(on_cpu.unfolded_conv)
+def _conv_unpadded(x: Array, kernel: Array) -> Array:
+    return on_cpu.plain_conv(x, kernel, padding=0)
 
 
-def _upsample_then_conv(x: Array, kernel: Array) -> Array:
-    return on_cpu.plain_conv(upsample_nearest(x), kernel, padding=1)
-
-
-def _plain_conv_transpose(x: Array, kernel: Array) -> Array:
-    side = len(kernel) - 2
-    return jax.lax.conv_transpose(
-        x, kernel, (2, 2), [(side, side)] * 2, dimension_numbers=on_cpu.LAYOUT
-    )
-
-
-def _conv_then_pool(x: Array, weights: Array, kernel: Array) -> Array:
+@multilinear(on_cpu.pooled_conv)
+def _pooled_conv(x: Array, weights: Array, kernel: Array) -> Array:
     flat = kernel.reshape(*kernel.shape[:3], -1).astype(x.dtype)
     maps = on_cpu.plain_conv(x, flat, padding=0)
     maps = at_least_float32(maps).reshape(*maps.shape[:3], *kernel.shape[3:])
     return exact_einsum("bhwk,bhwkj->bkj", weights, maps)
-
-
-_conv_upsampled = multilinear(
-    _upsample_then_conv,
-    on_cpu.conv_upsampled,
-    {0: on_cpu.upsampled_input_gradient, 1: on_cpu.upsampled_kernel_gradient},
-)
-_conv_transpose = multilinear(_plain_conv_transpose, on_cpu.conv_transpose)
-_conv_unpadded = multilinear(functools.partial(on_cpu.plain_conv, padding=0), on_cpu.unfolded_conv)
-_pooled_conv = multilinear(_conv_then_pool, on_cpu.pooled_conv)

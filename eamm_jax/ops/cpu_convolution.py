@@ -80,7 +80,7 @@ def conv(x: Array, kernel: Array, *, padding: int) -> Array:
     b, h, w, _ = x.shape
     keeps_size = _is_3x3(len(kernel), padding)
     if x.dtype == jnp.bfloat16 and keeps_size:
-        return conv3x3_by_rows(x, kernel).astype(x.dtype)
+        return conv_by_rows(_pad(x, 1), kernel).astype(x.dtype)
     if x.dtype == jnp.bfloat16:
         return plain_conv(x, kernel, padding=padding)
     if keeps_size and _is_small(b, h, w):
@@ -178,12 +178,11 @@ def conv3x3_winograd(
 ) -> Float[Array, "b h w o"]:
     """The convolution of padding 1 where a 4x4 tile costs 36 products instead of 144.
 
-    A^T (B^T x * G k) for each tile; all the work is done by matrix products. Its transpose, the
-    kernel's gradient G^T (B^T x * A grad) summed over tiles, costs as few.
+    A^T (B^T x * G k) for each tile of a map that tiles fill; all the work is done by matrix
+    products. Its transpose, the kernel's gradient G^T (B^T x * A grad) summed over tiles, costs
+    as few.
     """
     b, h, w, channels = x.shape
-    if not fills_tiles(h, w):
-        raise ValueError(f"{h}x{w} is not a multiple of {TILE}")
     features = kernel.shape[3]
     flat = kernel.reshape(9, channels, features)
     kernels = jnp.einsum("pq,qco->pco", _transform(_KERNEL_TRANSFORM, x), flat, precision=HIGHEST)
@@ -227,13 +226,6 @@ def conv_by_rows(
         for i, taps in enumerate(kernel)
     ]
     return sum(products[1:], products[0]).reshape(b, height, width, -1)
-
-
-def conv3x3_by_rows(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c o"]
-) -> Float[Array, "b h w o"]:
-    """The convolution of padding 1, by `conv_by_rows`."""
-    return conv_by_rows(_pad(x, 1), kernel)
 
 
 def conv_upsampled(

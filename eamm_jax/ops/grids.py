@@ -7,7 +7,7 @@ half-pixel aligned (-1 and 1 are the image's outer *edges*).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from eamm_jax.types import Array
 
-PADDINGS = ("zeros", "border", "reflection")
+Padding = Literal["zeros", "border", "reflection"]
 
 
 def coordinate_grid(
@@ -42,7 +42,7 @@ def coordinate_grid(
 
 
 def grid_sample(
-    image: Float[Array, "b h w c"], grid: Float[Array, "n i j 2"], *, padding: str = "zeros"
+    image: Float[Array, "b h w c"], grid: Float[Array, "n i j 2"], *, padding: Padding = "zeros"
 ) -> Float[Array, "n i j c"]:
     """Samples an image bilinearly at the points of a grid, half-pixel aligned.
 
@@ -55,8 +55,6 @@ def grid_sample(
     Returns:
         The sampled values, in the image's dtype.
     """
-    if padding not in PADDINGS:
-        raise ValueError(f"padding is {padding!r}; allowed are {PADDINGS}")
     batch, height, width, channels = image.shape
     x = _pixel_position(grid[..., 0], width, padding)
     y = _pixel_position(grid[..., 1], height, padding)
@@ -94,7 +92,7 @@ def _pick(pixels: Float[Array, "b n c"], index: Int[Array, "g i j"]) -> Float[Ar
     return jax.vmap(pick)(pixels, index)
 
 
-def _pixel_position(coordinate: Array, size: int, padding: str) -> Array:
+def _pixel_position(coordinate: Array, size: int, padding: Padding) -> Array:
     """From [-1, 1] to pixel indices, folded into the image as the padding says."""
     position = ((coordinate + 1.0) * size - 1.0) / 2.0
     if padding == "reflection":

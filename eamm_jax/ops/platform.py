@@ -21,24 +21,26 @@ Tree = TypeVar("Tree")
 Form = Callable[..., Array]
 
 
-def multilinear(plain: Form, cpu: Form, cpu_gradients: Mapping[int, Form] | None = None) -> Form:
-    """A function that is linear in each of its arguments, with a form of its own on a CPU.
+def multilinear(
+    cpu: Form, cpu_gradients: Mapping[int, Form] | None = None
+) -> Callable[[Form], Form]:
+    """Decorates a function that is linear in each argument, with a form of its own on a CPU.
 
     Forward- and reverse-mode derivatives work. As in autodiff of a product, a derivative is the
     function itself with a tangent in an argument's place, and a gradient is that map's
-    transpose: XLA's own of the plain form, and of the CPU's form or as given on a CPU.
+    transpose: XLA's own of the plain form, and of the CPU's form or as given on a CPU. Only first
+    derivatives are defined.
 
     Args:
-        plain: the function.
         cpu: the same function by another algorithm.
         cpu_gradients: by the argument's position, a function of the cotangent and the other
             arguments that gives the argument's gradient on a CPU.
-
-    Returns:
-        The function. Only first derivatives are defined.
     """
-    gradients = cpu_gradients or {}
+    return lambda plain: _multilinear(plain, cpu, cpu_gradients or {})
 
+
+def _multilinear(plain: Form, cpu: Form, gradients: Mapping[int, Form]) -> Form:
+    @functools.wraps(plain)
     def select(*args: Array) -> Array:
         return jax.lax.platform_dependent(*args, cpu=cpu, default=plain)
 

@@ -19,21 +19,13 @@ from eamm_jax.types import Array
 
 
 class OneEuro(NamedTuple):
-    """Parameters of a filter.
+    """Parameters of a filter."""
 
-    Attributes:
-        gain: the signal is multiplied by this before filtering and divided by it after.
-        mincutoff: cutoff at rest, in Hz.
-        beta: rise of the cutoff with speed.
-        dcutoff: cutoff of the speed estimate, in Hz.
-        frequency: nominal samples per second.
-    """
-
-    gain: float
-    mincutoff: float
-    beta: float
-    dcutoff: float = 1.0
-    # Parity: the published filters run at a nominal 100 Hz on 25 Hz tracks.
+    gain: float  # the signal is multiplied by this before filtering and divided by it after
+    mincutoff: float  # cutoff at rest, in Hz
+    beta: float  # rise of the cutoff with speed
+    dcutoff: float = 1.0  # cutoff of the speed estimate, in Hz
+    # Parity: samples per second; the published filters run at 100 Hz on 25 Hz tracks.
     frequency: float = 100.0
 
 

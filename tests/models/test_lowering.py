@@ -3,6 +3,7 @@
 Programs are lowered for platforms that are not here; shapes are abstract, so nothing is computed.
 """
 
+import functools
 import re
 from collections import Counter
 
@@ -34,18 +35,27 @@ OTHER_PRODUCTS = {
 }
 
 
-def lower(function, platform, *args):
-    return jax.jit(function).trace(*args).lower(lowering_platforms=(platform,)).as_text()
-
-
 def operations(text):
     return Counter(re.findall(r"stablehlo\.(\w+)", text))
 
 
-def abstract(network, dtype):
-    module = getattr(build(CONFIG, dtype), network)
+@functools.cache
+def abstract(network):
+    """Variables and inputs, by shape: those of every dtype."""
     inputs = jax.eval_shape(lambda: example_inputs(CONFIG, network))
-    return module, jax.eval_shape(module.init, jax.random.key(0), *inputs), inputs
+    init = getattr(build(CONFIG), network).init
+    return jax.eval_shape(init, jax.random.key(0), *inputs), inputs
+
+
+@functools.cache
+def traced(network, dtype):
+    """A network, traced once for all platforms."""
+    variables, inputs = abstract(network)
+    return jax.jit(getattr(build(CONFIG, dtype), network).apply).trace(variables, *inputs)
+
+
+def text_for(trace, platform):
+    return trace.lower(lowering_platforms=(platform,)).as_text()
 
 
 def kernels(variables, rank):
@@ -63,32 +73,38 @@ def used(network, variables):
     return variables
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("network", OTHER_PRODUCTS)
-def test_networks_lower_to_plain_convolutions(network, platform, dtype):
-    module, variables, inputs = abstract(network, jnp.dtype(dtype))
-    text = lower(module.apply, platform, variables, *inputs)
-    found, layers = operations(text), used(network, variables)
+def test_networks_lower_to_plain_convolutions(network, dtype, platform):
+    text = text_for(traced(network, dtype), platform)
+    found, layers = operations(text), used(network, abstract(network)[0])
     assert found["convolution"] == kernels(layers, lambda ndim: ndim > 2)
     assert found["dot_general"] == kernels(layers, lambda ndim: ndim == 2) + OTHER_PRODUCTS[network]
     assert found["scatter"] == 0
     assert_no_unfolding(text)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("network", OTHER_PRODUCTS)
-def test_gradients_lower_to_plain_convolutions(network, platform, dtype):
-    module, variables, inputs = abstract(network, jnp.dtype(dtype))
+@functools.cache
+def traced_gradients(network, dtype):
+    variables, inputs = abstract(network)
     stats = {name: tree for name, tree in variables.items() if name != "params"}
+    module = getattr(build(CONFIG, dtype), network)
 
     def loss(params, stats, inputs):
         outputs = module.apply({"params": params, **stats}, *inputs)
         return sum(jnp.sum(x.astype(jnp.float32)) for x in jax.tree.leaves(outputs))
 
-    text = lower(jax.grad(loss), platform, variables["params"], stats, inputs)
-    found, count = operations(text), kernels(used(network, variables), lambda ndim: ndim > 2)
+    return jax.jit(jax.grad(loss)).trace(variables["params"], stats, inputs)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("network", OTHER_PRODUCTS)
+def test_gradients_lower_to_plain_convolutions(network, dtype, platform):
+    text = text_for(traced_gradients(network, dtype), platform)
+    layers = used(network, abstract(network)[0])
+    found, count = operations(text), kernels(layers, lambda ndim: ndim > 2)
     # Each convolution, its kernel's gradient and, but for the first, its input's.
     assert 2 * count <= found["convolution"] <= 3 * count
     if network != "generator":  # whose sampling of the source features has scatters as gradients
@@ -132,7 +148,7 @@ COORDINATES = {
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("function", COORDINATES.values(), ids=COORDINATES)
 def test_coordinates_are_computed_at_full_precision(function, platform):
-    text = lower(function, platform)
+    text = text_for(jax.jit(function).trace(), platform)
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert products
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
@@ -140,8 +156,7 @@ def test_coordinates_are_computed_at_full_precision(function, platform):
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_dense_motion_is_computed_at_full_precision(platform):
-    module, variables, inputs = abstract("generator", jnp.bfloat16)
-    text = lower(module.apply, platform, variables, *inputs)
+    text = text_for(traced("generator", "bfloat16"), platform)
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert len(products) == OTHER_PRODUCTS["generator"]
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
