@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -32,6 +33,7 @@ def l1(
 
     0 where no weight is above 0.
     """
+    chex.assert_equal_shape((prediction, target))  # broadcasting would hide a mistake
     difference = jnp.abs(at_least_float32(prediction) - at_least_float32(target))
     if weight is None:
         return jnp.mean(difference)
@@ -58,6 +60,7 @@ def peak_signal_to_noise(
         weight: how much each pixel counts.
         floor: lower bound on the MSE, so that PSNR stays finite.
     """
+    chex.assert_equal_shape((prediction, target))
     squares = (at_least_float32(prediction) - target) ** 2
     error = (
         jnp.mean(squares)
