@@ -167,6 +167,12 @@ class AudioEncoder(nn.Module):
         return DenseStack(self.config.dense_widths, self.dtype, name="dense")(x)
 
 
+# PyTorch counts the fan-in of a transposed kernel over its outputs.
+_TRANSPOSED_INIT = nn.initializers.variance_scaling(
+    1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2
+)
+
+
 class TransposedConv(nn.Module):
     """A transposed convolution of stride 2 and padding 1; parameters as in `nn.ConvTranspose`."""
 
@@ -178,7 +184,7 @@ class TransposedConv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Array:
         """(b, h, w, c) -> (b, 2 h + kernel - 4, 2 w + kernel - 4, features)."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", _TRANSPOSED_INIT, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return conv_transpose(x, kernel) + bias

@@ -7,14 +7,14 @@ audio keypoints and predicts a displacement of some of them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.config import EmotionConfig
-from eamm_jax.models.layers import DenseStack, Dtype, Hourglass, batch_norm, conv
+from eamm_jax.models.layers import KERNEL_INIT, DenseStack, Dtype, Hourglass, batch_norm, conv
 from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
@@ -84,6 +84,11 @@ class EmotionEncoder(nn.Module):
         return at_least_float32(x.mean(axis=(1, 2)))
 
 
+def _row_conv(dtype: Dtype, features: int, kernel: tuple[int], **options: Any) -> nn.Conv:
+    """A convolution along rows."""
+    return nn.Conv(features, kernel, kernel_init=KERNEL_INIT, dtype=dtype, **options)
+
+
 class FourKeypointHead(nn.Module):
     """64 numbers to one row of 6 for each of a few keypoints (`final`)."""
 
@@ -94,11 +99,11 @@ class FourKeypointHead(nn.Module):
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
         """Convolutions along the code, 64 -> 32 -> 16 -> 8 -> 6."""
         x = code[:, :, None]
-        x = nn.Conv(2, (4,), strides=(2,), padding=1, dtype=self.dtype, name="conv_0")(x)
+        x = _row_conv(self.dtype, 2, (4,), strides=(2,), padding=1, name="conv_0")(x)
         x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
-        x = nn.Conv(4, (4,), strides=(2,), padding=1, dtype=self.dtype, name="conv_1")(x)
+        x = _row_conv(self.dtype, 4, (4,), strides=(2,), padding=1, name="conv_1")(x)
         x = nn.relu(x)
-        x = nn.Conv(self.num_moved, (3,), padding=0, dtype=self.dtype, name="conv_2")(x)
+        x = _row_conv(self.dtype, self.num_moved, (3,), padding=0, name="conv_2")(x)
         return x.swapaxes(1, 2)
 
 
@@ -112,9 +117,9 @@ class AllKeypointHead(nn.Module):
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
         """Convolutions along the rows of 16, 16 -> 8 -> 6."""
         x = code.reshape(code.shape[0], 4, 16).swapaxes(1, 2)
-        x = nn.Conv(8, (3,), padding=1, dtype=self.dtype, name="conv_0")(x)
+        x = _row_conv(self.dtype, 8, (3,), padding=1, name="conv_0")(x)
         x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
-        x = nn.Conv(self.num_keypoints, (3,), padding=0, dtype=self.dtype, name="conv_1")(x)
+        x = _row_conv(self.dtype, self.num_keypoints, (3,), padding=0, name="conv_1")(x)
         return x.swapaxes(1, 2)
 
 
@@ -159,7 +164,7 @@ class EmotionNetwork(nn.Module):
         """Encoder, classifier, and the layers of the heads."""
         config, moved = self.config, len(self.config.keypoints)
         self.encoder = EmotionEncoder(config, self.dtype)
-        self.classifier = nn.Dense(config.num_emotions)
+        self.classifier = nn.Dense(config.num_emotions, kernel_init=KERNEL_INIT)
         self.keypoint_code = DenseStack(config.code_widths, self.dtype)
         self.keypoint_raw = DenseStack(config.raw_widths, self.dtype)
         self.joint = DenseStack((*config.joint_widths, JOINT_WIDTH), self.dtype)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.config import KeypointDetectorConfig
-from eamm_jax.models.layers import Dtype, Hourglass
+from eamm_jax.models.layers import KERNEL_INIT, Dtype, Hourglass
 from eamm_jax.ops.convolution import keypoint_head
 from eamm_jax.ops.keypoints import heatmap_to_value
 from eamm_jax.ops.resizing import antialias_downsample
@@ -23,7 +23,7 @@ class _ConvParameters(nn.Module):
 
     features: int
     kernel: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact

@@ -20,6 +20,9 @@ from eamm_jax.types import Array
 
 Dtype = Any
 
+KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""PyTorch's default, from which the published networks were trained: within 1 / sqrt(fan in)."""
+
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 """Share of the old statistics that is kept; the published code calls this momentum 0.1."""
@@ -30,9 +33,15 @@ def conv(
 ) -> nn.Conv:
     """A square convolution that keeps the size of its input unless `padding` is given."""
     options.setdefault("padding", kernel // 2)
+    options.setdefault("kernel_init", KERNEL_INIT)
     if "strides" not in options:
         options.setdefault("conv_general_dilated", _convolve)
     return nn.Conv(features, (kernel, kernel), dtype=dtype, name=name, **options)
+
+
+def dense(features: int, dtype: Dtype, *, name: str | None = None) -> nn.Dense:
+    """A fully connected layer."""
+    return nn.Dense(features, kernel_init=KERNEL_INIT, dtype=dtype, name=name)
 
 
 def _convolve(x: Array, kernel: Array, strides: Any, padding: Any, **_: Any) -> Array:
@@ -147,7 +156,7 @@ class DenseStack(nn.Module):
     def __call__(self, x: Float[Array, "*b c"]) -> Array:
         """(..., c) -> (..., widths[-1])."""
         for index, width in enumerate(self.widths):
-            x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f"dense_{index}")(x))
+            x = nn.relu(dense(width, self.dtype, name=f"dense_{index}")(x))
         return x
 
 
@@ -170,7 +179,7 @@ class SpectralConv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool = False) -> Array:
         """(b, h, w, c) -> (b, h - kernel + 1, w - kernel + 1, features)."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        weight = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        weight = self.param("kernel", KERNEL_INIT, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         matrix = weight.reshape(-1, self.features)
 
