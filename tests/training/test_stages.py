@@ -34,7 +34,7 @@ TERMS = {
     "stage1_finetune": {"value", "heatmap", "jacobian", "perceptual"},
     "stage2": {"value", "jacobian", "classification"},
 }
-STEPS = 6
+STEPS = 12
 
 
 def same(a, b):
@@ -63,7 +63,7 @@ def run(request):
 
 def test_loss_falls(run):
     losses = [figures["loss"] for figures in run.metrics]
-    assert losses[-1] < 0.97 * losses[0], losses
+    assert losses[-1] < 0.95 * losses[0], losses
 
 
 def test_metrics_hold_every_term_and_their_sum(run):
@@ -284,5 +284,8 @@ def test_given_networks_are_used_and_others_are_fresh():
     assert same(state.params["kp_detector_a"], given["kp_detector_a"]["params"])
     kernel = state.params["audio_feature"]["decoder"]["deconv_0"]["kernel"]
     assert np.isfinite(kernel).all()
-    # Flax's LeCun initialisation: a deviation of one over the root of what goes in.
-    np.testing.assert_allclose(np.std(kernel), np.prod(kernel.shape[:3]) ** -0.5, rtol=0.1)
+    # PyTorch's default: uniform within one over the root of its fan-in.
+    height, width, _, outputs = kernel.shape
+    bound = (height * width * outputs) ** -0.5
+    assert 0.95 * bound < np.abs(kernel).max() < bound
+    np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.1)
