@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.runs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[speech]"
+	$(BIN)/python -m pip install --quiet -e ".[synthetic]"
 	touch $@
 
 lint: install
