@@ -15,8 +15,9 @@ pytestmark = pytest.mark.slow
 
 # Measured against float64: losses of ours and of the published code in float32 differ by up to
 # 6e-6, norms by up to 6e-3 and directions by up to 8e-3 of themselves, because gradients jump
-# where the input of a ReLU changes its sign.
-TOLERANCES = {"losses": 1e-5, "norms": 1e-2, "directions": 3e-2}
+# where the input of a ReLU changes its sign. Losses got twice as much as before because part 1's
+# `value` differs by 1.2e-5 in programs that the tests' quick compilation makes (`conftest.py`).
+TOLERANCES = {"losses": 2e-5, "norms": 1e-2, "directions": 3e-2}
 
 
 @pytest.mark.parametrize("name", parity.STAGES)
