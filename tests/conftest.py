@@ -18,6 +18,9 @@ if version("jaxlib") < "0.11":  # later ones end at a flag they do not know
     QUICK_COMPILE += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK_COMPILE)
 
+# Products of float64 matrices are no library code: without this they take five times as long.
+FLOAT64_COMPILE = {"xla_backend_optimization_level": 2}
+
 # Programs are compiled once, by whichever process or run needs them first; subprocesses inherit
 # this too. Processes that a test kills can leave half a file, which JAX warns of and passes over.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from eamm_jax.models import build
-from eamm_jax.models.config import PUBLISHED_HEADS, published
+from eamm_jax.models.config import PUBLISHED_HEADS, ModelConfig, published
 from eamm_jax.types import Keypoints
+from tests.conftest import FLOAT64_COMPILE
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +48,20 @@ def images(arrays):
     return {name: arrays[f"in_{name}_u8"][None] / 255 for name in ("source", "driver")}
 
 
-def apply(network, variables, *inputs, config=None, method=None, **kwargs):
-    """A network in float64, compiled; its variables are widened for it alone."""
-    module = getattr(build(published() if config is None else config, np.float64), network)
+@functools.cache
+def compiled(network: str, config: ModelConfig, **kwargs):
+    """A network in float64, as a function of its variables and inputs."""
+    module = getattr(build(config, np.float64), network)
+    return jax.jit(
+        lambda variables, *inputs: module.apply(variables, *inputs, **kwargs),
+        compiler_options=FLOAT64_COMPILE,
+    )
+
+
+def apply(network, variables, *inputs, config=None, **kwargs):
+    """A network in float64; its variables are widened for it alone."""
     wide = jax.tree.map(lambda x: np.asarray(x, np.float64), variables[network])
-    return jax.jit(lambda v, *x: module.apply(v, *x, method=method, **kwargs))(wide, *inputs)
+    return compiled(network, config or published(), **kwargs)(wide, *inputs)
 
 
 def assert_equal(found, expected: np.ndarray) -> None:

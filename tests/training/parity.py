@@ -25,7 +25,7 @@ from eamm_jax.training.objectives.base import to_float
 from eamm_jax.training.objectives.emotion import EmotionInputs
 from eamm_jax.training.objectives.first_order_motion import PairInputs
 from eamm_jax.types import CLIP_FRAMES, POSE_NUMBERS, Clips
-from tests.conftest import Goldens
+from tests.conftest import FLOAT64_COMPILE, Goldens
 
 KEYPOINT_LOSSES = {name: f"loss_{name}" for name in ("value", "heatmap", "jacobian")}
 
@@ -118,7 +118,6 @@ def losses_and_gradients(
     learned = {name: widened[name] for name in names}
     frozen = {name: widened[name] for name in objective.frozen}
 
-    @jax.jit
     def compute(learned, frozen, inputs):
         params = {name: learned[name]["params"] for name in learned}
 
@@ -144,6 +143,8 @@ def losses_and_gradients(
         return terms, gradients
 
     inputs = stage_inputs(stage, goldens, objective)
+    options = FLOAT64_COMPILE if jax.config.jax_enable_x64 else None
+    compute = jax.jit(compute, compiler_options=options)
     terms, gradients = jax.device_get(compute(learned, frozen, inputs))
     return Found(terms, published_layout(gradients, networks_config))
 
@@ -159,8 +160,13 @@ def stage_inputs(stage: Stage, goldens: Goldens, objective: Any) -> Any:
     source, driving = (
         frames[np.atleast_1d(golden[f"{name}_frame"])] for name in ("source", "driving")
     )
-    warp = Warp(golden["transform_theta"], golden["transform_control_params"][:, 0])
-    return PairInputs(source, driving, warp)
+    return PairInputs(source, driving, golden_warp(golden))
+
+
+def golden_warp(golden: dict[str, np.ndarray]) -> Warp:
+    """The warp of the goldens, wide enough for either precision."""
+    numbers = golden["transform_theta"], golden["transform_control_params"][:, 0]
+    return Warp(*(x.astype(float) for x in numbers))
 
 
 def training_frames(goldens: Goldens) -> np.ndarray:
