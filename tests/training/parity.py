@@ -164,9 +164,9 @@ def stage_inputs(stage: Stage, goldens: Goldens, objective: Any) -> Any:
 
 
 def golden_warp(golden: dict[str, np.ndarray]) -> Warp:
-    """The warp of the goldens, wide enough for either precision."""
+    """The warp of the goldens, in the precision of JAX."""
     numbers = golden["transform_theta"], golden["transform_control_params"][:, 0]
-    return Warp(*(x.astype(float) for x in numbers))
+    return Warp(*(jnp.asarray(x, jnp.zeros(()).dtype) for x in numbers))
 
 
 def training_frames(goldens: Goldens) -> np.ndarray:
