@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from eamm_jax import bundled
 from eamm_jax.app.form import (
@@ -26,6 +26,9 @@ from eamm_jax.app.form import (
     Choices,
     Form,
 )
+from eamm_jax.errors import UserError
+
+Number = TypeVar("Number", int, float)
 
 EMOTION_LABELS = {
     "angry": "Angry",
@@ -82,13 +85,13 @@ def form_of(values: Sequence[Any], folder: Path) -> Form:
         folder: where uploaded files are.
 
     Raises:
-        ValueError: a number is none, which the page does not send.
+        UserError: a number is none.
     """
     read: dict[str, Callable[[Any], Any]] = {
         "Path | None": lambda value: path_of(value, folder),
         "bool": bool,
-        "int | None": lambda value: int(value) if value else None,
-        "float": float,
+        "int | None": face_number,
+        "float": lambda value: _number("strength", float, value),
         "str": lambda value: str(value or ""),
     }
     fields = dataclasses.fields(Form)
@@ -98,6 +101,22 @@ def form_of(values: Sequence[Any], folder: Path) -> Form:
             for field, value in zip(fields, values, strict=True)
         }
     )
+
+
+def face_number(value: Any) -> int | None:
+    """Of the choice of a face; None if there is none.
+
+    Raises:
+        UserError: it is no number.
+    """
+    return None if value in (None, "") else _number("face", int, value)
+
+
+def _number(what: str, kind: Callable[[Any], Number], value: Any) -> Number:
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"The {what} is {value!r}; a number is needed") from None
 
 
 def path_of(value: Any, folder: Path) -> Path | None:

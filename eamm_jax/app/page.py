@@ -20,6 +20,7 @@ from eamm_jax.app.fields import (
     LAYOUT_LABELS,
     Example,
     examples,
+    face_number,
     form_of,
     offered_emotions,
     offered_heads,
@@ -346,12 +347,12 @@ class _Page:
         path = self._path(portrait)
         if path is None:
             return gr.skip()
-        number = int(face or 1)
         try:
+            number = face_number(face)
             preview = self._studio.preview(path, bool(crop), number)
         except UserError as error:
             return gr.update(value=panels.preview_error(self._words(error)), visible=True)
-        return gr.update(value=panels.preview(preview, number), visible=True)
+        return gr.update(value=panels.preview(preview, number or 1), visible=True)
 
     def _fill_in(self, event: gr.SelectData) -> tuple[Any, ...]:
         """Values of `EXAMPLE_FIELDS`."""

@@ -61,6 +61,10 @@ def test_fields_become_a_form(tmp_path):
         head="still",
         layout="side_by_side",
     )
+    with pytest.raises(UserError, match="'much'; a number is needed"):
+        form_of((*begin, "much", *end), tmp_path)
+    with pytest.raises(UserError, match="face is 'x'; a number is needed"):
+        form_of((portrait, True, "x", *begin[3:], 1, *end), tmp_path)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "{}/../x", "https://example.com/x.png"])
