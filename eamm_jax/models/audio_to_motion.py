@@ -16,7 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.config import AudioToMotionConfig
-from eamm_jax.models.layers import DenseStack, DownBlock, Dtype, batch_norm, conv
+from eamm_jax.models.layers import (
+    TRANSPOSED_KERNEL_INIT,
+    DenseStack,
+    DownBlock,
+    Dtype,
+    batch_norm,
+    conv,
+)
 from eamm_jax.ops.convolution import conv_transpose
 from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.types import Array
@@ -167,12 +174,6 @@ class AudioEncoder(nn.Module):
         return DenseStack(self.config.dense_widths, self.dtype, name="dense")(x)
 
 
-# PyTorch counts the fan-in of a transposed kernel over its outputs.
-_TRANSPOSED_INIT = nn.initializers.variance_scaling(
-    1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2
-)
-
-
 class TransposedConv(nn.Module):
     """A transposed convolution of stride 2 and padding 1; parameters as in `nn.ConvTranspose`."""
 
@@ -184,7 +185,7 @@ class TransposedConv(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Array:
         """(b, h, w, c) -> (b, 2 h + kernel - 4, 2 w + kernel - 4, features)."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", _TRANSPOSED_INIT, shape)
+        kernel = self.param("kernel", TRANSPOSED_KERNEL_INIT, shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         return conv_transpose(x, kernel) + bias

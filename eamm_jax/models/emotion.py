@@ -14,7 +14,15 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from eamm_jax.models.config import EmotionConfig
-from eamm_jax.models.layers import KERNEL_INIT, DenseStack, Dtype, Hourglass, batch_norm, conv
+from eamm_jax.models.layers import (
+    KERNEL_INIT,
+    DenseStack,
+    Dtype,
+    Hourglass,
+    batch_norm,
+    conv,
+    dense,
+)
 from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
@@ -84,9 +92,9 @@ class EmotionEncoder(nn.Module):
         return at_least_float32(x.mean(axis=(1, 2)))
 
 
-def _row_conv(dtype: Dtype, features: int, kernel: tuple[int], **options: Any) -> nn.Conv:
+def _row_conv(features: int, kernel: int, dtype: Dtype, **options: Any) -> nn.Conv:
     """A convolution along rows."""
-    return nn.Conv(features, kernel, kernel_init=KERNEL_INIT, dtype=dtype, **options)
+    return nn.Conv(features, (kernel,), kernel_init=KERNEL_INIT, dtype=dtype, **options)
 
 
 class FourKeypointHead(nn.Module):
@@ -99,11 +107,11 @@ class FourKeypointHead(nn.Module):
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
         """Convolutions along the code, 64 -> 32 -> 16 -> 8 -> 6."""
         x = code[:, :, None]
-        x = _row_conv(self.dtype, 2, (4,), strides=(2,), padding=1, name="conv_0")(x)
+        x = _row_conv(2, 4, self.dtype, strides=(2,), padding=1, name="conv_0")(x)
         x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
-        x = _row_conv(self.dtype, 4, (4,), strides=(2,), padding=1, name="conv_1")(x)
+        x = _row_conv(4, 4, self.dtype, strides=(2,), padding=1, name="conv_1")(x)
         x = nn.relu(x)
-        x = _row_conv(self.dtype, self.num_moved, (3,), padding=0, name="conv_2")(x)
+        x = _row_conv(self.num_moved, 3, self.dtype, padding=0, name="conv_2")(x)
         return x.swapaxes(1, 2)
 
 
@@ -117,9 +125,9 @@ class AllKeypointHead(nn.Module):
     def __call__(self, code: Float[Array, "b 64"]) -> Float[Array, "b k 6"]:
         """Convolutions along the rows of 16, 16 -> 8 -> 6."""
         x = code.reshape(code.shape[0], 4, 16).swapaxes(1, 2)
-        x = _row_conv(self.dtype, 8, (3,), padding=1, name="conv_0")(x)
+        x = _row_conv(8, 3, self.dtype, padding=1, name="conv_0")(x)
         x = nn.relu(nn.max_pool(x, (2,), strides=(2,)))
-        x = _row_conv(self.dtype, self.num_keypoints, (3,), padding=0, name="conv_1")(x)
+        x = _row_conv(self.num_keypoints, 3, self.dtype, padding=0, name="conv_1")(x)
         return x.swapaxes(1, 2)
 
 
@@ -164,7 +172,7 @@ class EmotionNetwork(nn.Module):
         """Encoder, classifier, and the layers of the heads."""
         config, moved = self.config, len(self.config.keypoints)
         self.encoder = EmotionEncoder(config, self.dtype)
-        self.classifier = nn.Dense(config.num_emotions, kernel_init=KERNEL_INIT)
+        self.classifier = dense(config.num_emotions, None)
         self.keypoint_code = DenseStack(config.code_widths, self.dtype)
         self.keypoint_raw = DenseStack(config.raw_widths, self.dtype)
         self.joint = DenseStack((*config.joint_widths, JOINT_WIDTH), self.dtype)

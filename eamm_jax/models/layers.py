@@ -7,6 +7,7 @@ the published code.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,8 +21,13 @@ from eamm_jax.types import Array
 
 Dtype = Any
 
-KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_pytorch_default = partial(nn.initializers.variance_scaling, 1 / 3, distribution="uniform")
+
+KERNEL_INIT = _pytorch_default("fan_in")
 """PyTorch's default, from which the published networks were trained: within 1 / sqrt(fan in)."""
+
+TRANSPOSED_KERNEL_INIT = _pytorch_default("fan_out")
+"""The same of a transposed kernel, whose fan-in PyTorch counts over its outputs."""
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
