@@ -260,9 +260,10 @@ def astronaut(tmp_path_factory) -> Path:
 
 
 def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_path):
-    """Around the crop the frames are the photo."""
+    """With the bundled model; around the crop the frames are the photo."""
     write_wav(tmp_path / "short.wav", 0.2 * np.random.default_rng(0).normal(size=SAMPLE_RATE // 3))
     done = infer(
+        checkpoint=None,
         source_image=astronaut,
         in_file=tmp_path / "short.wav",
         no_crop=None,
@@ -282,7 +283,7 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_
     around[:250, 110:340] = False
     for frame in frames:
         np.testing.assert_array_equal(frame[around], photo[around])
-        assert np.abs(frame[face] - photo[face]).mean() > 0
+        assert 0 < np.abs(frame[face] - photo[face]).mean() < 15  # still her
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height % 256 == 0  # made smaller
 
@@ -342,7 +343,11 @@ def test_a_full_disk_is_said_and_leaves_nothing(infer, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_leaves_nothing_half_written(files, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
+    # What is started in a shell's background ignores Ctrl-C, and so would its children.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     write_wav(tmp_path / "long.wav", 0.2 * np.random.default_rng(0).normal(size=120 * SAMPLE_RATE))
     words = command(files, tmp_path, {"in_file": tmp_path / "long.wav"})
     process = subprocess.Popen(
@@ -356,9 +361,9 @@ def test_a_signal_leaves_nothing_half_written(files, tmp_path):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert process.returncode == (143 if sent == signal.SIGTERM else 130)
     assert "Traceback" not in err
     assert [p.name for p in tmp_path.iterdir()] == ["long.wav"]
 
