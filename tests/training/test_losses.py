@@ -195,3 +195,9 @@ def test_sums_run_in_float32():
     found = losses.l1(ours, theirs)
     assert found.dtype == jnp.float32
     assert found == 1.0
+
+
+@pytest.mark.parametrize("loss", [losses.l1, losses.peak_signal_to_noise])
+def test_shapes_that_would_broadcast_are_refused(loss):
+    with pytest.raises(AssertionError, match="shape"):
+        loss(np.zeros((2, 3)), np.zeros((2, 1)))
