@@ -56,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="draw an album of N unrelated frames of each person instead of clips: for stage 0, "
         "many people are worth more than much of each",
     )
+    parser.add_argument(
+        "--stride",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="write every N-th frame of a clip only (default 1), for training that would skip "
+        "the others (config.frame_stride)",
+    )
     add_renderer_flags(parser)
     parser.add_argument(
         "--workers",
@@ -85,7 +93,13 @@ def _draw(flags: argparse.Namespace) -> None:
         head_model.load(flags.head_model)
     root = Path(flags.output)
     recipe = writer.Recipe(
-        flags.seed, flags.size, flags.takes, emotions, flags.stills, flags.renderer
+        flags.seed,
+        flags.size,
+        flags.takes,
+        emotions,
+        flags.stills,
+        flags.renderer,
+        flags.stride,
     )
     writer.begin(root, recipe)
     numbers = range(flags.first_identity, flags.first_identity + flags.identities)

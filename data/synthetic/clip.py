@@ -74,11 +74,6 @@ class Clip:
         """Renders frame `n` with `size` rows and columns."""
         return self.actor.picture(self.acting.performance[n], self.acting.poses[n], size, n)
 
-    def frames(self, size: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        """Renders all frames."""
-        for n in range(self.num_frames):
-            yield self.frame(n, size)
-
     def landmarks(self) -> Float32[np.ndarray, "t 68 2"]:
         """The 68 landmarks of each frame, (x, y) in [-1, 1]."""
         return np.stack([self.actor.landmarks(*moment) for moment in self._moments()])

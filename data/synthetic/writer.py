@@ -11,7 +11,8 @@
 <root>/facts/<identity>/<clip>.json              emotion, level, strength, text, phonemes, ...
 <root>/synthetic.json                            what the whole was made from
 
-Of an album (`data.synthetic.album`) there is no sound; its rows belong to unrelated frames.
+Of an album (`data.synthetic.album`) there is no sound; its rows belong to unrelated frames. Of a
+clip, every n-th frame and its rows can be kept alone: training that skips frames needs no others.
 
 The folder of frames appears last, by renaming, so that a clip with frames has everything.
 """
@@ -66,6 +67,7 @@ class Recipe:
         emotions: those that are recorded.
         stills: frames of each person's album, written instead of recordings; 0: no album.
         renderer: how people are shown.
+        stride: every which frame of a clip is kept.
     """
 
     seed: int
@@ -74,6 +76,7 @@ class Recipe:
     emotions: tuple[str, ...] = EMOTIONS
     stills: int = 0
     renderer: str = DRAWN
+    stride: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,10 +178,14 @@ def _write_clip(job: Job, take: Take) -> int:
         MOUTH_FOLDER: clip.mouth_opening(),
         CONTROLS_FOLDER: clip.acting.performance,
     }
+    stride = job.recipe.stride
+    tracks = {folder: track[::stride] for folder, track in tracks.items()}
     wav = layout.parent(Path(job.root, WAV_FOLDER, job.name.identity, f"{job.name.clip}.wav"))
     layout.write_whole(wav, _wav(clip.sound))
-    _write_parts(job, tracks, facts_of(clip), clip.frames(job.recipe.size))
-    return clip.num_frames
+    kept = range(0, clip.num_frames, stride)
+    frames = (clip.frame(n, job.recipe.size) for n in kept)
+    _write_parts(job, tracks, facts_of(clip, stride), frames)
+    return len(kept)
 
 
 def _write_album(job: Job) -> int:
@@ -219,13 +226,13 @@ def _write_parts(
             (folder_of_frames / f"{n}.png").write_bytes(encode_png(frame))
 
 
-def facts_of(clip: Clip) -> dict[str, Any]:
-    """What is known about a clip beyond its arrays."""
+def facts_of(clip: Clip, stride: int = 1) -> dict[str, Any]:
+    """What is known about a clip, of which every `stride`-th frame is kept, beyond its arrays."""
     return {
         "emotion": clip.take.emotion,
         "label": EMOTIONS.index(clip.take.emotion),
         "level": clip.take.level,
-        "strength": [round(float(s), 4) for s in clip.acting.strength],
+        "strength": [round(float(s), 4) for s in clip.acting.strength[::stride]],
         "text": clip.script.text,
         "voice": clip.script.voice,
         "rate": clip.script.rate,

@@ -69,6 +69,24 @@ def test_the_pipeline_reads_what_was_written(root):
     assert example.data.emotion == 6
 
 
+def test_with_a_stride_every_third_frame_is_written_with_its_rows(root, tmp_path):
+    recipe = writer.Recipe(SEED, SIZE, stride=3)
+    job = writer.Job(str(tmp_path), recipe, TAKES[0].number, TAKES[0])
+    count = writer.write(job)
+    every, third = content(root), content(tmp_path)
+    frames = [f"fomm_crop/s00000/{NAMES[0]}/{n}.png" for n in range(0, 3 * count, 3)]
+    assert frames[-1] in every
+    for n, name in enumerate(frames):
+        assert third.pop(f"fomm_crop/s00000/{NAMES[0]}/{n}.png") == every[name]
+    assert not any(name.endswith(".png") for name in third)
+    for folder in ("MFCC", "fomm_pose_crop", "landmarks", "pupils", "mouth", "controls"):
+        name = f"{folder}/s00000/{NAMES[0]}.npy"
+        np.testing.assert_array_equal(np.load(tmp_path / name), np.load(root / name)[::3])
+    facts = [json.loads(x[f"facts/s00000/{NAMES[0]}.json"]) for x in (third, every)]
+    assert facts[0].pop("strength") == facts[1].pop("strength")[::3]
+    assert facts[0] == facts[1]
+
+
 def test_the_truth_belongs_to_the_frames(root):
     clip = record_clip(SEED, TAKES[1])
     at = Path("s00000", NAMES[1])
