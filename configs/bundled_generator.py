@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mouth_weight = 4.0  # added to the weight of the mouth's pixels
     config.eyes_weight = 8.0
     config.warped_weight = 10.0  # of the distance of the warped source image
+    config.lpips_weight = 0.0  # of the perceptual distance of eyes and mouth; needs VGG-16
 
     parse_variants(config, variant, ("tiny",))
     return config.lock()

@@ -69,6 +69,7 @@ SOURCES = {
     **dict.fromkeys(("audio_feature", "kp_detector_a"), "1-6000.pth.tar"),
     **{"emo_detector": "5-3000.pth.tar", "vgg19": "vgg19-dcbb9e9d.pth"},
     "head_pose": "mb1_120x120.pth",
+    "vgg16": "vgg_shift_tolerant.pth",
 }
 """The published file that brings a network."""
 

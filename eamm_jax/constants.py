@@ -29,7 +29,7 @@ POSE_NUMBERS = 6
 
 NETWORKS = (
     *("kp_detector", "generator", "discriminator"),
-    *("audio_feature", "kp_detector_a", "emo_detector", "vgg19", "head_pose"),
+    *("audio_feature", "kp_detector_a", "emo_detector", "vgg19", "head_pose", "vgg16"),
 )
 """The networks, by their published names, which are also ours. All but `head_pose` (3DDFA_V2's,
-from other authors) are the fields of `models.Networks`."""
+from other authors) are the fields of `models.Networks`. `vgg16` is that of the metric LPIPS."""

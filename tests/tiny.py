@@ -17,9 +17,9 @@ TINY = tiny()
 
 @functools.cache
 def tiny_variables(seed: int = 0, config: ModelConfig = TINY) -> tuple[ModelConfig, dict[str, Any]]:
-    """A configuration and variables of all its networks (VGG has one size only)."""
+    """A configuration and variables of all its networks (the two VGGs have one size only)."""
     networks = build(config)
-    names = [name for name in networks._fields if name != "vgg19"]
+    names = [name for name in networks._fields if not name.startswith("vgg")]
 
     def init(rng):
         return {

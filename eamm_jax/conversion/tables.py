@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eamm_jax.checkpoint import variable_shapes
-from eamm_jax.models import vgg19
+from eamm_jax.models import vgg16, vgg19
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
 from eamm_jax.types import AUDIO_WINDOW
@@ -174,6 +174,10 @@ RULES: dict[str, list[Rule]] = {
     ],
     "vgg19": [(r"^conv(\d)_(\d)", lambda m: f"features.{_vgg_layer(int(m[1]), int(m[2]))}")],
     "head_pose": [],
+    "vgg16": [
+        (r"^conv(\d)_(\d)", lambda m: f"net.slice{m[1]}.{_vgg16_layer(int(m[1]), int(m[2]))}"),
+        (r"^shares_(\d)", lambda m: f"lin{int(m[1]) - 1}.model.1"),
+    ],
 }
 """From the paths of our modules to the published ones, applied in order."""
 
@@ -188,6 +192,12 @@ _LSTM = re.compile(r"layer_(\d+)_(input|hidden)_(kernel|bias)")
 def _vgg_layer(stage: int, index: int) -> int:
     """Number of a convolution among VGG-19's convolutions, ReLUs and poolings."""
     before = sum(2 * convolutions + 1 for convolutions, _ in vgg19.STAGES[: stage - 1])
+    return before + 2 * (index - 1)
+
+
+def _vgg16_layer(stage: int, index: int) -> int:
+    """The same of VGG-16, where each pooling is followed by a blur."""
+    before = sum(2 * convolutions + 2 for convolutions, _ in vgg16.STAGES[: stage - 1])
     return before + 2 * (index - 1)
 
 
@@ -220,6 +230,7 @@ def _unused(network: str, config: ModelConfig) -> list[Unused]:
             ),
             Unused(r"classifier\.\d+\.(weight|bias)", "the classifier of ImageNet, not used"),
         ],
+        "vgg16": [Unused(r"scaling_layer\..*|.*\.filt", "constants, equal to ours")],
         "head_pose": [Unused(r"fc_lm\.(weight|bias)", "landmarks, an output of its training")],
     }
     counters = Unused(r"(.*\.)?num_batches_tracked", "counters of batch norm, not used")

@@ -14,6 +14,7 @@ from eamm_jax.models.emotion import EmotionNetwork
 from eamm_jax.models.generator import Generator
 from eamm_jax.models.keypoint_detector import KeypointDetector, KeypointHead
 from eamm_jax.models.layers import Dtype
+from eamm_jax.models.vgg16 import ShiftTolerantVGG16
 from eamm_jax.models.vgg19 import VGG19
 from eamm_jax.types import Keypoints
 
@@ -28,6 +29,7 @@ class Networks(NamedTuple):
     kp_detector_a: KeypointHead
     emo_detector: EmotionNetwork
     vgg19: VGG19
+    vgg16: ShiftTolerantVGG16
 
 
 def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
@@ -47,6 +49,7 @@ def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
         kp_detector_a=KeypointHead(detector, k, dtype),
         emo_detector=EmotionNetwork(config.emotion, k, dtype),
         vgg19=VGG19(dtype),
+        vgg16=ShiftTolerantVGG16(dtype),
     )
 
 
@@ -71,5 +74,6 @@ def example_inputs(config: ModelConfig, network: str) -> tuple[Any, ...]:
         ),
         "emo_detector": (image, keypoints),
         "vgg19": (image,),
+        "vgg16": (image,),
     }
     return inputs[network]

@@ -114,7 +114,7 @@ def train(
         given = networks.Given(init_from)
         model_config = given.adapt(configured_networks(config), config)
         stage = make_stage(ConfigDict({**config, "num_steps": total}), model_config)
-        variables = given.load(model_config, placement.replicated)
+        variables = given.load(model_config, stage.required, placement.replicated)
         rng = jax.jit(lambda: jax.random.key(config.seed), out_shardings=placement.replicated)()
         if resumed is None:
             state = jit_once(stage.init, placement)(rng, variables)

@@ -185,6 +185,20 @@ def weighted_feature_distance(
     return total
 
 
+def lpips(prediction: FeatureMaps, target: FeatureMaps) -> Float[Array, " b"]:
+    """Learned perceptual distance of pairs of images (Zhang et al. 2018, eq. 1).
+
+    sum over maps of the mean over pixels of |prediction - target|^2.
+
+    Args:
+        prediction: features by `ShiftTolerantVGG16` of the rendered images.
+        target: of the ground truth.
+    """
+    pairs = zip(prediction, target, strict=True)
+    apart = (jnp.sum((ours - theirs) ** 2, axis=-1) for ours, theirs in pairs)
+    return sum((jnp.mean(x, axis=(1, 2)) for x in apart), start=jnp.zeros(()))
+
+
 def pyramid_distance(
     prediction: FeatureMaps,
     target: FeatureMaps,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from eamm_jax.checkpoint import (
     load_provenance,
     save_networks,
 )
+from eamm_jax.conversion.installed import load_vgg16
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.training.config import MODEL_FIELDS
@@ -102,21 +103,30 @@ class Given:
                 )
         return model_config
 
-    def load(self, model_config: ModelConfig, sharding: jax.sharding.Sharding) -> dict[str, PyTree]:
+    def load(
+        self,
+        model_config: ModelConfig,
+        needed: Collection[str],
+        sharding: jax.sharding.Sharding,
+    ) -> dict[str, PyTree]:
         """Variables of all networks there are, by name.
 
         An emotion network with another head than the configured one is left out: it is
-        what this run trains anew.
+        what this run trains anew. VGG-16 comes from the package that is installed.
 
         Args:
             model_config: the networks of the run, from `adapt`.
+            needed: networks that the run cannot do without.
             sharding: where the arrays are put.
+
+        Raises:
+            UserError: VGG-16 is needed and neither given nor installed.
         """
-        if self._path is None:
-            return {}
-        loaded = load_networks(self._path)[1]
+        loaded = {} if self._path is None else load_networks(self._path)[1]
         if model_config != self._config:
             loaded.pop("emo_detector", None)
+        if "vgg16" in needed and "vgg16" not in loaded:
+            loaded["vgg16"] = load_vgg16()
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), loaded)
 
 

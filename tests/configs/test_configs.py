@@ -121,7 +121,7 @@ def test_variants_are_joined_by_commas():
     [
         ("dtype", "float16", "float32, bfloat16"),
         ("perceptual", "lpips", "vgg, pyramid"),
-        ("remat", ("vgg16",), "vgg19"),
+        ("remat", ("vgg11",), "vgg19"),
         ("accumulate", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
         ("model", "huge", "published, demo, tiny"),

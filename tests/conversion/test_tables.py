@@ -59,7 +59,9 @@ def test_every_published_name_and_place_stands_once(config, network):
     assert {entry.path: entry.shape for entry in entries} == variable_shapes(network, config)
 
 
-@pytest.mark.parametrize("network", [name for name in NETWORKS if name != "head_pose"])
+@pytest.mark.parametrize(
+    "network", [name for name in NETWORKS if name not in ("head_pose", "vgg16")]
+)
 def test_published_names_and_shapes(shared, network):
     manifest = json.loads(zlib.decompress((shared / "reference" / "manifest.json.z").read_bytes()))
     stored = {name: tuple(rule["shape"]) for name, rule in manifest["models"][network].items()}

@@ -32,6 +32,7 @@ OTHER_PRODUCTS = {
     "audio_feature": 0,
     "emo_detector": 2,
     "vgg19": 0,
+    "vgg16": 0,
 }
 
 

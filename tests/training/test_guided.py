@@ -8,6 +8,7 @@ import pytest
 from configs.bundled_keypoints import KEYPOINTS
 from data.synthetic import camera, landmarks
 from eamm_jax.errors import UserError
+from eamm_jax.models.vgg16 import ShiftTolerantVGG16
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
 from eamm_jax.types import EMOTIONS, FaceTruth, Keypoints
@@ -157,6 +158,29 @@ def test_the_generator_alone_learns_from_given_keypoints():
     assert {"perceptual", "warped", "psnr", "psnr_mouth", "psnr_eyes"} <= set(metrics[0])
     assert "landmarks" not in metrics[0]
     assert metrics[-1]["perceptual"] < metrics[0]["perceptual"]
+
+
+def test_the_patch_of_the_face_follows_it_and_stays_inside():
+    image = np.arange(32 * 32, dtype=np.float32).reshape(1, 32, 32, 1)
+    middle = guided.face_patch(image, truth_of(np.zeros((1, 70, 2))))
+    np.testing.assert_array_equal(middle, image[:, 8:24, 8:24])
+    shift = np.broadcast_to(np.array([-4 / 16, 2 / 16]), (1, 70, 2))
+    np.testing.assert_array_equal(guided.face_patch(image, truth_of(shift)), image[:, 10:26, 4:20])
+    np.testing.assert_array_equal(
+        guided.face_patch(image, truth_of(np.ones((1, 70, 2)))), image[:, 16:, 16:]
+    )
+
+
+@pytest.mark.slow
+def test_the_generator_learns_from_perceptual_distances_too():
+    stage = micro_stage("bundled_generator", lpips_weight=2.0, **FIELDS)
+    assert stage.required == ("kp_detector", "vgg16")
+    vgg16 = ShiftTolerantVGG16().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    given = {"kp_detector": tiny_variables(config=MICRO)[1]["kp_detector"], "vgg16": vgg16}
+    state = jax.jit(stage.init)(jax.random.key(0), given)
+    _, metrics = jax.jit(stage.train_step)(state, pairs_with_truth(), jax.random.key(1))
+    assert metrics["lpips"] > 0
+    assert metrics["finite"]
 
 
 @pytest.mark.parametrize(

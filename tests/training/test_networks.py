@@ -105,7 +105,7 @@ def test_what_a_kill_left_is_removed_where_a_complete_model_is(tmp_path, saved):
 def test_nothing_given():
     given = Given(None)
     assert given.provenance == {}
-    assert given.load(tiny(), jax.sharding.SingleDeviceSharding(jax.devices()[0])) == {}
+    assert given.load(tiny(), (), jax.sharding.SingleDeviceSharding(jax.devices()[0])) == {}
 
 
 def test_given_networks_are_placed_and_their_provenance_is_known(tmp_path):
@@ -118,7 +118,7 @@ def test_given_networks_are_placed_and_their_provenance_is_known(tmp_path):
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     given = Given(tmp_path)  # a work directory
     assert given.provenance == provenance
-    loaded = given.load(tiny(), sharding)
+    loaded = given.load(tiny(), (), sharding)
     for leaf in jax.tree.leaves(loaded):
         assert isinstance(leaf, jax.Array)
         assert leaf.sharding == sharding

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
@@ -136,7 +137,11 @@ class GuidedGenerator(_GuidedPairs):
     """The generator alone, from a trained detector; mouth and eyes count more."""
 
     trained = ("generator",)
-    frozen = needed = ("kp_detector",)
+
+    def __init__(self, config: ConfigDict, model_config: ModelConfig):
+        super().__init__(config, model_config)
+        perceptual = ("vgg16",) if config.lpips_weight else ()
+        self.frozen = self.needed = ("kp_detector", *perceptual)
 
     def losses(self, forward: Forward, inputs: GuidedInputs) -> Losses:
         """Weighted distances of the rendered and of the warped source from the target."""
@@ -157,6 +162,11 @@ class GuidedGenerator(_GuidedPairs):
             "perceptual": config.pyramid_weight * losses.pyramid_distance(*pyramids),
             "warped": config.warped_weight * l1(warped, target, weight),
         }
+        if config.lpips_weight:
+            patches = (face_patch(x, inputs.driving_truth) for x in (prediction, target))
+            ours, theirs = (forward("vgg16", patch) for patch in patches)
+            distance = losses.lpips(ours, jax.lax.stop_gradient(theirs)).mean()
+            terms["lpips"] = config.lpips_weight * distance
         metrics = {"psnr": losses.peak_signal_to_noise(prediction, target)}
         for name, region in (("mouth", mouth), ("eyes", eyes)):
             inside = (region > REGION_THRESHOLD).astype(prediction.dtype)
@@ -258,6 +268,20 @@ def motion_distance(
     """
     moved, wanted = (x - x.mean(axis=1, keepdims=True) for x in (prediction, target))
     return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
+
+
+def face_patch(image: Float[Array, "b h w c"], truth: FaceTruth) -> Float[Array, "b i j c"]:
+    """A square of half the frame's side around eyes and mouth, in full resolution."""
+    _, height, width, channels = image.shape
+    half = jnp.array([height // 2, width // 2])
+    middle = jnp.asarray(truth.points)[:, jnp.array([*EYES[0], *EYES[1], *MOUTH[0]])].mean(axis=1)
+    # (x, y) in [-1, 1] to (row, column); a slice that leaves the frame is moved back into it.
+    corner = ((middle[:, ::-1] + 1) * half - half / 2).round().astype(jnp.int32)
+
+    def cut(image: Array, corner: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (*corner, 0), (height // 2, width // 2, channels))
+
+    return jax.vmap(cut)(image, corner)
 
 
 def face_region(
