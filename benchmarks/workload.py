@@ -17,13 +17,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS
-from eamm_jax.input_pipeline.clips import STORED_POSE_NUMBERS, STORED_WINDOW
 from eamm_jax.io.image import write_png
 from eamm_jax.models import build, example_inputs
 from eamm_jax.models.config import ModelConfig
+from eamm_jax.training.compilation import compile_step
 from eamm_jax.training.config import model_config
 from eamm_jax.training.distributed import Placement, make_placement
-from eamm_jax.training.loop import compile_step
 from eamm_jax.training.objectives import OBJECTIVES
 from eamm_jax.training.objectives.guided import NUM_POINTS
 from eamm_jax.training.stage import Batch, Stage, TrainState, make_stage
@@ -185,6 +184,8 @@ def write_data_set(root: Path, kind: str, *, clips: int, size: int) -> None:
         clips: how many.
         size: rows and columns of the frames.
     """
+    from eamm_jax.input_pipeline.clips import STORED_POSE_NUMBERS, STORED_WINDOW
+
     draw = np.random.default_rng(2)
     for number in range(clips):
         # MEAD needs neutral clips of everyone.

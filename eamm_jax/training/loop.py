@@ -14,19 +14,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
 from eamm_jax.training import networks
 from eamm_jax.training.checkpoint import Checkpoints, Saved
+from eamm_jax.training.compilation import compile_panel, compile_step, jit_once
 from eamm_jax.training.config import as_json, changes
 from eamm_jax.training.config import model_config as configured_networks
 from eamm_jax.training.data import Validation, open_data, report_skipped
@@ -38,7 +38,6 @@ from eamm_jax.training.display import (
     validation_table,
 )
 from eamm_jax.training.distributed import (
-    Placement,
     Preemption,
     check_batch_size,
     is_main_process,
@@ -46,15 +45,9 @@ from eamm_jax.training.distributed import (
     to_host,
 )
 from eamm_jax.training.metrics import Meter, MetricWriter
-from eamm_jax.training.stage import Batch, Stage, TrainState, make_stage
+from eamm_jax.training.stage import make_stage
 
 CONFIG_NAME = "config.json"
-
-CPU_RUN_ONCE = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""Compiler options of XLA's CPU backend, which no other knows."""
 
 KEEP_BEST = 1
 """Checkpoints that are kept for their validation loss, besides the newest."""
@@ -203,30 +196,6 @@ def train(
         else:
             model.wait()
             display.line(f"done: {total} steps; the networks are in {workdir / networks.FOLDER}")
-
-
-def compile_step(
-    stage: Stage, placement: Placement, state: TrainState, batch: Batch, rng: jax.Array
-) -> jax.stages.Compiled:
-    """The stage's step for sharded batches; it donates the state."""
-    jitted = jax.jit(stage.train_step, donate_argnums=0, out_shardings=placement.replicated)
-    return jitted.lower(state, batch, rng).compile()
-
-
-def compile_panel(stage: Stage, placement: Placement) -> Callable[[TrainState, Batch], jax.Array]:
-    """The stage's panel as one uint8 image; compiled when it is first wanted."""
-
-    def image(state: TrainState, batch: Batch) -> jax.Array:
-        rows = jnp.round(255 * stage.panel(state, batch)).astype(jnp.uint8)
-        return rows.reshape(-1, *rows.shape[2:])
-
-    return jax.jit(image, out_shardings=placement.replicated)
-
-
-def jit_once(function: Callable[..., Any], placement: Placement) -> Callable[..., Any]:
-    """Compiles a program that runs once: on a CPU without optimizations, which take longer."""
-    options = CPU_RUN_ONCE if jax.default_backend() == "cpu" else None
-    return jax.jit(function, out_shardings=placement.replicated, compiler_options=options)
 
 
 def _make_workdir(workdir: Path) -> None:

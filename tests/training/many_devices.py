@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.layers import plain_form
 from eamm_jax.training import stage as stages
+from eamm_jax.training.compilation import compile_step
 from eamm_jax.training.distributed import make_placement
-from eamm_jax.training.loop import compile_step
 from tests.tiny import tiny_variables
 from tests.training.batches import MICRO, make_clips, micro_stage
 

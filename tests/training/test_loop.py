@@ -14,7 +14,7 @@ from eamm_jax.checkpoint import load_networks, save_networks
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset, parse_sources
 from eamm_jax.models.presets import tiny
-from eamm_jax.training import loop
+from eamm_jax.training import compilation, loop
 from eamm_jax.training.checkpoint import Checkpoints
 from eamm_jax.training.distributed import make_placement
 from eamm_jax.training.metrics import DivergedError, Meter, read_metrics
@@ -267,5 +267,5 @@ def test_options_of_the_cpu_compiler_are_given_to_no_other(monkeypatch, backend,
     given = {}
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "jit", lambda function, **how: given.update(how))
-    loop.jit_once(lambda: None, make_placement())
+    compilation.jit_once(lambda: None, make_placement())
     assert bool(given["compiler_options"]) == options
