@@ -20,6 +20,15 @@ class UserError(Exception):
     """
 
 
+def out_of_memory(error: Exception) -> UserError | None:
+    """The error in words where it says that the memory of the machine or of a device is used up."""
+    # JAX's error for a device without memory is a RuntimeError that begins with this word.
+    of_device = isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    if not (of_device or isinstance(error, MemoryError)):
+        return None
+    return UserError(f"out of memory: {' '.join(str(error).split())}")
+
+
 def printable(name: str) -> str:
     """A name from a file, safe to show on a terminal."""
     short = name if len(name) <= MAX_NAME_LENGTH else f"{name[:MAX_NAME_LENGTH]}..."

@@ -24,6 +24,7 @@ from eamm_jax.checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     check_networks,
+    describe,
     flatten,
     load_config,
     load_networks,
@@ -39,6 +40,7 @@ from eamm_jax.constants import NETWORKS
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks
 from eamm_jax.models.presets import demo, tiny
+from tests.conftest import ROOT
 
 HEADS = ("discriminator", "kp_detector_a")
 PROVENANCE = {"made_by": "a test", "sources": [{"name": "1-6000.pth.tar", "sha256": "0" * 64}]}
@@ -355,7 +357,8 @@ def test_hostile_files_are_refused_in_one_line(saved, data):
     refusal(saved)
     with pytest.raises(UserError):
         stored_networks(saved)
-    assert checkpoint.main([str(saved)]) == 2
+    with pytest.raises(UserError):
+        describe(saved)
 
 
 FUZZ = settings(
@@ -417,7 +420,7 @@ def test_values_that_could_not_be_loaded_are_not_written(networks, tmp_path, val
 def test_a_model_is_replaced_only_when_asked(saved, networks):
     head = {"kp_detector_a": networks["kp_detector_a"]}
     (saved / BANK_NAME).write_bytes(b"a bank goes with its emotion network")
-    with pytest.raises(UserError, match=r"not empty; choose another"):
+    with pytest.raises(UserError, match=r"not empty; name another"):
         save_networks(saved, tiny(), head)
     save_networks(saved, tiny(), head, overwrite=True)
     assert list(load_networks(saved)[1]) == ["kp_detector_a"]
@@ -474,7 +477,7 @@ def test_a_full_disk(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(checkpoint.__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
@@ -504,14 +507,8 @@ def test_the_weights_can_be_read_by_those_who_can_read_the_rest(original):
 # --- listing ------------------------------------------------------------------------------
 
 
-def test_listing_a_model(original, capsys):
-    assert checkpoint.main([str(original)]) == 0
-    out = capsys.readouterr().out
-    assert '"sha256": "' + "0" * 64 in out
-    assert "kp_detector_a: 4 tensors, 0.11 MB, float32" in out
-    assert "  params.heatmap.kernel  7x7x11x10  float32" in out
-
-
-def test_listing_what_is_not_a_model(tmp_path, capsys):
-    assert checkpoint.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: The folder {tmp_path} is not a checkpoint")
+def test_listing_a_model(original):
+    lines = describe(original)
+    assert '"sha256": "' + "0" * 64 in lines
+    assert "kp_detector_a: 4 tensors, 0.11 MB, float32" in lines
+    assert "  params.heatmap.kernel  7x7x11x10  float32" in lines

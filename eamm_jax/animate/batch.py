@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from eamm_jax.animate.animator import Animator
 from eamm_jax.animate.job import Job, Summary, run
-from eamm_jax.errors import UserError
+from eamm_jax.errors import UserError, out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ def _attempt(animator: Animator, job: Job, report: Progress) -> Outcome:
         raise
     except Exception as error:  # whatever it is, the other jobs go on
         _log.debug("%s failed", job.output, exc_info=True)
-        return Outcome(job, device, error=f"unexpected {type(error).__name__}: {error}")
+        words = out_of_memory(error) or f"unexpected {type(error).__name__}: {error}"
+        return Outcome(job, device, error=str(words))
 
 
 class _StoppedError(Exception):

@@ -36,7 +36,7 @@ from eamm_jax.app.form import (
 )
 from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
-from eamm_jax.errors import UserError
+from eamm_jax.errors import UserError, out_of_memory
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import write_wav
@@ -203,6 +203,8 @@ class Studio:
                     done, total = next(steps)
                 except StopIteration as ended:
                     return ended.value
+                except (MemoryError, RuntimeError) as error:
+                    raise out_of_memory(error) or error from None
                 yield Progress(done, total, pace.seconds_left(done, total))
                 self._check_open()
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eamm_jax.cli.tool import OneLineParser, add_shared, run, start_jax
+from eamm_jax.cli.tool import OneLineParser, add_shared, print_listing, run, start_jax
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -210,11 +208,7 @@ def _inspect(path: str) -> None:
     for name, value in contents.unknown.items():
         lines.append(f"{printable(name)}: not a known network")
         lines += _lines(dict(walk_tensors(value, name)))
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; keep Python from complaining at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_listing("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -79,14 +79,17 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
     def read() -> Iterator[tuple[str, int, Entry]]:
         total = sum(len(clips[:clips_each]) for clips in found.values())
         done = 0
-        for (emotion, level), clips in sorted(found.items()):
-            for clip in clips[:clips_each]:
-                frames = list(itertools.islice(_frames(clip, size), MAX_FRAMES))
-                mean = np.mean(frames, axis=0).round().astype(np.uint8)
-                yield emotion, level, Entry(animator.read_emotion(frames), mean)
-                done += 1
-                print(f"\r{done}/{total} clips", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+        try:
+            for (emotion, level), clips in sorted(found.items()):
+                for clip in clips[:clips_each]:
+                    frames = list(itertools.islice(_frames(clip, size), MAX_FRAMES))
+                    mean = np.mean(frames, axis=0).round().astype(np.uint8)
+                    yield emotion, level, Entry(animator.read_emotion(frames), mean)
+                    done += 1
+                    print(f"\r{done}/{total} clips", end="", file=sys.stderr, flush=True)
+        finally:
+            if done:
+                print(file=sys.stderr)
 
     bank = EmotionBank.of_clips(read())
     folder = model_folder(checkpoint)
@@ -127,13 +130,18 @@ def _labelled(folder: Path) -> dict[tuple[str, int], list[Path]]:
 
 
 def _frames(path: Path, size: int) -> Iterator[np.ndarray]:
+    from eamm_jax.input_pipeline.clips import BadClip
+    from eamm_jax.input_pipeline.published import frame_files
     from eamm_jax.io.image import read_image, to_uint8
     from eamm_jax.io.video import read_video
 
-    if path.is_dir():
-        pictures = sorted(path.glob("*.png"), key=lambda picture: int(picture.stem))
-        return (to_uint8(read_image(picture, size)) for picture in pictures)
-    return iter(read_video(path, size))
+    if not path.is_dir():
+        return iter(read_video(path, size))
+    try:
+        pictures = [path / name for name in frame_files(path)]
+    except BadClip as error:
+        raise UserError(f"bad clip {path}: {error}") from error
+    return (to_uint8(read_image(picture, size)) for picture in pictures)
 
 
 if __name__ == "__main__":

@@ -419,8 +419,9 @@ def fill_in(flags: argparse.Namespace) -> bool:
     if demo:
         # A bundled model whose emotion network is not trained yet has no bank.
         flags.emotion = DEMO_EMOTION if (bundled.MODEL / BANK_NAME).is_file() else None
-        flags.output = flags.output or make_folder(flags.result_path) / "demo.mp4"
-        flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
+        if not flags.output:
+            flags.output = make_folder(flags.result_path) / "demo.mp4"
+            flags.contact_sheet = flags.contact_sheet or flags.output.with_suffix(".png")
     if not flags.speech and flags.text is None:
         flags.speech = bundled.SPEECH
     if not flags.pose and not own_portrait:

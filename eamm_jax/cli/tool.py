@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import math
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any, NoReturn
 
 from eamm_jax import bundled
 from eamm_jax.constants import DTYPES
-from eamm_jax.errors import UserError
+from eamm_jax.errors import UserError, out_of_memory
 from eamm_jax.io.runtime import enable_compilation_cache, keep_freed_memory
 
 EXIT_SOME_FAILED = 1
@@ -202,8 +203,20 @@ def start_jax(*, cpu: bool = False) -> None:
     enable_compilation_cache()
 
 
+def print_listing(text: str) -> None:
+    """Prints many lines, of which a reader such as `head` may see a part only."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Keeps Python from complaining when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(job: Callable[[], int | None]) -> NoReturn:
     """Runs a command's job and exits with its code, 0 if it has none."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As on standard error: names of files need not be text in any encoding.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _ended_by_signals():
             code = job()
@@ -214,10 +227,10 @@ def run(job: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
-        # JAX's error for a device without memory is a RuntimeError that begins with this word.
-        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        words = out_of_memory(error)
+        if words is None:
             raise
-        print(f"error: out of memory: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {words}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code or 0)
 

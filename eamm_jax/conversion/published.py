@@ -23,8 +23,8 @@ import numpy as np
 from eamm_jax import __version__
 from eamm_jax.checkpoint import (
     DTYPES,
+    MODEL_FILES,
     Variables,
-    check_output_folder,
     nest,
     parameter_count,
     save_networks,
@@ -37,7 +37,7 @@ from eamm_jax.conversion.restricted_pickle import PickledArray, PickleError, loa
 from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file
 from eamm_jax.conversion.torch_tensors import walk_tensors
 from eamm_jax.errors import UserError, named, printable
-from eamm_jax.io.files import check_readable
+from eamm_jax.io.files import check_output_folder, check_readable
 from eamm_jax.models.config import ModelConfig, published
 from eamm_jax.models.head_pose import OUTPUTS
 
@@ -132,7 +132,7 @@ def convert_files(
         raise UserError("Nothing to convert: give at least one of the published files")
     for role in paths:
         check_file(paths[role], f"file for the {ROLES[role].title}")
-    check_output_folder(output, overwrite=overwrite)
+    check_output_folder(output, MODEL_FILES if overwrite else None)
     config = config or published()
     with ExitStack() as stack:
         files = {

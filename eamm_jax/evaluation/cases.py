@@ -322,7 +322,11 @@ class Pairs:
 
 
 def _videos(folder: Path) -> dict[str, Path]:
-    return {path.stem if path.is_file() else path.name: path for path in sorted(folder.iterdir())}
+    return {
+        path.stem if path.is_file() else path.name: path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".")  # what a Mac leaves
+    }
 
 
 def _pictures(folder: Path) -> Sequence[Path]:

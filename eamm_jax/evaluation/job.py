@@ -36,6 +36,8 @@ RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS = (
     "asked.png",
     "clips",
 )
+RESULTS = (RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS)
+"""What an evaluation writes; another one may replace it."""
 
 DEFAULT_CLIPS = 40
 DEFAULT_PEOPLE = 8
@@ -108,8 +110,7 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
         UserError: an input is invalid or missing; nothing is written then.
     """
     start = time.perf_counter()
-    _check_output(job)
-    with atomic_output_dir(job.output, overwrite=job.overwrite) as folder:
+    with atomic_output_dir(job.output, RESULTS if job.overwrite else None) as folder:
         (folder / SHEETS).mkdir()
         if job.pairs is not None:
             by_clip, asked, facts = _evaluate_pairs(job, job.pairs, folder, advance)
@@ -123,15 +124,6 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
         text = json.dumps(_as_json(result, facts), indent=1)
         (folder / RESULTS_FILE).write_text(text + "\n")
     return result
-
-
-def _check_output(job: Job) -> None:
-    """Refuses to replace anything but another evaluation."""
-    there = [path.name for path in job.output.iterdir()] if job.output.is_dir() else []
-    if there and job.overwrite and RESULTS_FILE not in there:
-        raise UserError(
-            f"{job.output} contains other things than an evaluation ({there[0]}); name another"
-        )
 
 
 def _as_json(result: Result, facts: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, Keypoints
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 PARTS_FOLDER, WEIGHTS_NAME, MANIFEST_NAME = "parts", "weights.npz", "manifest.json"
+EXPORTED = (PARTS_FOLDER, WEIGHTS_NAME, MANIFEST_NAME)
 SUFFIX = ".jaxexport"
 
 Arrays = dict[str, Any]
@@ -176,7 +177,7 @@ def write(
         variables: by network name; without the emotion network its parts are left out.
         platforms: of `PLATFORMS`.
         dtype: what the networks compute in.
-        overwrite: replace an existing folder.
+        overwrite: replace an earlier export.
 
     Returns:
         Bytes by file.
@@ -193,7 +194,7 @@ def write(
         ) from None
     variables = program.select_networks(variables)
     exported = export_parts(config, variables, platforms, dtype=dtype)
-    with atomic_output_dir(folder, overwrite=overwrite) as temporary:
+    with atomic_output_dir(folder, EXPORTED if overwrite else None) as temporary:
         (temporary / PARTS_FOLDER).mkdir()
         for name, part in exported.items():
             path = temporary / PARTS_FOLDER / f"{name}{SUFFIX}"

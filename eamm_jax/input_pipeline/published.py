@@ -110,7 +110,7 @@ class PublishedFolder:
                 raise BadClip("its landmarks and pupils have different shapes")
             points = np.concatenate(found, axis=1)
 
-        frames = _frame_files(folder)
+        frames = frame_files(folder)
 
         def encoded_frame(n: int) -> bytes:
             path = folder / frames[n]
@@ -141,7 +141,7 @@ FRAME_ENDINGS = (".png", ".jpg", ".jpeg")
 """Of frames, in upper or lower case."""
 
 
-def _frame_files(folder: Path) -> list[str]:
+def frame_files(folder: Path) -> list[str]:
     """The files of the frames, which must be numbered from 0 without gaps."""
     try:
         # Hidden files are not frames: macOS writes ._0.png beside 0.png.

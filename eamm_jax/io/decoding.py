@@ -193,7 +193,8 @@ def decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             break
         if packet is None:
             break
-        if packet.stream_index != stream.index:
+        # The empty packet at the end, for which decoders give their last frames, has no index.
+        if packet.stream.index != stream.index:
             continue
         read += packet.size > 0
         try:

@@ -7,11 +7,11 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from eamm_jax.errors import UserError
+from eamm_jax.errors import UserError, named
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """Errors of the operating system that can only come from writing."""
@@ -224,30 +224,66 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
 
 
+_MAC_NAMES = (".DS_Store", "._")
+"""How files begin that a Mac leaves in folders that it has shown."""
+
+
+def check_output_folder(
+    path: str | os.PathLike[str], replaces: Collection[str] | None = None
+) -> Path:
+    """Checks that a folder can be written, before long work starts.
+
+    Args:
+        path: the folder.
+        replaces: names of what an existing folder may hold to be replaced; None is nothing.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: it cannot be written, is a file, or holds other things.
+    """
+    path = check_writable(path)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"Cannot write the folder {path}: there is a file of that name")
+    try:
+        names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    except OSError as error:
+        raise UserError(f"Cannot write the folder {path}: {_reason(error)}") from None
+    present = [name for name in names if not name.startswith(_MAC_NAMES)]
+    if present and replaces is None:
+        raise UserError(
+            f"Cannot write the folder {path}: it exists and is not empty; "
+            "name another or remove it first"
+        )
+    foreign = [name for name in present if replaces is None or name not in replaces]
+    if foreign:
+        raise UserError(
+            f"Cannot overwrite the folder {path}: it also holds {named(foreign)}, which would be "
+            "lost; name another folder"
+        )
+    return path
+
+
 @contextmanager
-def atomic_output_dir(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_output_dir(
+    path: str | os.PathLike[str], replaces: Collection[str] | None = None
+) -> Iterator[Path]:
     """Writes a folder atomically.
 
     Args:
         path: the folder to write.
-        overwrite: replace an existing folder that is not empty, once the new one is complete.
+        replaces: names of what an existing folder may hold to be replaced, once the new one is
+            complete; None is nothing.
 
     Yields:
         A temporary empty folder beside it. It is renamed to `path` when the block ends, and
         removed if the block raises anything, interrupts included.
 
     Raises:
-        UserError: the folder cannot be written, the disk is full, or `path` is a file or (without
-            `overwrite`) a folder that is not empty.
+        UserError: as `check_output_folder`, or the disk is full.
     """
-    path = check_writable(path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"Cannot write the folder {path}: there is a file of that name")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise UserError(
-            f"Cannot write the folder {path}: it exists and is not empty; "
-            "name another or remove it first"
-        )
+    path = check_output_folder(path, replaces)
     target = path.resolve()
     temporary = _temporary(target)
     try:

@@ -15,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,8 @@ def train(
                 f"{workdir}, which has no checkpoint to resume from; training would overwrite "
                 "them: name another work directory"
             )
+        else:
+            _check_replaceable(workdir)
 
         # Data.
         batches = open_data(config, "train")
@@ -205,6 +207,26 @@ def _make_workdir(workdir: Path) -> None:
         raise UserError(f"Cannot make the work directory {workdir}: {error.strerror}") from None
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"Cannot write to the work directory {workdir}: permission denied")
+
+
+def _check_replaceable(workdir: Path) -> None:
+    """Makes sure that a work directory to start in holds no files that a run did not write.
+
+    Raises:
+        UserError: it does, and the run would overwrite them.
+    """
+    with suppress(OSError, ValueError):
+        values = json.loads((workdir / CONFIG_NAME).read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or "stage" not in values:
+            raise UserError(
+                f"{workdir / CONFIG_NAME} is not of a training run, which would overwrite it; "
+                "name another work directory"
+            )
+    if networks.is_in(workdir) and not networks.is_trained(workdir / networks.FOLDER):
+        raise UserError(
+            f"the model in {workdir / networks.FOLDER} is not of a training run, which would "
+            "overwrite it; name another work directory"
+        )
 
 
 def _write_json(path: Path, values: Any) -> None:

@@ -54,6 +54,14 @@ def is_of(workdir: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool
     return is_in(workdir) and own in (Path(path).resolve(), (Path(path) / FOLDER).resolve())
 
 
+def is_trained(folder: str | os.PathLike[str]) -> bool:
+    """Whether a training run wrote a model; true, too, where nobody could read it."""
+    try:
+        return "stage" in load_provenance(folder)
+    except UserError:
+        return True
+
+
 class Given:
     """Networks that were trained before, or none."""
 

@@ -64,20 +64,23 @@ def test_failures_are_told_and_the_others_done(with_run):
             raise UserError("no face")
         if job.output.stem == "2":
             raise ZeroDivisionError("by zero")
+        if job.output.stem == "3":
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out\nof memory")
         return summary(job.output)
 
     with_run(run)
     seen, told = [], []
     outcomes = batch.run_all(
         animators(1),
-        [job(str(index)) for index in range(4)],
+        [job(str(index)) for index in range(5)],
         lambda *counts: seen.append(counts),
         lambda *failure: told.append(failure),
     )
-    errors = [None, "no face", "unexpected ZeroDivisionError: by zero", None]
+    memory = "out of memory: RESOURCE_EXHAUSTED: Out of memory"
+    errors = [None, "no face", "unexpected ZeroDivisionError: by zero", memory, None]
     assert [outcome.error for outcome in outcomes] == errors
-    assert [outcome.summary is None for outcome in outcomes] == [False, True, True, False]
-    assert told == [(1, errors[1]), (2, errors[2])]
+    assert [outcome.summary is None for outcome in outcomes] == [False, True, True, True, False]
+    assert told == [(n, errors[n]) for n in (1, 2, 3)]
     assert seen[-1] == (2, 4)
 
 

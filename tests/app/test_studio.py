@@ -86,6 +86,17 @@ def test_what_cannot_be_used_is_said_and_nothing_stays(studio, form, files):
     assert left_behind(studio) == []
 
 
+def test_memory_that_ends_is_named(studio, form, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        yield
+
+    monkeypatch.setattr(jobs, "steps", fail)
+    with pytest.raises(UserError, match=r"^out of memory: "):
+        list(studio.work(form))
+    assert left_behind(studio) == []
+
+
 def test_a_text_is_spoken(studio, form, monkeypatch, files):
     spoken = read_speech(files["voice.wav"])
     asked = []

@@ -31,6 +31,7 @@ from eamm_jax.faces import detection
 from eamm_jax.models.presets import tiny
 from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.cli.conftest import FRAMES, command, described, write_wav
+from tests.conftest import ROOT
 
 
 def test_everything_at_once(infer, files, tmp_path):
@@ -91,6 +92,14 @@ def test_without_a_driving_video_the_face_is_neutral_and_that_is_said(infer, tmp
     (video,) = (tmp_path / "results").iterdir()
     assert video.name == "face_voice_neutral.mp4"
     assert described(video)["frames"] == FRAMES
+
+
+def test_the_demonstration_makes_no_file_beside_one_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, sheet in ([], Path("outputs/demo.png")), (["--output=me.mp4"], None):
+        flags = infer_command.flag_parser().parse_args(words)
+        assert infer_command.fill_in(flags)
+        assert flags.contact_sheet == sheet
 
 
 def test_quiet_says_nothing_and_the_published_audio_alias_works(infer, files):
@@ -235,6 +244,8 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "a folder that is none": ({"checkpoint": folder}, "not a checkpoint"),
         "an unconverted checkpoint": ({"checkpoint": torch_file}, "eamm-convert"),
         "output in no folder": ({"output": folder / "no" / "out.mp4"}, "no"),
+        "results in a file": ({"output": None, "result_path": text}, "a file of that name"),
+        "results below a file": ({"output": None, "result_path": text / "x"}, "text.png"),
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
@@ -286,6 +297,24 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_
         assert 0 < np.abs(frame[face] - photo[face]).mean() < 15  # still her
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height % 256 == 0  # made smaller
+
+
+@pytest.mark.slow
+def test_a_photo_of_48_megapixels_takes_less_than_1500_megabytes(astronaut, tmp_path):
+    with Image.open(astronaut) as photo:
+        photo.resize((8000, 6000)).save(tmp_path / "large.jpg")
+    write_wav(tmp_path / "short.wav", 0.2 * np.random.default_rng(0).normal(size=SAMPLE_RATE // 3))
+    flags = ("--source_image=large.jpg", "--in_file=short.wav", "--output=out.mp4", "--paste_back")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "infer.py"), *flags, "--quiet"],
+        cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert described(tmp_path / "out.mp4")["size"] == (8000, 6000)
+    assert used.ru_maxrss < 1.5e6  # kilobytes
 
 
 def test_side_by_side_with_the_whole_photo(infer, files, astronaut, tmp_path):

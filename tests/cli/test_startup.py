@@ -21,7 +21,7 @@ HEAVY = {
     "rich",
 }
 
-TOOLS = ("infer", "convert", "emotion_bank", "evaluate", "export", "studio", "train")
+TOOLS = ("checkpoint", "infer", "convert", "emotion_bank", "evaluate", "export", "studio", "train")
 
 PROGRAM = """
 import contextlib, importlib, io, sys

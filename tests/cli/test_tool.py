@@ -181,6 +181,17 @@ def test_memory_that_ends_is_named(error, capsys):
     assert line.startswith("error: out of memory")
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_that_are_no_text_are_printed(encoding):
+    program = (
+        "import os; from eamm_jax.cli.tool import run\n"
+        "run(lambda: print(os.fsdecode(bytes([120, 255]))))"
+    )
+    done = ended(program, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "x\\udcff\n"
+
+
 def test_another_defect_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="a defect"):
         run(raising(RuntimeError("a defect")))

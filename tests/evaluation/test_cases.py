@@ -147,6 +147,15 @@ def test_pairs(pairs):
     assert Pairs(root, size=16).case("b").truth.shape == (11, 16, 16, 3)
 
 
+def test_what_a_mac_leaves_is_no_video_and_no_picture(pairs):
+    root, frames = pairs
+    for path in ("truth/.DS_Store", "theirs/._b.mp4", "portrait/._b.jpg", "truth/b/._0.png"):
+        (root / path).write_bytes(b"left by a Mac")
+    found = Pairs(root)
+    assert found.names == ["a_happy_level_3_001", "b"]
+    np.testing.assert_array_equal(found.case("b").truth, frames[:11])
+
+
 def test_mismatched_pairs_are_named(pairs):
     root, frames = pairs
     save_frames(root / "truth" / "c", frames)

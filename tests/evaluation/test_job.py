@@ -192,7 +192,7 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     (output / "metrics.json").rename(output / "novel.txt")
     assert run_command(*again) == 2
-    assert "other things than an evaluation" in capsys.readouterr().err
+    assert "it also holds novel.txt" in capsys.readouterr().err
     assert (output / "novel.txt").exists()
 
 

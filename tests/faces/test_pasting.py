@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,6 +134,20 @@ def test_a_square_that_shrinks_is_averaged_and_not_sampled():
         square
     )
     assert np.abs(pasted.astype(int) - 127).max() < 40
+
+
+def test_memory_is_that_of_the_picture(rng):
+    """A square of many megapixels is pasted a strip at a time."""
+    picture = np.zeros((4000, 5000, 3), np.uint8)
+    still = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        Patch(picture, still, turned(60, 0, 2500, 2000)).paste(still)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The result, and the weight of each pixel in the square.
+    assert peak < picture.nbytes + 4 * 4000 * 4000 + 30e6
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])

@@ -138,6 +138,36 @@ def test_titles_in_old_encodings_do_not_matter(tmp_path, make_sound):
     assert_heard(read_audio(path), 1, 1, 5e-2)
 
 
+CANCELLING = {
+    "inverted": (0.8, -0.8),
+    "nearly": (0.7, -0.8),
+    "two of six": (0, 0.8, -0.8, 0, 0, 0),
+    "pairs": (0.4, -0.4, 0.8, -0.8, 0.2, -0.2),
+}
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
+@pytest.mark.parametrize("factors", CANCELLING.values(), ids=list(CANCELLING))
+def test_where_channels_cancel_the_loudest_is_heard(tmp_path, make_sound, caplog, factors, codec):
+    caplog.set_level(logging.INFO, logger="eamm_jax")
+    voice = tones(1, 44100, 1)
+    path = make_sound(tmp_path / "x.mkv", np.outer(factors, voice), 44100, codec)
+    samples = read_speech(path)
+    assert "channels" in caplog.text
+    expected = 0.8 * tones(1, SAMPLE_RATE, 1)[0]
+    sign = np.sign(samples[: len(expected)] @ expected[: len(samples)])
+    np.testing.assert_allclose(sign * samples[: len(expected)], expected, atol=0.05)
+
+
+@pytest.mark.parametrize("factors", [(0.8, 0), (0.8, -0.3), (0.1, 0.8), (0.8, 0, 0, 0, 0, 0)])
+def test_other_channels_are_averaged(tmp_path, make_sound, caplog, factors):
+    caplog.set_level(logging.INFO, logger="eamm_jax")
+    path = make_sound(tmp_path / "x.wav", np.outer(factors, tones(1, 16000, 1)), 16000, "pcm_s16le")
+    expected = np.mean(factors) * tones(1, 16000, 1)[0]
+    np.testing.assert_allclose(read_speech(path), expected, atol=1e-3)
+    assert not caplog.text
+
+
 # --- Bad input -----------------------------------------------------------------------------
 
 

@@ -161,23 +161,35 @@ def test_a_folder_appears_when_the_block_ends(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_empty_folders_are_replaced_without_overwrite(tmp_path):
+def test_only_empty_folders_are_replaced_unless_told(tmp_path):
     path = tmp_path / "x"
     path.mkdir()
     with atomic_output_dir(path) as temporary:
         (temporary / "a").write_text("first")
     with pytest.raises(UserError, match="not empty"), atomic_output_dir(path):
         pytest.fail("the block must not start")
-    with atomic_output_dir(path, overwrite=True) as temporary:
+    for left_by_a_mac in (".DS_Store", "._a"):
+        (path / left_by_a_mac).touch()
+    with atomic_output_dir(path, {"a", "b"}) as temporary:
         (temporary / "b").write_text("second")
     assert [p.name for p in path.iterdir()] == ["b"]
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_not_replaced_with_what_else_is_in_it(tmp_path):
+    path = tmp_path / "x"
+    path.mkdir()
+    for name in ("a", "holiday.jpg"):
+        (path / name).touch()
+    with pytest.raises(UserError, match=r"also holds holiday\.jpg"), atomic_output_dir(path, {"a"}):
+        pytest.fail("the block must not start")
+    assert {p.name for p in path.iterdir()} == {"a", "holiday.jpg"}
+
+
 def test_a_folder_does_not_replace_a_file(tmp_path):
     (tmp_path / "x").write_text("x")
     with pytest.raises(UserError, match="there is a file of that name"):  # noqa: SIM117
-        with atomic_output_dir(tmp_path / "x", overwrite=True):
+        with atomic_output_dir(tmp_path / "x", {"x"}):
             pytest.fail("the block must not start")
 
 

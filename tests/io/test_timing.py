@@ -133,6 +133,46 @@ def test_the_sound_of_a_video_that_is_written_is_what_was_read(tmp_path, name):
     np.testing.assert_allclose(beeps(read_audio(tmp_path / "y.mp4")), beeps(samples), atol=0.02)
 
 
+UNKNOWN = {b"mp4a": b"apac", b"esds": b"dapa", b"avc1": b"zzz1", b"avcC": b"zzzC"}
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_codec_that_nobody_knows_is_not_chosen(tmp_path, kind, place):
+    """As phones record a second track of sound; the better one by its header is unknown."""
+    path = tmp_path / "x.mov"
+    layouts = ["mono", "mono"]
+    layouts[place] = "stereo"
+    with av.open(str(path), "w") as container:
+        if kind == "audio":
+            streams = [container.add_stream("aac", rate=48_000, layout=name) for name in layouts]
+        else:
+            streams = [container.add_stream("libx264", rate=25) for _ in layouts]
+            for number, stream in enumerate(streams):
+                stream.width = stream.height = 64 if number == place else 32
+                stream.pix_fmt = "yuv420p"
+        streams[place].disposition = av.stream.Disposition.default
+        container.start_encoding()
+        for stream, layout in zip(streams, layouts, strict=True):
+            if kind == "audio":
+                wave = 0.5 * np.sin(np.arange(48_000) / 20, dtype=np.float32)
+                channels = stream.layout.nb_channels
+                frame = av.AudioFrame.from_ndarray(np.tile(wave, (channels, 1)), "fltp", layout)
+                frame.rate = 48_000
+            else:
+                frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), "rgb24")
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                container.mux(packet)
+    head, *tracks = path.read_bytes().split(b"trak")
+    for known, unknown in UNKNOWN.items():
+        tracks[place] = tracks[place].replace(known, unknown)
+    path.write_bytes(b"trak".join([head, *tracks]))
+    if kind == "audio":
+        assert np.abs(read_audio(path)).max() > 0.4
+    else:
+        assert next(read_video(path, None)).shape == (32, 32, 3)
+
+
 @pytest.mark.parametrize("kind", ["audio", "video"])
 def test_what_cannot_be_decoded_is_not_chosen(tmp_path, kind):
     """Of two streams the better one by its header is damaged from beginning to end."""

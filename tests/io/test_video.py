@@ -248,6 +248,34 @@ def test_the_display_matrix_is_applied(tmp_path, make_video, matrix, pixel_aspec
     assert np.abs(square.astype(int) - ORIENTATIONS[matrix](quarters(32, 32))).mean() < 12
 
 
+@pytest.mark.parametrize("order", [["audio", "video"], ["video", "audio"]])
+def test_no_last_frame_is_lost_whichever_stream_comes_first(tmp_path, order):
+    """Frames that depend on later ones leave the decoder after the last packet."""
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        streams = {}
+        for kind in order:
+            if kind == "audio":
+                streams[kind] = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+            else:
+                streams[kind] = container.add_stream("libx264", rate=25, options={"bf": "3"})
+                streams[kind].width = streams[kind].height = 64
+                streams[kind].pix_fmt = "yuv420p"
+        packets = []
+        for n in range(25):
+            frame = av.VideoFrame.from_ndarray(grey(10 * n), "rgb24")
+            packets += streams["video"].encode(frame)
+        tone = np.sin(np.arange(SAMPLE_RATE) / 9, dtype=np.float32)
+        sound = av.AudioFrame.from_ndarray(tone[None], "fltp", "mono")
+        sound.rate = SAMPLE_RATE
+        packets += streams["audio"].encode(sound)
+        for packet in [*packets, *streams["video"].encode(None), *streams["audio"].encode(None)]:
+            container.mux(packet)
+    expected = [10 * n for n in range(25)]
+    assert levels(read_video(path, 64)) == pytest.approx(expected, abs=3)
+    assert len(read_audio(path)) == pytest.approx(SAMPLE_RATE, abs=2048)
+
+
 def test_the_square_in_the_middle_is_resized(tmp_path, make_video):
     picture = np.zeros((48, 96, 3), np.uint8)
     picture[:, 24:72] = [255, 0, 0]

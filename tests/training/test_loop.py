@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 
 import jax
@@ -223,6 +224,21 @@ def test_a_run_does_not_overwrite_the_networks_it_begins_with(data, tmp_path):
     for steps in (1, 2):
         loop.train(toy_config(data, num_steps=steps), elsewhere, tmp_path / "link")
     assert saved_steps(elsewhere) == [1, 2]
+
+
+def test_a_run_does_not_overwrite_what_it_did_not_write(data, tmp_path):
+    save_networks(tmp_path / "weights", tiny(), {NETWORK: zeros(NETWORK, tiny())})
+    save_networks(tmp_path / "model", tiny(), {NETWORK: zeros(NETWORK, tiny())})
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "config.json").write_text('{"of": "another program"}')
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for folder in ("weights", "project", "."):
+        refused(toy_config(data, num_steps=1), tmp_path / folder, "would overwrite it")
+    assert before == {path: path.read_bytes() for path in before}
+    # What a run left that was killed before its first checkpoint is its own.
+    loop.train(toy_config(data, num_steps=1), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    loop.train(toy_config(data, num_steps=1), tmp_path / "run")
 
 
 def test_networks_of_another_kind_are_refused(data, tmp_path):

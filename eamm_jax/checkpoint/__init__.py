@@ -14,14 +14,12 @@ no device: variables are NumPy arrays, float32 unless asked otherwise, and the c
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import hashlib
 import json
 import math
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,7 +32,7 @@ from safetensors.numpy import save_file
 
 from eamm_jax.constants import NETWORKS
 from eamm_jax.errors import UserError, named, printable, shape_text
-from eamm_jax.io.files import atomic_output_dir, cannot_write, check_writable
+from eamm_jax.io.files import atomic_output_dir, cannot_write, check_output_folder
 
 if TYPE_CHECKING:
     from eamm_jax.models.config import ModelConfig
@@ -43,6 +41,9 @@ WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 CARD_NAME = "README.md"
 BANK_NAME = "emotion_bank.npz"
+
+MODEL_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, BANK_NAME)
+"""What a model's folder holds; another model may replace it."""
 
 WORKDIR_MODEL = "model"
 """Where a training work directory has its model."""
@@ -61,7 +62,6 @@ DTYPES = {
 """What weights may be on disk."""
 
 _STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # safetensors' names
-_OUR_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, BANK_NAME)
 _HEAD_POSE_WIDTH = "params.conv1.kernel"  # its last axis tells the network's width
 
 SOURCES = {
@@ -180,7 +180,8 @@ def save_networks(
             than a model), or the disk is full; values are not finite in `dtype`.
         ValueError: variables do not fit the configuration.
     """
-    check_output_folder(folder, overwrite=overwrite)
+    replaces = MODEL_FILES if overwrite else None
+    check_output_folder(folder, replaces)
     stored = {}
     for network in (name for name in NETWORKS if name in networks):
         flat = flatten(networks[network])
@@ -204,7 +205,7 @@ def save_networks(
             "shapes": _shapes_digest(config, shapes),
         },
     }
-    with atomic_output_dir(folder, overwrite=overwrite) as temporary:
+    with atomic_output_dir(folder, replaces) as temporary:
         weights = temporary / WEIGHTS_NAME
         try:
             save_file(flatten(stored), weights, {"format": "flax"})
@@ -233,29 +234,6 @@ def _shapes_digest(config: ModelConfig, shapes: Mapping[str, Shapes]) -> str:
     listed = {network: sorted(found.items()) for network, found in sorted(shapes.items())}
     text = json.dumps([FORMAT_VERSION, config.to_dict(), listed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def check_output_folder(folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Reports, before long work, what would keep a model from being written.
-
-    Raises:
-        UserError: as `save_networks`.
-    """
-    folder = check_writable(folder)
-    if folder.is_file():
-        raise UserError(f"Cannot write the folder {folder}: there is a file of that name")
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in present if name not in _OUR_FILES]
-    if present and not overwrite:
-        raise UserError(
-            f"Cannot write the folder {folder}: it exists and is not empty; "
-            "choose another, or allow it to be overwritten"
-        )
-    if foreign:
-        raise UserError(
-            f"Cannot overwrite the folder {folder}: only a model is replaced, and it also "
-            f"holds {named(foreign)}; choose another or remove it first"
-        )
 
 
 def _card(networks: Mapping[str, Variables], dtype: str, provenance: Mapping[str, Any]) -> str:
@@ -503,24 +481,3 @@ def describe(folder: str | os.PathLike[str]) -> str:
                 for path, dtype in zip(shapes, dtypes, strict=True)
             ]
     return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Prints `describe` of a folder; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eamm_jax.checkpoint", description="Lists the networks of a model."
-    )
-    parser.add_argument("folder", metavar="DIR", help="a model, or a training work directory")
-    folder = parser.parse_args(argv).folder
-    try:
-        print(describe(folder), flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
