@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data.beam import runner_options
 from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
-from eamm_jax.cli.tool import OneLineParser, run, whole_number
+from eamm_jax.cli.tool import OneLineParser, run, start_jax, whole_number
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _prepare(flags: argparse.Namespace) -> None:
     # An accelerator would not help, and every process would try to use it.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if flags.pose_network is not None:
+        start_jax()
     # Imported here because it takes seconds and the flags may be wrong.
     from data.prepare import job
     from data.prepare.clip import Recipe

@@ -140,8 +140,10 @@ def synthesise(
                 f"speech {name} {value} is out of range: give a whole number "
                 f"from {allowed.start} to {allowed.stop - 1}"
             )
-    if "\0" in text or "\0" in voice:
+    if "\0" in text + voice:
         raise UserError("the text to speak holds a zero character: remove it")
+    if (text + voice).encode(errors="ignore").decode() != text + voice:
+        raise UserError("the text to speak holds bytes that are no text: write it in UTF-8")
     request = {
         "library": library,
         "data": data,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -205,31 +206,37 @@ def raising(error: Exception):
 
 
 COMMANDS = {
-    "infer": [],
-    "train": [f"--config={ROOT}/configs/stage1.py:tiny", "--workdir=w"],
-    "evaluate": ["--pairs=.", "--output=o"],
-    "export": ["--output=o"],
-    "convert": ["--audio_checkpoint=missing.pth", "--output=o"],
+    "eamm_jax.cli.infer": [],
+    "eamm_jax.cli.train": [f"--config={ROOT}/configs/stage1.py:tiny", "--workdir=w"],
+    "eamm_jax.cli.evaluate": ["--pairs=.", "--output=o"],
+    "eamm_jax.cli.export": ["--output=o"],
+    "eamm_jax.cli.emotion_bank": ["--clips=.", "--checkpoint=c"],
+    "data.prepare.__main__": ["--input=.", "--output=o", "--pose_network=p"],
+    # Computes nothing, so it needs no GPU.
+    "eamm_jax.cli.convert": ["--audio_checkpoint=missing.pth", "--output=o"],
 }
+if importlib.util.find_spec("gradio") is not None:
+    COMMANDS["eamm_jax.cli.studio"] = ["--port=8931"]
 
 WITHOUT_A_GPU = """
 import importlib, json, sys
 for tool, words in json.loads(sys.argv[1]).items():
     sys.argv[1:] = words
     try:
-        importlib.import_module("eamm_jax.cli." + tool).main()
+        importlib.import_module(tool).main()
     except SystemExit as ended:
         assert ended.code == 2, tool
 """
 
 
 def test_every_command_says_that_there_is_no_gpu(tmp_path):
+    (tmp_path / "happy.mp4").touch()
     variables = {"JAX_PLATFORMS": "cuda", "PYTHONPATH": str(ROOT)}
     done = ended(WITHOUT_A_GPU, json.dumps(COMMANDS), cwd=tmp_path, **variables)
     assert (done.returncode, done.stdout) == (0, "")
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     for command, line in zip(COMMANDS, lines, strict=True):
-        if command == "convert":  # computes nothing, so it needs no GPU
+        if command == "eamm_jax.cli.convert":
             assert line.startswith("error: No such file for the audio checkpoint")
         else:
             assert line.startswith("error: JAX finds no device for JAX_PLATFORMS=cuda: ")

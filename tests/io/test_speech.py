@@ -111,6 +111,8 @@ def test_events_become_phonemes(events, expected):
         ({"pitch": 100}, "speech pitch 100 is out of range"),
         ({"pitch_range": -1}, "speech pitch range -1 is out of range"),
         ({"text": "a\0b"}, "zero character"),
+        ({"text": "Gr\udcfc\udcdfe"}, "bytes that are no text"),
+        ({"voice": "d\udcff"}, "bytes that are no text"),
     ],
 )
 def test_bad_requests_are_answered_in_one_line(arguments, words):
