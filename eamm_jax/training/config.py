@@ -7,6 +7,7 @@ heavy is imported here, because configurations are read while flags are parsed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -176,10 +177,16 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
     Raises:
         UserError: the first such field, what was given and what is allowed.
     """
+    import jax
+
     from eamm_jax.models import Networks
     from eamm_jax.training.objectives.base import PERCEPTUAL_NETWORKS
 
     check_stage(config)
+    for name, value in config.items():
+        numbers = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, float)]
+        if not all(map(math.isfinite, numbers)):
+            raise UserError(f"config.{name} is {value}; give a number that is finite")
     _check_choice(config, "dtype", DTYPES)
     _check_choice(config, "schedule", ("steps", "cosine"))
     for name in config.remat:

@@ -138,6 +138,20 @@ def test_wrong_values_are_answered_with_what_is_allowed(field, value, words):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_are_finite():
+    """Every field that is a number, or holds some."""
+    given = get_config("stage0", "tiny,gan")
+    names = [name for name, value in given.items() if isinstance(value, float)]
+    names += ["perceptual_weights", "scales"]
+    assert len(names) > 10
+    for name in names:
+        for wrong in (float("nan"), float("inf"), -float("inf")):
+            config = given.copy_and_resolve_references().unlock()
+            config[name] = (wrong, 1.0) if isinstance(config[name], tuple) else wrong
+            with pytest.raises(UserError, match=f"config.{name} is .*finite"):
+                check_config(config, model_config(config))
+
+
 def test_loading_a_configuration_imports_nothing_heavy():
     code = (
         "import sys\n"
