@@ -212,11 +212,10 @@ COMMANDS = {
     "eamm_jax.cli.export": ["--output=o"],
     "eamm_jax.cli.emotion_bank": ["--clips=.", "--checkpoint=c"],
     "data.prepare.__main__": ["--input=.", "--output=o", "--pose_network=p"],
-    # Computes nothing, so it needs no GPU.
+    **({"eamm_jax.cli.studio": ["--port=8931"]} if importlib.util.find_spec("gradio") else {}),
+    # Last, as it has JAX use the CPU: it computes nothing, and needs no GPU.
     "eamm_jax.cli.convert": ["--audio_checkpoint=missing.pth", "--output=o"],
 }
-if importlib.util.find_spec("gradio") is not None:
-    COMMANDS["eamm_jax.cli.studio"] = ["--port=8931"]
 
 WITHOUT_A_GPU = """
 import importlib, json, sys
