@@ -28,7 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 PAGES = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.md", "docs/*.md", "eamm_jax/bundled/**/*.md")
+    for pattern in ("*.md", "docs/*.md", "benchmarks/*.md", "eamm_jax/bundled/**/*.md")
     for path in ROOT.glob(pattern)
 )
 CURRENT_PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]

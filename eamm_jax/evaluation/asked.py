@@ -25,28 +25,30 @@ from eamm_jax.types import EMOTIONS
 NONE = "none"
 """The request for no emotion."""
 
-ASKED = (NONE, *EMOTIONS)
-
 
 class Asked(NamedTuple):
     """Results of the test.
 
     Attributes:
         people: the people tested.
-        named: confusion matrix: requested emotions (rows, `ASKED`) by recognized ones (columns).
+        requests: `NONE`, then the requested emotions: the rows below.
+        named: confusion matrix: requests (rows) by recognized emotions (columns, `EMOTIONS`).
         mouth: mean mouth-opening correlation at lag 0, for each row.
         jitter: mean jitter of the landmarks, for each row.
     """
 
     people: list[str]
-    named: Int[np.ndarray, "9 8"]
+    requests: tuple[str, ...]
+    named: Int[np.ndarray, "r 8"]
     mouth: list[float]
     jitter: list[float]
 
     @property
     def share_right(self) -> float:
         """Emotion accuracy: the fraction of clips whose requested emotion is recognized."""
-        return float(np.trace(self.named[1:]) / self.named[1:].sum())
+        columns = [EMOTIONS.index(emotion) for emotion in self.requests[1:]]
+        right = self.named[1:][np.arange(len(columns)), columns]
+        return float(right.sum() / self.named[1:].sum())
 
     @property
     def neutral_without(self) -> float:
@@ -64,7 +66,7 @@ class Shown(NamedTuple):
 
     Attributes:
         person: the person.
-        frames: one for each of `ASKED`.
+        frames: one for each request.
     """
 
     person: str
@@ -94,8 +96,9 @@ def ask(
     emotions: EmotionSource,
     reader: Reader,
     advance: Callable[[int, int], None],
+    requested: Sequence[str] = EMOTIONS,
 ) -> tuple[Asked, list[Shown]]:
-    """Renders every case in every emotion and measures the result.
+    """Renders every case in every requested emotion and in none, and measures the result.
 
     Args:
         cases: neutral clips with audio.
@@ -104,20 +107,22 @@ def ask(
         emotions: the source of the emotions.
         reader: a reader that recognizes emotions.
         advance: called after each animation with the number of those done, and of all.
+        requested: emotions to request.
 
     Returns:
         The results, and of each animation the frame where the mouth should be open widest.
     """
-    named = np.zeros((len(ASKED), len(EMOTIONS)), int)
-    mouth: list[list[float]] = [[] for _ in ASKED]
-    jitter: list[list[float]] = [[] for _ in ASKED]
+    requests = (NONE, *requested)
+    named = np.zeros((len(requests), len(EMOTIONS)), int)
+    mouth: list[list[float]] = [[] for _ in requests]
+    jitter: list[list[float]] = [[] for _ in requests]
     shown: list[Shown] = []
     for case in cases:
         track = prepare(case, reader).landmarks
         assert track is not None
         opening = landmarks.mouth_opening(track)
         pictures = []
-        for row, emotion in enumerate(ASKED):
+        for row, emotion in enumerate(requests):
             source = None if emotion == NONE else emotions
             contestant = animated(emotion, animator, settings, source, emotion=emotion)
             frames = contestant.frames(case)
@@ -129,7 +134,7 @@ def ask(
             mouth[row].append(landmarks.correlation(found, opening))
             jitter[row].append(landmarks.jitter(seen.landmarks))
             pictures.append(frames[int(opening.argmax())])
-            advance(len(shown) * len(ASKED) + row + 1, len(cases) * len(ASKED))
+            advance(len(shown) * len(requests) + row + 1, len(cases) * len(requests))
         shown.append(Shown(case.identity, pictures))
     means = [[float(np.mean(values)) for values in rows] for rows in (mouth, jitter)]
-    return Asked([s.person for s in shown], named, *means), shown
+    return Asked([s.person for s in shown], requests, named, *means), shown

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
 
 from eamm_jax import features
 from eamm_jax.errors import UserError
@@ -38,7 +39,7 @@ from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.video import read_video
-from eamm_jax.types import EMOTIONS
+from eamm_jax.types import AUDIO_WINDOW, EMOTIONS
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 
@@ -88,6 +89,29 @@ def mfcc_rows(windows: Float[np.ndarray, "t 28 13"]) -> Float[np.ndarray, "n 13"
     """Recovers the MFCC rows from overlapping windows."""
     step = features.ROWS_PER_FRAME
     return np.concatenate([windows[:-1, :step].reshape(-1, windows.shape[-1]), windows[-1]])
+
+
+SILENCE_DECIBELS = 40.0
+"""Silence is quieter than the loudest moment by this much."""
+
+SILENCE_FRAMES = 5
+"""Shortest silence; the closures of stops are shorter."""
+
+
+def silent_frames(mfcc: Float[np.ndarray, "n 13"]) -> Bool[np.ndarray, " t"]:
+    """Frames in silence, before, between and after the words.
+
+    Args:
+        mfcc: from `features.speech_mfcc`. Its first column is the log energy.
+    """
+    first = (AUDIO_WINDOW[0] - features.ROWS_PER_FRAME) // 2
+    length = features.num_frames(len(mfcc))
+    energy = mfcc[first:, 0][: length * features.ROWS_PER_FRAME]
+    loudness = 10 / np.log(10) * energy.reshape(length, -1).mean(axis=1)
+    quiet = loudness < loudness.max() - SILENCE_DECIBELS
+    return ndimage.binary_opening(np.pad(quiet, SILENCE_FRAMES, "edge"), np.ones(SILENCE_FRAMES))[
+        SILENCE_FRAMES:-SILENCE_FRAMES
+    ]
 
 
 class DataSet:

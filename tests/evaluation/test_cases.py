@@ -8,7 +8,7 @@ from PIL import Image
 
 from eamm_jax import features
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows
+from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows, silent_frames
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.video_writer import video_writer
@@ -36,6 +36,16 @@ def test_mfcc_rows_are_recovered_from_windows(rng):
     assert len(windows) == 10
     np.testing.assert_array_equal(mfcc_rows(windows), rows)
     np.testing.assert_array_equal(mfcc_rows(windows[:1]), rows[:28])
+
+
+def test_silence_is_long_and_quiet(rng):
+    """Noise of 0.4 s, 0.12 s without, 0.4 s with, then 0.4 s that are 60 dB quieter."""
+    loudness = np.repeat([1, 0, 1, 1e-3], [6400, 1920, 6400, 6400])
+    mfcc = features.speech_mfcc(loudness * rng.normal(0, 0.1, len(loudness)))
+    silent = silent_frames(mfcc)
+    assert silent.shape == (features.num_frames(len(mfcc)),)
+    np.testing.assert_array_equal(silent[:23], False)  # the pause of three frames is too short
+    np.testing.assert_array_equal(silent[24:], True)
 
 
 def test_cases_are_read_from_clips(data, drawn):

@@ -79,7 +79,8 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
     for clip in facts["clips"].values():
         assert list(clip) == contestants
         for values in clip.values():
-            assert list(values) == list(METRICS)
+            # The clips' audio is noise without silence.
+            assert list(values) == [key for key in METRICS if key != "mouth_silence"]
     assert list(facts["means"]) == contestants
     mean = np.mean([clip["model"]["psnr"] for clip in facts["clips"].values()])
     assert facts["means"]["model"]["psnr"] == pytest.approx(mean)

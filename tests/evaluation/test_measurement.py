@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.evaluation import landmarks, measurement, pictures, sharpness
-from eamm_jax.evaluation.cases import Case
+from eamm_jax.evaluation.cases import Case, Sound
 from eamm_jax.evaluation.readers import Reading, named_emotion
 from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import talking, template
@@ -40,20 +40,38 @@ def case(rng) -> Case:
     spots = np.kron(rng.integers(40, 200, (8, 8, 3)), np.ones((8, 8, 1)))
     truth = np.repeat(spots[None], FRAMES, axis=0).astype(np.uint8)
     truth[:, 0, 0] = np.arange(FRAMES)[:, None]
-    return Case("s0/happy_level_2_001", "s0", truth[0], truth, emotion=HAPPY, level=2)
+    return Case(
+        "s0/happy_level_2_001", "s0", truth[0], truth, emotion=HAPPY, level=2, sound=quiet_end()
+    )
+
+
+def quiet_end() -> Sound:
+    """Sound whose last eight frames are silent."""
+    mfcc = np.zeros((4 * FRAMES + 24, 13))
+    mfcc[4 * (FRAMES - 8) + 12 :, 0] = -20
+    return Sound(mfcc, np.zeros((FRAMES, 7)))
 
 
 def test_ground_truth_has_the_best_scores(case):
     reader = Oracle()
     values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
     assert list(values) == list(measurement.METRICS)
-    for key in ("psnr", "psnr_mouth", "psnr_eyes"):
+    for key in ("psnr", "psnr_worst", "psnr_mouth", "psnr_eyes"):
         assert values[key] == pytest.approx(pictures.EIGHT_BITS)
-    for key in ("ssim", "ssim_mouth", "ssim_eyes", "mouth_correlation", "emotion"):
+    for key in (
+        "ssim",
+        "ssim_mouth",
+        "ssim_eyes",
+        "mouth_correlation",
+        "mouth_amplitude",
+        "emotion",
+    ):
         assert values[key] == pytest.approx(1)
     for key in ("m_lmd", "f_lmd", "mouth_lag", "flicker", "neutral"):
         assert values[key] == pytest.approx(0, abs=1e-9)
     assert values["jitter"] == pytest.approx(landmarks.jitter(reader.track[:FRAMES]))
+    opening = landmarks.mouth_opening(reader.track[:FRAMES])
+    assert values["mouth_silence"] == pytest.approx(opening[-8:].mean())
 
 
 def test_each_value_is_its_metric(case, rng):
@@ -72,9 +90,11 @@ def test_each_value_is_its_metric(case, rng):
     error = pictures.squared_error(frames, case.truth)
     grey = sharpness.grey_levels(frames)
     drift = pictures.identity_drift(case.portrait, reader.track[0], frames, seen)
-    timing = landmarks.timing(landmarks.mouth_opening(seen), landmarks.mouth_opening(truth), 5)
+    opening, wanted = landmarks.mouth_opening(seen), landmarks.mouth_opening(truth)
+    timing = landmarks.timing(opening, wanted, 5)
     expected = {
         "psnr": pictures.psnr(error).mean(),
+        "psnr_worst": pictures.psnr(error).min(),
         "psnr_mouth": pictures.psnr(error, mouth).mean(),
         "psnr_eyes": pictures.psnr(error, eyes).mean(),
         "ssim": pictures.ssim(similarity).mean(),
@@ -86,6 +106,8 @@ def test_each_value_is_its_metric(case, rng):
         "mouth_correlation_near": timing.near,
         "mouth_correlation_best": timing.best,
         "mouth_lag": 2,
+        "mouth_amplitude": opening.std() / wanted.std(),
+        "mouth_silence": opening[-8:].mean(),
         "cpbd": np.mean([sharpness.cpbd(grey[n]) for n in (0, 5, 10, 15)]),
         "jitter": landmarks.jitter(seen),
         "flicker": pictures.flicker(frames, case.truth),
@@ -99,7 +121,7 @@ def test_each_value_is_its_metric(case, rng):
 
 
 def test_unavailable_metrics_are_absent(case):
-    pictures_only = {"psnr", "ssim", "cpbd", "flicker"}
+    pictures_only = {"psnr", "psnr_worst", "ssim", "cpbd", "flicker"}
     values = measurement.measure(measurement.prepare(case, None), case.truth, None)
     assert set(values) == pictures_only
     known = dataclasses.replace(case, landmarks=talking(FRAMES))
@@ -109,6 +131,9 @@ def test_unavailable_metrics_are_absent(case):
     reader = Oracle(emotion=None)
     values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
     assert {"emotion", "neutral"}.isdisjoint(values)
+    mute = dataclasses.replace(case, sound=None)
+    values = measurement.measure(measurement.prepare(mute, reader), case.truth, reader)
+    assert "mouth_silence" not in values
     unlabelled, reader = dataclasses.replace(case, emotion=-1), Oracle()
     values = measurement.measure(measurement.prepare(unlabelled, reader), case.truth, reader)
     assert "emotion" not in values

@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from eamm_jax.evaluation import report
-from eamm_jax.evaluation.asked import ASKED, Asked, Shown
+from eamm_jax.evaluation.asked import NONE, Asked, Shown
 from eamm_jax.evaluation.report import Row
 from eamm_jax.types import EMOTIONS
+
+REQUESTS = (NONE, *EMOTIONS)
 
 BY_CLIP = {
     "s0/a": {"truth": {"psnr": 58.9, "ssim": 1.0}, "model": {"psnr": 20.0, "ssim": 0.5}},
@@ -63,7 +65,7 @@ def asked() -> Asked:
         named[row + 1, row] = 2
     named[1] = 0
     named[1, 3] = 2
-    return Asked(["s0", "s1"], named, [0.9] * 8 + [0.7], [1.0] * 9)
+    return Asked(["s0", "s1"], REQUESTS, named, [0.9] * 8 + [0.7], [1.0] * 9)
 
 
 def test_emotion_control_table(asked):
@@ -75,9 +77,16 @@ def test_emotion_control_table(asked):
     assert "50% named neutral" in text
     assert "surprised" in text
     facts = json.loads(json.dumps(report.asked_json(asked)))
-    assert facts["asked"] == list(ASKED)
+    assert facts["asked"] == list(REQUESTS)
     assert facts["named"][1][3] == 2
     assert facts["mouth_lost"] == pytest.approx(0.2)
+
+
+def test_some_emotions_can_be_requested():
+    named = np.zeros((3, 8), int)
+    named[1, EMOTIONS.index("sad")], named[1, 0], named[2, EMOTIONS.index("happy")] = 1, 1, 2
+    asked = Asked(["a", "b"], (NONE, "sad", "happy"), named, [0.0] * 3, [0.0] * 3)
+    assert asked.share_right == pytest.approx(3 / 4)
 
 
 def test_a_sheet_shows_each_picture_in_its_place():
@@ -110,7 +119,7 @@ def test_sheet_frames_are_evenly_spaced():
     assert len(report.spread(frames[:2])) == 8
 
 
-def test_people_are_shown_in_all_emotions():
-    frames = [np.full((16, 16, 3), n, np.uint8) for n in range(len(ASKED))]
-    page = report.asked_sheet([Shown("s0", frames), Shown("s1", frames)])
+def test_people_are_shown_in_all_emotions(asked):
+    frames = [np.full((16, 16, 3), n, np.uint8) for n in range(len(REQUESTS))]
+    page = report.asked_sheet(asked, [Shown("s0", frames), Shown("s1", frames)])
     assert page.shape == (18 + 2 * 16, 104 + 9 * 16, 3)
