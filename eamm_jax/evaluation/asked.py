@@ -18,7 +18,6 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation import landmarks
 from eamm_jax.evaluation.cases import Case, DataSet
 from eamm_jax.evaluation.contestants import EmotionSource, animated
-from eamm_jax.evaluation.measurement import prepare
 from eamm_jax.evaluation.readers import Reader, named_emotion
 from eamm_jax.types import EMOTIONS
 
@@ -118,8 +117,9 @@ def ask(
     jitter: list[list[float]] = [[] for _ in requests]
     shown: list[Shown] = []
     for case in cases:
-        track = prepare(case, reader).landmarks
-        assert track is not None
+        track = case.landmarks
+        if track is None:
+            track = reader.read(case.truth).landmarks
         opening = landmarks.mouth_opening(track)
         pictures = []
         for row, emotion in enumerate(requests):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from eamm_jax.evaluation import landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
-from eamm_jax.evaluation.readers import Reader, named_emotion
+from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
 from eamm_jax.types import EMOTIONS
 
 Values = dict[str, float]
@@ -70,6 +70,7 @@ class Reference(NamedTuple):
 
     Attributes:
         case: the case.
+        seen: what the reader read in the ground-truth frames; None if it had not to.
         landmarks: ground-truth landmarks, from the data set or the reader; None without both.
         portrait: landmarks of the source image, or None.
         mouth: mouth region of the ground-truth frames, or None.
@@ -77,6 +78,7 @@ class Reference(NamedTuple):
     """
 
     case: Case
+    seen: Reading | None
     landmarks: Float[np.ndarray, "t 68 2"] | None
     portrait: Float[np.ndarray, "68 2"] | None
     mouth: Bool[np.ndarray, "t h w"] | None
@@ -85,17 +87,18 @@ class Reference(NamedTuple):
 
 def prepare(case: Case, reader: Reader | None) -> Reference:
     """Computes what all contestants of a case share."""
-    track, portrait = case.landmarks, None
+    track, portrait, seen = case.landmarks, None, None
     if reader is not None:
         portrait = reader.read(case.portrait[None]).landmarks[0]
         if track is None:
-            track = reader.read(case.truth).landmarks
+            seen = reader.read(case.truth)
+            track = seen.landmarks
     if track is None:
-        return Reference(case, None, None, None, None)
+        return Reference(case, None, None, None, None, None)
     height, width = case.truth.shape[1:3]
     mouth = landmarks.mouth_region(track, height, width)
     eyes = landmarks.eyes_region(track, height, width)
-    return Reference(case, track, portrait, mouth, eyes)
+    return Reference(case, seen, track, portrait, mouth, eyes)
 
 
 def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Values:
@@ -142,7 +145,8 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
     assert reference.landmarks is not None
     assert reference.portrait is not None
     case, track = reference.case, reference.landmarks
-    seen = reader.read(frames)
+    seen = reference.seen if frames is case.truth else None
+    seen = seen or reader.read(frames)
     values: Values = {
         "m_lmd": landmarks.landmark_distance(seen.landmarks, track, landmarks.MOUTH).mean(),
         "f_lmd": landmarks.landmark_distance(seen.landmarks, track).mean(),
