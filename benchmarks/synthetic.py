@@ -1,7 +1,7 @@
 """How many frames a second the synthetic faces take on one core.
 
     python benchmarks/synthetic.py [--sizes 64 128 256] [--people 8] [--seconds 5]
-        [--renderer heads] [--head_model FILE]
+        [--renderer heads] [--photos DIR] [--head_model FILE]
 
 prints, for each size, the milliseconds of processor time a frame takes (median over people and
 expressions) and what that makes in frames a second on one core; then what else a clip costs:
@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.synthetic.clip import record_clip
 from data.synthetic.folder import encode_png
-from data.synthetic.renderer import Renderer, add_renderer_flags
+from data.synthetic.photo.portrait import list_photos
+from data.synthetic.renderer import PHOTOS, Renderer, add_renderer_flags
 from data.synthetic.script import Take
 from eamm_jax.constants import EMOTIONS
 
@@ -47,8 +48,12 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
     add_renderer_flags(parser)
+    parser.add_argument("--photos", type=Path, help="folder; the people in photographs")
     flags = parser.parse_args()
     renderer = Renderer(flags.renderer, flags.head_model)
+    if flags.photos:
+        photos = tuple(map(str, list_photos(flags.photos)))
+        renderer, flags.people = Renderer(PHOTOS, flags.head_model, photos), len(photos)
 
     takes = [Take(n, EMOTIONS[n % 8], 1, 1) for n in range(flags.people)]
     clips = [record_clip(0, take, renderer) for take in takes]

@@ -1,8 +1,9 @@
-"""Who is in front of the camera: a drawn face or a rendered head, behind one interface."""
+"""Who is in front of the camera: a drawn face, a rendered head or a photographed person."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,13 +18,16 @@ from data.synthetic.heads import looks
 from data.synthetic.heads.person import Person as Head
 from data.synthetic.identity import Identity
 from data.synthetic.portrait import Portrait
-from data.synthetic.renderer import DRAWN, Renderer
+from data.synthetic.renderer import DRAWN, PHOTOS, Renderer
 
 _HEAD_STREAM = 6  # of random numbers; `cast`, `script`, `clip` and `album` have others
 
 
 class Actor(Protocol):
     """A person in any expression and pose."""
+
+    def limited(self, poses: list[Pose]) -> list[Pose]:
+        """Poses that the person can be shown in, as near as can be to those given."""
 
     def picture(
         self, row: Expression, pose: Pose, size: int, moment: int
@@ -45,13 +49,18 @@ def actor_of(renderer: Renderer, seed: int, number: int) -> Actor:
     """The actor of somebody of the cast.
 
     Raises:
-        UserError: heads are to be rendered and there is no head model.
+        UserError: there is no head model, or the person's photograph cannot be used.
     """
     person = cast.person(seed, number)
     if renderer.kind == DRAWN:
         return _Drawn(person)
     model = head_model.load(renderer.head_model)
     rng = np.random.default_rng([seed, number, _HEAD_STREAM])
+    if renderer.kind == PHOTOS:
+        from data.synthetic.photo.portrait import read_portrait
+        from data.synthetic.photo.sitter import Sitter
+
+        return Sitter(model, rng, read_portrait(Path(renderer.photos[number])))
     look = looks.sample(
         rng, person.identity.feminine, len(model.identity), len(model.expression_names)
     )
@@ -63,6 +72,9 @@ class _Drawn:
 
     def __init__(self, person: Person):
         self._identity = person.identity
+
+    def limited(self, poses: list[Pose]) -> list[Pose]:
+        return poses
 
     def picture(
         self, row: Expression, pose: Pose, size: int, moment: int

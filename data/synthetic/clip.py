@@ -114,4 +114,5 @@ def record_clip(seed: int, take: Take, renderer: Renderer = DRAWING) -> Clip:
     count = num_frames(len(speech_mfcc(sound)))
     reach = HEAD_REACH if renderer.kind == HEADS else 1.0
     acting = act(rng, person, mood, strength, phonemes, count, reach)
-    return Clip(seed, renderer, person, take, words, sound, phonemes, acting)
+    poses = actor_of(renderer, seed, take.number).limited(acting.poses)
+    return Clip(seed, renderer, person, take, words, sound, phonemes, acting._replace(poses=poses))

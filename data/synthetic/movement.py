@@ -16,7 +16,7 @@ _BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
 
 _SHORTEST_GAP = 0.7  # seconds between blinks
 
-_MEAN_PITCH, _PITCH_SPREAD = 3.0, 3.5
+MEAN_PITCH, _PITCH_SPREAD = 3.0, 3.5
 _YAW_SPREAD, _LARGEST_YAW = 6.0, 14.0
 _ROLL_SPREAD = 2.5
 _ZOOM_SPREAD, _PLACE_SPREAD = 0.02, 0.015
@@ -75,7 +75,7 @@ def head(
         reach: factor on how widely the held pose varies between clips.
     """
     yaw = reach * float(np.clip(rng.normal(0, _YAW_SPREAD), -_LARGEST_YAW, _LARGEST_YAW))
-    pitch = float(rng.normal(_MEAN_PITCH, reach * _PITCH_SPREAD))
+    pitch = float(rng.normal(MEAN_PITCH, reach * _PITCH_SPREAD))
     roll = float(rng.normal(0, reach * _ROLL_SPREAD))
     zoom = rng.normal(1, reach * _ZOOM_SPREAD)
     zoom = float(np.clip(zoom, 1 - 0.05 * reach, 1 + 0.05 * reach))

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import NamedTuple
 
-DRAWN, HEADS = "drawn", "heads"
-RENDERERS = (DRAWN, HEADS)
+DRAWN, HEADS, PHOTOS = "drawn", "heads", "photos"
 
 
 class Renderer(NamedTuple):
     """How people are shown.
 
     Attributes:
-        kind: one of `RENDERERS`.
-        head_model: file for `HEADS`; None looks in the cache folder.
+        kind: `DRAWN`, rendered `HEADS`, or people in `PHOTOS` by the head model.
+        head_model: file for the last two; None looks in the cache folder.
+        photos: one file for each person, for `PHOTOS`.
     """
 
     kind: str = DRAWN
     head_model: str | None = None
+    photos: tuple[str, ...] = ()
 
 
 DRAWING = Renderer()
@@ -26,10 +27,10 @@ DRAWING = Renderer()
 
 
 def add_renderer_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds `--renderer` and `--head_model`, the fields of a `Renderer`."""
+    """Adds `--renderer` and `--head_model`."""
     parser.add_argument(
         "--renderer",
-        choices=RENDERERS,
+        choices=(DRAWN, HEADS),
         default=DRAWN,
         help="people drawn, or rendered from a head model (default drawn)",
     )

@@ -35,7 +35,7 @@ from data.synthetic import album, cast
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import encode_png
-from data.synthetic.renderer import DRAWN, Renderer
+from data.synthetic.renderer import DRAWING, DRAWN, Renderer
 from data.synthetic.script import Take, takes_of
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
@@ -80,6 +80,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class PhotoRecipe(Recipe):
+    """What a data set of photographs is made from.
+
+    Attributes:
+        photos: SHA-256 of all of them, in order.
+    """
+
+    photos: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """A clip or an album to be written: all that a worker needs to know."""
 
@@ -87,12 +98,7 @@ class Job:
     recipe: Recipe
     number: int
     take: Take | None = None
-    head_model: str | None = None
-
-    @property
-    def renderer(self) -> Renderer:
-        """How the person is shown."""
-        return Renderer(self.recipe.renderer, self.head_model)
+    renderer: Renderer = DRAWING
 
     @property
     def name(self) -> ClipName:
@@ -110,13 +116,13 @@ def plan(
     root: str | os.PathLike[str],
     recipe: Recipe,
     numbers: Iterable[int],
-    head_model: str | None = None,
+    renderer: Renderer = DRAWING,
 ) -> list[Job]:
     """Lists the clips of some people, or their albums, written or not."""
     if recipe.stills:
-        return [Job(str(root), recipe, number, None, head_model) for number in numbers]
+        return [Job(str(root), recipe, number, None, renderer) for number in numbers]
     return [
-        Job(str(root), recipe, number, take, head_model)
+        Job(str(root), recipe, number, take, renderer)
         for number in numbers
         for take in takes_of(number, recipe.takes, recipe.emotions)
     ]

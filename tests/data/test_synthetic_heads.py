@@ -222,7 +222,7 @@ def test_frames_turn_with_the_pose_and_follow_the_controls(small):
 def test_albums_of_heads_are_written_and_read(small, tmp_path):
     recipe = writer.Recipe(5, 64, stills=2, renderer=HEADS)
     writer.begin(tmp_path, recipe)
-    (job,) = writer.plan(tmp_path, recipe, [0], str(small))
+    (job,) = writer.plan(tmp_path, recipe, [0], Renderer(HEADS, str(small)))
     assert writer.write(job) == 2
     found = PublishedFolder(tmp_path, with_motion=True, with_truth=True).open(0)
     for n, still in enumerate(album.stills(5, 0, 2, Renderer(HEADS, str(small)))):

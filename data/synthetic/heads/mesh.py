@@ -72,6 +72,11 @@ def bump(distance: Float[np.ndarray, "*b"], width: float) -> Float[np.ndarray, "
     return np.exp(-np.square(distance / width))
 
 
+def bound(points: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b"]:
+    """Share of the head's turn that points of the skin follow."""
+    return smoothstep(*NECK, points[..., 1] - 0.35 * np.maximum(-points[..., 2], 0))
+
+
 def line_distance(
     points: Float[np.ndarray, "*b 2"], line: Float[np.ndarray, "k 2"]
 ) -> Float32[np.ndarray, "*b"]:
@@ -166,8 +171,7 @@ class Mesh:
         skin = model.parts["head_neck"]
         self.skin_triangles = model.triangles[: skin.end_triangle]
         self.skin_end = skin.end_vertex
-        y, z = model.neutral[:, 1], model.neutral[:, 2]
-        self.bound = smoothstep(*NECK, y - 0.35 * np.maximum(-z, 0)).astype(np.float32)
+        self.bound = bound(model.neutral).astype(np.float32)
         body = model.parts["body"].vertices
         self.bound[skin.end_vertex : body.start] = 1
         self.bound[body] = 0

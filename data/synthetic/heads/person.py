@@ -1,47 +1,27 @@
-"""A rendered person: geometry, ground truth and pictures of any expression and pose.
-
-The pose is the published one (see `camera`). A perspective camera looks at the head from the
-distance that the scene says; at the depth of the face its scale is the pose's.
-"""
+"""A rendered person: pictures of any expression and pose, with dense ground truth."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
-from data.synthetic import camera
 from data.synthetic.camera import Pose
-from data.synthetic.controls import Control, Expression
+from data.synthetic.controls import Expression
 from data.synthetic.head_model import HeadModel
 from data.synthetic.heads import hair, kernels, scene, skin
-from data.synthetic.heads.expression import GAZE_PITCH, GAZE_YAW, Muscles, lip_gap
+from data.synthetic.heads.expression import lip_gap
+from data.synthetic.heads.figure import FACE_DEPTH, HALF_FRAME, PIVOT, Figure, place, stance
 from data.synthetic.heads.hair import Strands
 from data.synthetic.heads.looks import Look, linear
-from data.synthetic.heads.mesh import EYE_CENTRES, Mesh, mesh_of, smoothstep, view_axes
-
-HALF_FRAME = 14.2
-"""Centimetres of the head model in half a frame at the usual scale: the fit says 14.8, and faces as
-large as the template of the published crops need this."""
-
-ORIGIN = np.array([0.0, 0.88, 0.15], np.float32)
-"""Centre of the published head on the head model, from a fit of its landmarks to the generic face
-(`eamm_jax.faces.generic_face`)."""
-
-PIVOT = np.array([0.0, -3.5, -1.0], np.float32)
-"""Where the head turns on the neck."""
-
-FACE_DEPTH = 8.0
-"""Depth of the plane that keeps the pose's scale, from `ORIGIN`."""
+from data.synthetic.heads.mesh import Mesh, mesh_of, smoothstep, view_axes
 
 SHADOW_SIZE, SHADOW_REACH = 224, 19.0
 """Rows of the shadow map, and half the centimetres that it covers."""
 
 IRIS_ANGLE, PUPIL_ANGLE = 0.37, 0.13
 """Radians from the eye's axis to the edges of iris and pupil."""
-
-_FLIP = np.diag([1.0, -1.0, 1.0]).astype(np.float32)
 
 
 class Rendering(NamedTuple):
@@ -60,107 +40,15 @@ class Rendering(NamedTuple):
     mean_shape: Float32[np.ndarray, "h w 3"]
 
 
-class Person:
-    """One person, ready to be rendered.
-
-    Attributes:
-        look: who it is.
-        shape: the head at rest.
-        mesh: that everybody shares.
-        muscles: its expressions.
-    """
+class Person(Figure):
+    """One person, ready to be rendered."""
 
     def __init__(self, model: HeadModel, look: Look):
-        self.mesh = mesh = mesh_of(model)
-        model = mesh.model
-        self.look = look
-        self.shape = shape_of(mesh, look)
-        self.muscles = Muscles(mesh, look, self.shape)
-        base = [model.neutral[mesh.eyeball(k)].mean(0) for k in _EYES]
-        here = [self.shape[mesh.eyeball(k)].mean(0) for k in _EYES]
-        self._eye_centres = EYE_CENTRES + np.array(here) - np.array(base)
-        self._eye_axes = np.stack(
-            [
-                _bulge(self.shape[mesh.eyeball(k)] - c)
-                for k, c in zip(_EYES, self._eye_centres, strict=True)
-            ]
-        ).astype(np.float32)
-        self._painted: _Painted | None = None
-        # The vertices that landmarks are taken from, with their shapes.
+        mesh = mesh_of(model)
         vertices = model.landmarks.copy()
         vertices[_BROWS] = skin.brow_vertices(mesh, look)
-        self._marked = np.unique(np.concatenate([vertices, *mesh.contour]))
-        self._marked_shapes = np.ascontiguousarray(model.expression[:, self._marked])
-        where = {int(v): n for n, v in enumerate(self._marked)}
-        self._landmarks = np.array([where[int(v)] for v in vertices])
-        self._contour = [np.array([where[int(v)] for v in path]) for path in mesh.contour]
-
-    # Truth.
-
-    def landmarks(self, row: Expression, pose: Pose) -> Float32[np.ndarray, "68 2"]:
-        """The 68 landmarks in dlib's sense, (x, y) in [-1, 1].
-
-        The contour follows the visible edge of the face where the head turns away.
-        """
-        points = self.shape[self._marked].copy()
-        kernels.add_shapes(points, self._marked_shapes, self.muscles.weights(row))
-        bound = self.mesh.bound[self._marked]
-        xy = self._project(self._place(points, bound, pose))
-        marks = xy[self._landmarks]
-        for n, path in enumerate(self._contour):
-            if n < 8:
-                marks[n] = xy[path[np.argmin(xy[path, 0])]]
-            elif n > 8:
-                marks[n] = xy[path[np.argmax(xy[path, 0])]]
-        return marks.astype(np.float32)
-
-    def pupils(self, row: Expression, pose: Pose) -> Float32[np.ndarray, "2 2"]:
-        """Where the pupils are, picture left first, lids open or not, as `landmarks`."""
-        turned = self._gaze(row)
-        radius = 1.72  # of the front of the cornea
-        points = self._eye_centres + radius * self._eye_axes @ turned.T
-        placed = self._place(points.astype(np.float32), np.ones(2, np.float32), pose)
-        return self._project(placed)[::-1].astype(np.float32)
-
-    def opening(self, row: Expression) -> float:
-        """Gap between the lips of the face seen frontally, in half frames."""
-        return self.muscles.opening(self.muscles.weights(row)) / HALF_FRAME
-
-    # Geometry.
-
-    def _gaze(self, row: Expression) -> Float32[np.ndarray, "3 3"]:
-        # Eyes turn right and down where a head of negative yaw and positive pitch does.
-        yaw, pitch = -GAZE_YAW * row[Control.GAZE_X], GAZE_PITCH * row[Control.GAZE_Y]
-        return _turn(Pose(float(yaw), float(pitch), 0.0))
-
-    def _place(
-        self,
-        points: Float32[np.ndarray, "*n 3"],
-        bound: Float32[np.ndarray, " *n"],
-        pose: Pose,
-    ) -> Float32[np.ndarray, "*n 3"]:
-        """From the head to the world: x right, y up, z to the viewer, centimetres at scale 1."""
-        turn, body, zoom, neck = _stance(pose)
-        b = bound[..., None]
-        at = points - PIVOT
-        placed = b * (at @ turn.T) + (1 - b) * (at @ body.T)
-        return (zoom * placed + neck).astype(np.float32)
-
-    def _project(self, placed: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n 2"]:
-        """From the world to the picture, (x, y) in [-1, 1]."""
-        distance = self.look.scene.distance
-        scale = distance / (distance + FACE_DEPTH - placed[..., 2]) / HALF_FRAME
-        return placed[..., :2] * scale[..., None] * np.array([1, -1], np.float32)
-
-    def _screen(
-        self, placed: Float32[np.ndarray, "*n 3"], size: int
-    ) -> Float32[np.ndarray, "*n 3"]:
-        """Pixels and distance from the camera."""
-        xy = (self._project(placed) + 1) * (size / 2)
-        away = self.look.scene.distance + FACE_DEPTH - placed[..., 2:]
-        return np.concatenate([xy, away], -1).astype(np.float32)
-
-    # Pictures.
+        super().__init__(mesh, look, shape_of(mesh, look), vertices)
+        self._painted: _Painted | None = None
 
     def picture(
         self, row: Expression, pose: Pose, size: int, moment: int
@@ -181,28 +69,21 @@ class Person:
         if self._painted is None or self._painted.size != size:
             self._painted = _paint(mesh, self.look, self.shape, size)
         painted, view = self._painted, self.look.scene
-        weights = self.muscles.weights(row)
-        points = self.shape.copy()
-        kernels.add_shapes(points, model.expression, weights)
-        self._raise_tongue(points, float(row[Control.TONGUE]))
-        gaze = self._gaze(row)
-        eye = np.zeros_like(points)
-        for kind, centre in zip(_EYES, self._eye_centres, strict=True):
-            shell = mesh.eyeball(kind)
-            eye[shell] = points[shell] - centre
-            points[shell] = (eye[shell] @ gaze.T + centre).astype(np.float32)
-        normals = kernels.vertex_normals(points, mesh.solid_triangles)
-        occlusion = np.clip(
-            mesh.occlusion + weights[mesh.occluding] @ mesh.occlusion_change, 0, 1
-        ).astype(np.float32)
-        turn = _turn(pose)
-        placed = self._place(points, mesh.bound, pose)
-        b = mesh.bound[:, None]
-        normals = b * (normals @ turn.T) + (1 - b) * normals
-        head, body, zoom, neck = _stance(pose)
+        weights, points, eye = self.formed(row)
+        stood = stance(pose)
+        normals, occlusion = self.normals(points, stood), self.occlusion(weights)
+        placed = place(points, mesh.bound, stood)
         strands = [
             kernels.place_strands(
-                group.points, group.anchors, group.weights, points, head, body, zoom, PIVOT, neck
+                group.points,
+                group.anchors,
+                group.weights,
+                points,
+                stood.turn,
+                stood.body,
+                stood.zoom,
+                PIVOT,
+                stood.neck,
             )
             for group in painted.strands
         ]
@@ -221,7 +102,7 @@ class Person:
         shadow = np.full((SHADOW_SIZE, SHADOW_SIZE), kernels.FAR, np.float32)
         kernels.rasterize(from_lamp(placed), mesh.solid_triangles, 0, shadow)
         kernels.splat_depth(strands[0], axes, SHADOW_REACH, shadow, 3)
-        lifted = from_lamp(placed + 0.15 * normals.astype(np.float32))
+        lifted = from_lamp(placed + 0.15 * normals)
         arrives = kernels.lit(lifted, shadow, 2, 0.9, 0.30)
 
         fine = 2 * size
@@ -229,7 +110,7 @@ class Person:
         depth = np.full((fine, fine), kernels.FAR, np.float32)
         ident = np.full((fine, fine), -1, np.int32)
         bary = np.zeros((fine, fine, 2), np.float32)
-        screen = self._screen(placed, fine)[source]
+        screen = self.screen(placed, fine)[source]
         kernels.rasterize(screen, mesh.triangles, mesh.one_sided, depth, ident, bary)
         rgb = np.zeros((size, size, 3), np.float32)
         cover = np.zeros((size, size), np.float32)
@@ -247,15 +128,15 @@ class Person:
             mesh.uv,
             model.neutral[source],
             placed[source],
-            normals[source].astype(np.float32),
+            normals[source],
             occlusion[source],
             arrives[source],
             painted.tint[source],
             skin.wrinkles(mesh, self.look, weights)[source],
             eye[source],
-            turn,
+            stood.turn,
             *painted.textures,
-            self._eye_axes,
+            self.eye_axes,
             linear(self.look.iris).astype(np.float32),
             lights,
             lamps,
@@ -286,7 +167,7 @@ class Person:
                 ground,
                 viewer,
             )
-            screen = self._screen(at, size)
+            screen = self.screen(at, size)
             pixels = group.width * np.float32(size / 2 / HALF_FRAME)
             middle = (screen[:, :-1, 2] + screen[:, 1:, 2]).reshape(-1)
             kernels.draw_strands(
@@ -311,15 +192,8 @@ class Person:
         image = scene.photograph(picture, view, (self.look.seed, moment))
         return Rendering(image, labels, distance, mean_shape)
 
-    def _raise_tongue(self, points: Float32[np.ndarray, "v 3"], amount: float) -> None:
-        """Lifts the tip of the tongue to the upper teeth."""
-        tongue, share = self.mesh.tongue
-        points[tongue, 1] += 0.9 * float(np.clip(amount, 0, 1)) * share
-        points[tongue, 2] += 0.35 * float(np.clip(amount, 0, 1)) * share
-
 
 _BROWS = slice(17, 27)
-_EYES = (kernels.EYE_LEFT, kernels.EYE_RIGHT)
 
 
 class _Painted(NamedTuple):
@@ -339,13 +213,13 @@ def _paint(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"], size: int)
     return _Painted(
         size,
         skin.paint(mesh, look),
-        _tints(mesh, look),
+        tints(mesh, look),
         strands,
         scene.backdrop(look.scene, size),
     )
 
 
-def _tints(mesh: Mesh, look: Look) -> Float32[np.ndarray, "v 3"]:
+def tints(mesh: Mesh, look: Look) -> Float32[np.ndarray, "v 3"]:
     """Colours of surfaces without texture."""
     parts = mesh.model.parts
     clothes = linear(look.clothes[int(look.jacket)])
@@ -375,12 +249,12 @@ def shape_of(mesh: Mesh, look: Look) -> Float32[np.ndarray, "v 3"]:
     jaw = model.expression[names.index("jawOpen")]
     gap = lip_gap(mesh, np.stack([shape, model.neutral, jaw]))
     shape = shape - jaw * np.clip((gap[0] - gap[1]) / gap[2], -0.08, 0.12)
-    _seat_teeth(mesh, shape, look.teeth)
+    seat_teeth(mesh, shape, look.teeth)
     _dress(mesh, look, shape)
     return shape.astype(np.float32)
 
 
-def _seat_teeth(mesh: Mesh, shape: Float32[np.ndarray, "v 3"], drop: float) -> None:
+def seat_teeth(mesh: Mesh, shape: Float32[np.ndarray, "v 3"], drop: float) -> None:
     """Moves both rows of teeth, with gums and tongue, behind the lips.
 
     Args:
@@ -424,29 +298,3 @@ def _dress(mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]) -> None:
     normals = kernels.vertex_normals(shape.astype(np.float32), mesh.skin_triangles)[skin_part]
     worn = smoothstep(0.25, -0.25, skin.neckline(look, rest)) * (rest[:, 1] < -6)
     shape[skin_part] += 0.35 * worn[:, None] * normals
-
-
-def _turn(pose: Pose) -> Float32[np.ndarray, "3 3"]:
-    """Rotation of the head with y up."""
-    turn = camera.rotation(pose.yaw, pose.pitch, pose.roll)
-    return (_FLIP @ turn @ _FLIP).astype(np.float32)
-
-
-def _stance(
-    pose: Pose,
-) -> tuple[
-    Float32[np.ndarray, "3 3"], Float32[np.ndarray, "3 3"], float, Float32[np.ndarray, " 3"]
-]:
-    """Turn of the head, turn of the body, scale, and where the neck's pivot is in the world."""
-    turn, zoom = _turn(pose), float(pose.scale / camera.REST_SCALE)
-    across = (pose.tx - camera.REST_TX) * camera.ROI_PIXEL
-    up = (pose.ty - camera.REST_TY) * camera.ROI_PIXEL - camera.CENTRE_Y
-    neck = zoom * turn @ (PIVOT - ORIGIN) + HALF_FRAME * np.array([across, up, 0])
-    body = 0.75 * np.eye(3) + 0.25 * turn
-    return turn, body.astype(np.float32), zoom, neck.astype(np.float32)
-
-
-def _bulge(shell: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
-    """Direction in which an eyeball stands out farthest: its axis."""
-    far = shell[np.linalg.norm(shell, axis=1).argmax()]
-    return far / np.linalg.norm(far)

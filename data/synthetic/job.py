@@ -1,0 +1,103 @@
+"""What the commands that write data sets share: flags of a recipe, and the writing itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.synthetic.renderer import Renderer
+from eamm_jax.cli.tool import whole_number
+from eamm_jax.constants import EMOTIONS
+
+if TYPE_CHECKING:
+    from data.synthetic.writer import Recipe
+
+
+def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
+    """Adds the flags that both commands have.
+
+    Args:
+        parser: of the command.
+        size: default rows and columns of the frames.
+    """
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--size",
+        type=whole_number(64, 512),
+        default=size,
+        help="rows and columns of the frames (default %(default)s)",
+    )
+    parser.add_argument(
+        "--takes",
+        type=whole_number(1),
+        default=1,
+        help="recordings of each of the 7 emotions at each of its 3 levels (default 1); "
+        "neutral, which has one level, has three times as many",
+    )
+    parser.add_argument(
+        "--emotions",
+        type=_emotions,
+        default=EMOTIONS,
+        help="which are recorded, joined by commas (default: all)",
+    )
+    parser.add_argument(
+        "--stills",
+        type=int,
+        default=0,
+        metavar="N",
+        help="make an album of N unrelated frames of each person instead of clips: for stage 0, "
+        "many people are worth more than much of each",
+    )
+    parser.add_argument(
+        "--stride",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="write every N-th frame of a clip only (default 1), for training that would skip "
+        "the others (config.frame_stride)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1),
+        default=os.cpu_count() or 1,
+        help="processes that work at once",
+    )
+
+
+def _emotions(text: str) -> tuple[str, ...]:
+    emotions = tuple(text.split(","))
+    for emotion in emotions:
+        if emotion not in EMOTIONS:
+            raise argparse.ArgumentTypeError(
+                f"{emotion!r} is none; choose from {', '.join(EMOTIONS)}, joined by commas"
+            )
+    return emotions
+
+
+def write_all(
+    root: Path, recipe: Recipe, numbers: Sequence[int], renderer: Renderer, workers: int
+) -> None:
+    """Writes what is missing of a data set, with a progress bar, and says what there is then.
+
+    Raises:
+        UserError: the folder holds another data set, or something that is needed is missing.
+    """
+    from data.parallel import progress_bar, run_parallel
+    from data.synthetic import writer
+
+    writer.begin(root, recipe)
+    jobs = writer.plan(root, recipe, numbers, renderer)
+    missing = [job for job in jobs if not job.frames.is_dir()]
+    frames = 0
+    writing = closing(run_parallel(writer.write, missing, workers))
+    with progress_bar("drawing") as progress, writing as written:
+        task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
+        for _, count in written:
+            frames += count
+            progress.advance(task)
+    what = "albums" if recipe.stills else "clips"
+    print(f"{root}: {len(jobs)} {what} of {len(numbers)} people, {frames} frames drawn now")
