@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_audio, read_speech
 from eamm_jax.io.decoding import start_time
 from eamm_jax.io.video import read_video
@@ -164,13 +165,18 @@ def test_a_codec_that_nobody_knows_is_not_chosen(tmp_path, kind, place):
             for packet in [*stream.encode(frame), *stream.encode(None)]:
                 container.mux(packet)
     head, *tracks = path.read_bytes().split(b"trak")
-    for known, unknown in UNKNOWN.items():
-        tracks[place] = tracks[place].replace(known, unknown)
-    path.write_bytes(b"trak".join([head, *tracks]))
-    if kind == "audio":
-        assert np.abs(read_audio(path)).max() > 0.4
-    else:
-        assert next(read_video(path, None)).shape == (32, 32, 3)
+    # Of one stream, then of both.
+    for number in (place, 1 - place):
+        for known, unknown in UNKNOWN.items():
+            tracks[number] = tracks[number].replace(known, unknown)
+        path.write_bytes(b"trak".join([head, *tracks]))
+        if number != place:
+            with pytest.raises(UserError, match="its codec is not known; convert it"):
+                read_audio(path) if kind == "audio" else read_video(path, None)
+        elif kind == "audio":
+            assert np.abs(read_audio(path)).max() > 0.4
+        else:
+            assert next(read_video(path, None)).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("kind", ["audio", "video"])
