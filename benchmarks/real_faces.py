@@ -71,6 +71,8 @@ REQUESTED = ("angry", "happy", "neutral", "sad", "surprised")
 EMOTION_FRAMES = 30
 """Frames of each portrait in each emotion."""
 
+TABLE_FILE, CLIPS_FILE, EMOTIONS_FILE = RESULTS = "real_faces.json", "clips.png", "emotions.png"
+
 PSNR_AIM = (26.0, 28.0, 28.5)
 TORN = 18
 JITTER_AIM = 2.8
@@ -419,7 +421,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
     size = model.config.image_size
     facts: dict[str, Any] = {"checkpoint": str(flags.checkpoint), "reader": reader.name}
     with (
-        atomic_output_dir(flags.output, overwrite=flags.overwrite) as folder,
+        atomic_output_dir(flags.output, RESULTS if flags.overwrite else None) as folder,
         tempfile.TemporaryDirectory() as root,
     ):
         say(f"preparing {len(videos)} clips")
@@ -439,7 +441,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
         if model.animator is not None:
             field.append(animated("model", model.animator, Settings(), None))
         by_clip, sheets = measure_clips(cases, field, reader)
-        write_png(folder / "clips.png", report.stacked(sheets))
+        write_png(folder / CLIPS_FILE, report.stacked(sheets))
         rows, facts["clips"] = clip_rows(by_clip), by_clip
         yield from rows
         if pictures and model.animator is not None and model.bank is not None:
@@ -453,7 +455,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
                 lambda done, total: None,
                 REQUESTED,
             )
-            write_png(folder / "emotions.png", report.asked_sheet(asked, shown))
+            write_png(folder / EMOTIONS_FILE, report.asked_sheet(asked, shown))
             rows.append(emotion_row(asked))
             yield rows[-1]
             facts["asked"] = report.asked_json(asked)
@@ -471,7 +473,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
         rows += last
         facts = {"table": [row._asdict() for row in rows], **facts}
         text = json.dumps(facts, indent=1)
-        (folder / "real_faces.json").write_text(text + "\n")
+        (folder / TABLE_FILE).write_text(text + "\n")
 
 
 def say(words: str) -> None:

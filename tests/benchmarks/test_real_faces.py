@@ -107,7 +107,9 @@ def test_the_command(photo, clips, checkpoint, tmp_path, capsys):
     if not is_installed():
         pytest.skip("dlib and its landmarks are not installed")
     words = ["--quick", "--checkpoint", str(checkpoint), "--clips", str(clips)]
-    words += ["--output", str(tmp_path / "report"), "--cpu"]
+    words += ["--output", str(tmp_path / "report"), "--cpu", "--overwrite"]
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "real_faces.json").touch()  # of a run before
     emotions = fer.is_installed()
     if emotions:
         words += ["--portraits", str(photo), "--posed", str(photo)]
