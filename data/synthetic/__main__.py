@@ -48,10 +48,11 @@ def _draw(flags: argparse.Namespace) -> None:
         flags.stills,
         flags.renderer,
         flags.stride,
+        flags.voices,
     )
     numbers = range(flags.first_identity, flags.first_identity + flags.identities)
     renderer = Renderer(flags.renderer, flags.head_model)
-    write_all(flags.output, recipe, numbers, renderer, flags.workers)
+    write_all(flags.output, recipe, numbers, renderer, flags.workers, flags.recordings)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,18 @@ from data.synthetic.cast import Person
 from data.synthetic.controls import Expression
 from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
 from data.synthetic.performance import Acting, act
-from data.synthetic.recording import record
+from data.synthetic.recording import carry, record
 from data.synthetic.renderer import DRAWING, HEADS, Renderer
-from data.synthetic.script import Script, Take, script
+from data.synthetic.script import Script, Take
+from data.synthetic.voices import ESPEAK_ALONE, Voices, speak
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.features import mfcc_windows, num_frames, speech_mfcc
-from eamm_jax.io.speech import Phoneme, synthesise
+from eamm_jax.io.speech import Phoneme
 
 HEAD_REACH = 1.7
 """How much more widely the poses of rendered heads vary than those of drawings, without depth."""
 
-_STREAM = 4  # of random numbers; `script` and `cast` have others
+_STREAM, _CHANNEL_STREAM = 4, 8  # of random numbers; `voices`, `script` and `cast` have others
 
 
 @dataclass(frozen=True)
@@ -90,22 +91,25 @@ class Clip:
         return zip(self.acting.performance, self.acting.poses, strict=True)
 
 
-def record_clip(seed: int, take: Take, renderer: Renderer = DRAWING) -> Clip:
+def record_clip(
+    seed: int, take: Take, renderer: Renderer = DRAWING, voices: Voices = ESPEAK_ALONE
+) -> Clip:
     """Records a take; the same arguments give the same clip, wherever and whenever.
 
+    Where voices are natural, the channels that carry them are, too.
+
     Raises:
-        UserError: the extra `speech` is not installed.
+        UserError: the extra `speech`, or what the voices need, is not installed.
     """
     person = cast.person(seed, take.number)
-    words = script(seed, take)
-    speech = synthesise(
-        words.text, words.voice, rate=words.rate, pitch=words.pitch, pitch_range=words.pitch_range
-    )
+    speech = speak(voices, seed, take)
     rng = np.random.default_rng([seed, *take.key, _STREAM])
     mood, strength = EMOTION_LOOKS[take.emotion], LEVEL_STRENGTH[take.level]
     before, after = float(rng.uniform(0.25, 0.5)), float(rng.uniform(0.25, 0.5))
     energy = 1 + (mood.energy - 1) * strength
     sound = record(rng, speech.samples, energy=energy, before=before, after=after)
+    if voices.kinds != ESPEAK_ALONE.kinds:
+        sound = carry(np.random.default_rng([seed, *take.key, _CHANNEL_STREAM]), sound)
     phonemes = (
         Phoneme("", 0.0, before),
         *(p._replace(start=p.start + before, end=p.end + before) for p in speech.phonemes),
@@ -115,4 +119,6 @@ def record_clip(seed: int, take: Take, renderer: Renderer = DRAWING) -> Clip:
     reach = HEAD_REACH if renderer.kind == HEADS else 1.0
     acting = act(rng, person, mood, strength, phonemes, count, reach)
     poses = actor_of(renderer, seed, take.number).limited(acting.poses)
-    return Clip(seed, renderer, person, take, words, sound, phonemes, acting._replace(poses=poses))
+    return Clip(
+        seed, renderer, person, take, speech.script, sound, phonemes, acting._replace(poses=poses)
+    )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.synthetic.renderer import Renderer
+from data.synthetic.voices import ESPEAK, VOICES, Voices, check_available
 from eamm_jax.cli.tool import whole_number
 from eamm_jax.constants import EMOTIONS
+from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
     from data.synthetic.writer import Recipe
@@ -61,6 +63,18 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
         "the others (config.frame_stride)",
     )
     parser.add_argument(
+        "--voices",
+        type=_voices,
+        default=(ESPEAK,),
+        help=f"whose voices are heard, joined by commas: {', '.join(VOICES)} "
+        f"(default: {ESPEAK}); each clip draws one of them",
+    )
+    parser.add_argument(
+        "--recordings",
+        metavar="FILE",
+        help="made by `python -m data.synthetic.recordings` (default: in the cache folder)",
+    )
+    parser.add_argument(
         "--workers",
         type=whole_number(1),
         default=os.cpu_count() or 1,
@@ -78,8 +92,23 @@ def _emotions(text: str) -> tuple[str, ...]:
     return emotions
 
 
+def _voices(text: str) -> tuple[str, ...]:
+    voices = tuple(text.split(","))
+    for voice in voices:
+        if voice not in VOICES:
+            raise argparse.ArgumentTypeError(
+                f"{voice!r} is none; choose from {', '.join(VOICES)}, joined by commas"
+            )
+    return voices
+
+
 def write_all(
-    root: Path, recipe: Recipe, numbers: Sequence[int], renderer: Renderer, workers: int
+    root: Path,
+    recipe: Recipe,
+    numbers: Sequence[int],
+    renderer: Renderer,
+    workers: int,
+    recordings: str | None = None,
 ) -> None:
     """Writes what is missing of a data set, with a progress bar, and says what there is then.
 
@@ -89,8 +118,11 @@ def write_all(
     from data.parallel import progress_bar, run_parallel
     from data.synthetic import writer
 
+    if recipe.stills and recipe.voices != (ESPEAK,):
+        raise UserError("--stills makes albums without sound: leave --voices out")
+    check_available(Voices(recipe.voices, recordings))
     writer.begin(root, recipe)
-    jobs = writer.plan(root, recipe, numbers, renderer)
+    jobs = writer.plan(root, recipe, numbers, renderer, recordings)
     missing = [job for job in jobs if not job.frames.is_dir()]
     frames = 0
     writing = closing(run_parallel(writer.write, missing, workers))

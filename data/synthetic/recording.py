@@ -1,15 +1,27 @@
-"""From clean synthetic speech to something like a recording: a room, a level, some noise."""
+"""From clean speech to something like a recording: a room, a level, some noise, a channel."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float32
-from scipy.signal import fftconvolve, lfilter
+from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
 from eamm_jax.constants import SAMPLE_RATE
 
 _SPEECH_LEVEL = 0.09
 """Root mean square of the speech at energy 1."""
+
+_LOWEST, _HIGHEST = (30.0, 300.0), (3300.0, 7800.0)
+"""Hz from which and up to which a channel carries sound: from a studio to a telephone."""
+
+_NOISE_RATIO = (14.0, 50.0)
+"""Decibels of speech over the noise of its surroundings."""
+
+_NOISE_SLOPE = (0.0, 1.2)
+"""Exponent by which noise falls with frequency: from white to lower than pink."""
+
+_GAIN = (-12.0, 6.0)
+"""Decibels."""
 
 
 def record(
@@ -49,3 +61,28 @@ def record(
     quiet = 10 ** (float(rng.uniform(-68, -46)) / 20)
     sound += hiss * (quiet / np.sqrt(np.mean(hiss**2)))
     return np.clip(sound, -1, 1).astype(np.float32)
+
+
+def carry(rng: np.random.Generator, sound: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+    """Makes a recording as different as those of the world: another place, another channel.
+
+    Args:
+        rng: randomness.
+        sound: mono, 16 kHz.
+
+    Returns:
+        The sound with the noise of its surroundings, in half of all cases cut to the band of a
+        poorer channel, at another level.
+    """
+    level = np.sqrt(np.mean(sound.astype(np.float64) ** 2)) + 1e-9
+    spectrum = np.fft.rfft(rng.standard_normal(len(sound)))
+    spectrum *= np.maximum(np.arange(len(spectrum)), 1) ** -float(rng.uniform(*_NOISE_SLOPE))
+    noise = np.fft.irfft(spectrum, len(sound))
+    noise *= level * 10 ** (-float(rng.uniform(*_NOISE_RATIO)) / 20) / np.sqrt(np.mean(noise**2))
+    heard = sound + noise
+    poorer = rng.random() < 0.5
+    band = [float(np.exp(rng.uniform(*np.log(limits)))) for limits in (_LOWEST, _HIGHEST)]
+    if poorer:
+        heard = sosfilt(butter(4, band, "bandpass", fs=SAMPLE_RATE, output="sos"), heard)
+    heard *= 10 ** (float(rng.uniform(*_GAIN)) / 20)
+    return np.clip(heard, -1, 1).astype(np.float32)

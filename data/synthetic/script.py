@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from data.synthetic import cast, texts
-from data.synthetic.cast import Person
 from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
 from eamm_jax.constants import EMOTIONS
 
@@ -49,8 +49,7 @@ def takes_of(number: int, takes: int, emotions: Sequence[str] = EMOTIONS) -> lis
     return result
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(NamedTuple):
     """What is said in a take, and how the voice follows the emotion."""
 
     text: str
@@ -70,7 +69,7 @@ def script(seed: int, take: Take) -> Script:
     pace = 1 + (mood.rate - 1) * strength + float(rng.uniform(-0.05, 0.05))
     melody = 1 + (mood.pitch_range - 1) * strength
     return Script(
-        text=_text(rng, person),
+        text=sentence(rng, voice.language, person.held_out),
         voice=f"{voice.language}+{voice.variant}",
         rate=int(np.clip(voice.rate * pace, 100, 260)),
         pitch=int(np.clip(voice.pitch + mood.pitch * strength + rng.integers(-3, 4), 5, 95)),
@@ -78,12 +77,12 @@ def script(seed: int, take: Take) -> Script:
     )
 
 
-def _text(rng: np.random.Generator, person: Person) -> str:
-    """A sentence in the person's language; held-out people have sentences of their own."""
-    sentences = texts.SENTENCES[person.voice.language]
+def sentence(rng: np.random.Generator, language: str, held_out: bool) -> str:
+    """A sentence in a language; held-out people have sentences of their own."""
+    sentences = texts.SENTENCES[language]
     reserved = max(1, len(sentences) // 5)
-    if person.held_out:
+    if held_out:
         return sentences[int(rng.integers(reserved))]
-    if person.voice.language.startswith("en") and rng.random() < 0.6:
+    if language.startswith("en") and rng.random() < 0.6:
         return texts.made_up(rng)
     return sentences[reserved + int(rng.integers(len(sentences) - reserved))]

@@ -89,6 +89,7 @@ _VISEMES: dict[str, Viseme] = {
     "u": _vowel(0.18, round=1.00),
     "ɯ": _vowel(0.20, width=0.20),
     "ʉ": _vowel(0.18, round=0.80),
+    "ɵ": _vowel(0.36, round=0.65),
     "y": _vowel(0.16, round=0.85),
     "ʏ": _vowel(0.24, round=0.65),
     "ø": _vowel(0.36, round=0.70),

@@ -24,7 +24,7 @@ import json
 import os
 import wave
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from data.synthetic.controls import Control
 from data.synthetic.folder import encode_png
 from data.synthetic.renderer import DRAWING, DRAWN, Renderer
 from data.synthetic.script import Take, takes_of
+from data.synthetic.voices import ESPEAK, Voices
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import ClipName
@@ -68,6 +69,7 @@ class Recipe:
         stills: frames of each person's album, written instead of recordings; 0: no album.
         renderer: how people are shown.
         stride: every which frame of a clip is kept.
+        voices: whose voices are heard; each clip draws one.
     """
 
     seed: int
@@ -77,6 +79,7 @@ class Recipe:
     stills: int = 0
     renderer: str = DRAWN
     stride: int = 1
+    voices: tuple[str, ...] = (ESPEAK,)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class Job:
     number: int
     take: Take | None = None
     renderer: Renderer = DRAWING
+    recordings: str | None = None
+
+    @property
+    def voices(self) -> Voices:
+        """Whose voices are heard."""
+        return Voices(self.recipe.voices, self.recordings)
 
     @property
     def name(self) -> ClipName:
@@ -117,12 +126,13 @@ def plan(
     recipe: Recipe,
     numbers: Iterable[int],
     renderer: Renderer = DRAWING,
+    recordings: str | None = None,
 ) -> list[Job]:
     """Lists the clips of some people, or their albums, written or not."""
     if recipe.stills:
         return [Job(str(root), recipe, number, None, renderer) for number in numbers]
     return [
-        Job(str(root), recipe, number, take, renderer)
+        Job(str(root), recipe, number, take, renderer, recordings)
         for number in numbers
         for take in takes_of(number, recipe.takes, recipe.emotions)
     ]
@@ -146,6 +156,10 @@ def begin(root: Path, recipe: Recipe) -> None:
         raise cannot_write(root, error) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: remove it, or write to another folder") from error
+    if isinstance(found, dict):
+        # Made before there was such a choice.
+        default = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}
+        found = json.loads(json.dumps(default)) | found
     if found != facts:
         was = {k: found.get(k) if isinstance(found, dict) else None for k in asdict(recipe)}
         raise UserError(
@@ -175,7 +189,7 @@ def write(job: Job) -> int:
 
 
 def _write_clip(job: Job, take: Take) -> int:
-    clip = record_clip(job.recipe.seed, take, job.renderer)
+    clip = record_clip(job.recipe.seed, take, job.renderer, job.voices)
     tracks = {
         POSE_FOLDER: clip.pose(),
         SOUND_FOLDER: clip.mfcc(),

@@ -6,8 +6,9 @@ process with a fixed seed for every utterance makes it a pure function, safe in 
 apiece. For that this file imports nothing beyond a few modules of the standard library.
 
 Standard input: one JSON object (`library`, `data`, `text`, `voice`, `rate`, `pitch`,
-`pitch_range`). Standard output: one line of JSON (`sample_rate` and `phonemes`, pairs of IPA
-symbol and first sample; or `unknown_voice`), then the samples, 16-bit in native byte order.
+`pitch_range`). Standard output: one line of JSON (`sample_rate`; `phonemes`, pairs of IPA symbol
+and first sample; `words`, the number of phonemes before each; or `unknown_voice`), then the
+samples, 16-bit in native byte order.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ _PHONEME_EVENTS, _PHONEME_IPA = 1, 2  # espeakINITIALIZE_*
 _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
-_EVENT_END, _EVENT_PHONEME = 0, 7
+_EVENT_END, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
 
 _SEED = 1
 
@@ -63,6 +64,7 @@ def _main() -> None:
     )
     sound: list[bytes] = []
     phonemes: list[tuple[str, int]] = []
+    words: list[int] = []
 
     def receive(samples, count, events) -> int:  # type: ignore[no-untyped-def]
         if samples and count > 0:
@@ -72,6 +74,8 @@ def _main() -> None:
             if events[i].type == _EVENT_PHONEME:
                 symbol = events[i].id.string.decode("utf-8", errors="ignore")
                 phonemes.append((symbol, events[i].sample))
+            elif events[i].type == _EVENT_WORD:
+                words.append(len(phonemes))
             i += 1
         return 0  # go on
 
@@ -87,7 +91,7 @@ def _main() -> None:
     text = request["text"].encode()
     engine.espeak_Synth(text, len(text) + 1, 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     engine.espeak_Synchronize()
-    header = json.dumps({"sample_rate": sample_rate, "phonemes": phonemes})
+    header = json.dumps({"sample_rate": sample_rate, "phonemes": phonemes, "words": words})
     sys.stdout.buffer.write(header.encode() + b"\n" + b"".join(sound))
 
 

@@ -53,10 +53,12 @@ class Speech(NamedTuple):
     Attributes:
         samples: mono, 16 kHz, within [-1, 1].
         phonemes: in order, without gaps, from 0 to the end of the samples.
+        words: seconds at which the first phoneme of each word begins.
     """
 
     samples: Float32[np.ndarray, " n"]
     phonemes: tuple[Phoneme, ...]
+    words: tuple[float, ...]
 
 
 def check_available() -> None:
@@ -176,6 +178,6 @@ def synthesise(
         raise UserError(f"nothing to pronounce in the text {text!r}: give words to speak")
     samples = soxr.resample(samples, answer["sample_rate"], SAMPLE_RATE, "HQ")
     end = len(samples) / SAMPLE_RATE
-    return Speech(
-        np.clip(samples, -1, 1), to_phonemes(answer["phonemes"], answer["sample_rate"], end)
-    )
+    events, sample_rate = answer["phonemes"], answer["sample_rate"]
+    words = [events[n][1] / sample_rate for n in answer["words"] if n < len(events)]
+    return Speech(np.clip(samples, -1, 1), to_phonemes(events, sample_rate, end), tuple(words))

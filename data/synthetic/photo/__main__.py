@@ -60,10 +60,11 @@ def _animate(flags: argparse.Namespace) -> None:
         flags.stills,
         PHOTOS,
         flags.stride,
+        flags.voices,
         hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
     )
     renderer = Renderer(PHOTOS, flags.head_model, tuple(map(str, paths)))
-    write_all(flags.output, recipe, range(len(paths)), renderer, flags.workers)
+    write_all(flags.output, recipe, range(len(paths)), renderer, flags.workers, flags.recordings)
 
 
 if __name__ == "__main__":
