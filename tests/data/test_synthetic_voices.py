@@ -178,6 +178,7 @@ def test_recordings_that_fit_their_transcript_are_packed(pack, spoken):
     ]
 
 
+@pytest.mark.slow
 def test_clips_speak_with_recorded_and_neural_voices(pack, monkeypatch):
     monkeypatch.setattr(recordings.Utterance, "held_out", False)
     for kind, voice in ((voices.RECORDED, "en_US_f_Allison"), (voices.HIBARI, "hibari")):
