@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -18,8 +18,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from eamm_jax.input_pipeline import Batches
 from eamm_jax.training.stage import TrainState
+
+if TYPE_CHECKING:  # benchmarks of bare machines have no input pipeline
+    from eamm_jax.input_pipeline import Batches
 
 LOG_WIDTH = 160
 """Columns for tables in a log file, where there is no terminal to fit."""
