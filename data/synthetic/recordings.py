@@ -116,7 +116,8 @@ class Recordings:
             with zipfile.ZipFile(path) as pack:
                 rows = json.loads(pack.read(_INDEX))
             self.utterances = tuple(
-                Utterance(*row[:-1], tuple(Phoneme(*p) for p in row[-1])) for row in rows
+                Utterance(speaker, file, text, start, tuple(Phoneme(*p) for p in phonemes))
+                for speaker, file, text, start, phonemes in rows
             )
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} is no pack of recordings: {HOW_TO_GET_THEM}") from error
@@ -165,7 +166,7 @@ def decode(content: bytes) -> Float32[np.ndarray, " n"]:
     """Decodes G.722, the telephone codec of 16 kHz."""
     import av
 
-    with av.open(io.BytesIO(content), format="g722") as container:
+    with av.open(io.BytesIO(content), "r", format="g722") as container:
         pieces = [frame.to_ndarray().ravel() for frame in container.decode(audio=0)]
     return np.concatenate(pieces).astype(np.float32) / 32768
 
