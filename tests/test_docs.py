@@ -36,7 +36,7 @@ CURRENT_PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 SOURCES = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 
-OTHER_TOOLS = {"--gpus-per-task", "--signal", "--logdir"}
+OTHER_TOOLS = {"--no-deps", "--gpus-per-task", "--signal", "--logdir"}
 """Flags in the prose that belong to SLURM and TensorBoard."""
 
 ANYTHING_ELSE = "..."
