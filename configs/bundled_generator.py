@@ -13,8 +13,7 @@ Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 34.1, 29.1 and 29.7 dB on 
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.bundled_config import add_pair_fields, bundled_config
-from eamm_jax.training.config import parse_variants
+from eamm_jax.training.bundled_config import add_pair_fields, bundled_config, parse_variant
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -28,5 +27,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.warped_weight = 10.0  # of the distance of the warped source image
     config.lpips_weight = 0.0  # of the perceptual distance of eyes and mouth; needs VGG-16
 
-    parse_variants(config, variant, ("tiny",))
+    parse_variant(config, variant)
     return config.lock()

@@ -12,8 +12,7 @@ Metric: `validation landmarks`; not measured alone (see eamm_jax/bundled/MODEL_C
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.bundled_config import add_pair_fields, bundled_config
-from eamm_jax.training.config import parse_variants
+from eamm_jax.training.bundled_config import add_pair_fields, bundled_config, parse_variant
 
 KEYPOINTS = (
     *((1, 2, 3), (13, 14, 15), (7, 8, 9)),  # jaw and chin
@@ -36,5 +35,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.landmark_weight = 30.0  # of the distance of keypoints from their points
     config.rotation_weight = 3.0  # of the distance of Jacobians from the head's rotation
 
-    parse_variants(config, variant, ("tiny",))
+    parse_variant(config, variant)
     return config.lock()

@@ -13,8 +13,7 @@ made on (eamm_jax/bundled/MODEL_CARD.md).
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.bundled_config import bundled_config
-from eamm_jax.training.config import parse_variants
+from eamm_jax.training.bundled_config import bundled_config, parse_variant
 
 MOTION_SHARES = (1.0, 1.0, 4.0, *(1.0,) * 11, 6.0, 6.0, 6.0, 10.0, 10.0, 14.0)
 """Of the keypoints of `bundled_keypoints.py`: speech moves chin, corners and lips."""
@@ -37,5 +36,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.motion_shares = MOTION_SHARES  # weight of each keypoint in it; (): all the same
     config.place_emotions = ("neutral",)  # clips that teach positions, not only motion; (): all
 
-    parse_variants(config, variant, ("tiny",))
+    parse_variant(config, variant)
     return config.lock()

@@ -13,8 +13,7 @@ Metric: emotion accuracy of a separate classifier, 78 % on people that no choice
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.bundled_config import bundled_config
-from eamm_jax.training.config import parse_variants
+from eamm_jax.training.bundled_config import bundled_config, parse_variant
 
 EMOTION_SHARES = (*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4)
 """Of the keypoints of `bundled_keypoints.py`. Clips of new people show less emotion than those
@@ -42,5 +41,5 @@ def get_config(variant: str = "") -> ConfigDict:
     # The mouth is masked; nothing else is augmented.
     config.mask_mouth = True
 
-    parse_variants(config, variant, ("tiny",))
+    parse_variant(config, variant)
     return config.lock()

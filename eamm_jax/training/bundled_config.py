@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.config import base_config
+from eamm_jax.training.config import base_config, parse_variants
 
 SIZE = 128
 
@@ -35,3 +35,18 @@ def add_pair_fields(config: ConfigDict) -> None:
     config.pyramid_weight = 20.0
     config.scales = (1.0, 0.5, 0.25, 0.125)
     config.pyramid_sigma = 0.0
+
+
+BY_KEYPOINT = ("keypoint_points", "motion_shares", "emotion_keypoints", "emotion_shares")
+"""Fields with an entry for each keypoint."""
+
+TINY_KEYPOINTS = 10
+
+
+def parse_variant(config: ConfigDict, variant: str) -> None:
+    """Applies `tiny`, whose networks have fewer keypoints and whose runs are short."""
+    if "tiny" in parse_variants(config, variant, ("tiny",)):
+        config.warmup_steps = 0
+        for field in BY_KEYPOINT:
+            if field in config:
+                config[field] = config[field][:TINY_KEYPOINTS]

@@ -62,7 +62,10 @@ def test_each_bundled_configuration_fits_the_bundled_networks(name):
     networks = model_config(config)
     make_stage(config, networks)
     assert networks == demo()
-    assert set(get_config(name, "tiny")) == set(config)
+    small = get_config(name, "tiny")
+    assert set(small) == set(config)
+    small.num_steps = 2
+    make_stage(small, model_config(small))
 
 
 def test_all_objectives_are_configured():
