@@ -23,8 +23,10 @@ from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.features import mfcc_windows, num_frames, speech_mfcc
 from eamm_jax.io.speech import Phoneme
 
-HEAD_REACH = 1.7
-"""How much more widely the poses of rendered heads vary than those of drawings, without depth."""
+HEAD_REACH = movement.Reach(angles=1.7, zoom=3.0, place=5.0)
+"""Rendered heads turn farther than drawings, which have no depth. Between the takes of a person
+they also stand elsewhere, nearer or farther: heads of real clips leave the place that the crop of
+the first frame gives them."""
 
 _STREAM, _CHANNEL_STREAM = 4, 8  # of random numbers; `voices`, `script` and `cast` have others
 
@@ -116,7 +118,7 @@ def record_clip(
         Phoneme("", speech.phonemes[-1].end + before, len(sound) / SAMPLE_RATE),
     )
     count = num_frames(len(speech_mfcc(sound)))
-    reach = HEAD_REACH if renderer.kind == HEADS else 1.0
+    reach = HEAD_REACH if renderer.kind == HEADS else None
     acting = act(rng, person, mood, strength, phonemes, count, reach)
     poses = actor_of(renderer, seed, take.number).limited(acting.poses)
     return Clip(

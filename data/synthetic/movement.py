@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
@@ -21,6 +23,14 @@ _YAW_SPREAD, _LARGEST_YAW = 6.0, 14.0
 _ROLL_SPREAD = 2.5
 _ZOOM_SPREAD, _PLACE_SPREAD = 0.02, 0.015
 """Spread of the held pose between clips: that of the published ones, degrees and half frames."""
+
+
+class Reach(NamedTuple):
+    """Factors on how widely the held pose varies: 1 is what the published clips show."""
+
+    angles: float = 1.0
+    zoom: float = 1.0
+    place: float = 1.0
 
 
 def blinks(rng: np.random.Generator, count: int, rate: float) -> Float[np.ndarray, " t"]:
@@ -63,7 +73,7 @@ def head(
     count: int,
     restless: float,
     lean: Float[np.ndarray, "t 3"],
-    reach: float = 1.0,
+    reach: Reach | None = None,
 ) -> list[Pose]:
     """The pose of the head in each frame.
 
@@ -72,14 +82,15 @@ def head(
         count: frames.
         restless: factor on the movements.
         lean: yaw, pitch and roll, degrees, that mood and speech add in each frame.
-        reach: factor on how widely the held pose varies between clips.
+        reach: how widely the held pose varies between clips.
     """
-    yaw = reach * float(np.clip(rng.normal(0, _YAW_SPREAD), -_LARGEST_YAW, _LARGEST_YAW))
-    pitch = float(rng.normal(MEAN_PITCH, reach * _PITCH_SPREAD))
-    roll = float(rng.normal(0, reach * _ROLL_SPREAD))
-    zoom = rng.normal(1, reach * _ZOOM_SPREAD)
-    zoom = float(np.clip(zoom, 1 - 0.05 * reach, 1 + 0.05 * reach))
-    place = reach * rng.normal(0, _PLACE_SPREAD, 2)
+    reach = reach or Reach()
+    yaw = reach.angles * float(np.clip(rng.normal(0, _YAW_SPREAD), -_LARGEST_YAW, _LARGEST_YAW))
+    pitch = float(rng.normal(MEAN_PITCH, reach.angles * _PITCH_SPREAD))
+    roll = float(rng.normal(0, reach.angles * _ROLL_SPREAD))
+    zoom = rng.normal(1, reach.zoom * _ZOOM_SPREAD)
+    zoom = float(np.clip(zoom, 1 - 0.05 * reach.zoom, 1 + 0.05 * reach.zoom))
+    place = reach.place * rng.normal(0, _PLACE_SPREAD, 2)
     sway = np.stack(
         [
             amount

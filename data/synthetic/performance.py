@@ -13,6 +13,7 @@ from data.synthetic.camera import Pose
 from data.synthetic.cast import Person
 from data.synthetic.controls import Control, Performance
 from data.synthetic.emotion import NEUTRAL_BLINK_RATE, Emotion
+from data.synthetic.movement import Reach
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.io.speech import Phoneme
 
@@ -54,7 +55,7 @@ def act(
     strength: float,
     phonemes: Sequence[Phoneme],
     count: int,
-    reach: float = 1.0,
+    reach: Reach | None = None,
 ) -> Acting:
     """Acts a take out.
 
@@ -65,7 +66,7 @@ def act(
         strength: of the emotion at its height, 0..1.
         phonemes: what is said and when.
         count: frames.
-        reach: factor on how widely poses vary between takes.
+        reach: how widely poses vary between takes.
     """
     times = (np.arange(count) + 0.5) / FRAME_RATE
     felt = _course(rng, count) * strength * person.expressiveness
