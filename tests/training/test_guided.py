@@ -57,6 +57,35 @@ def test_keypoints_that_are_where_they_should_be_are_at_no_distance(rng):
     assert turned == 0
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_the_truth_follows_random_crops(rng, apart):
+    points = rng.uniform(-0.4, 0.4, (6, 70, 2)).astype(np.float32)
+    truth = truth_of(points, np.full((6, 6), 4e-4))
+    grid = (2 * np.arange(64) + 1) / 64 - 1
+    x, y = np.meshgrid(grid, grid)
+    distance = (x - points[:, 4, 0, None, None]) ** 2 + (y - points[:, 4, 1, None, None]) ** 2
+    spots = np.exp(-distance / 0.01)[..., None].repeat(3, axis=-1).astype(np.float32)
+    inputs = guided.GuidedInputs(spots, spots[::-1], truth, truth_of(points[::-1], truth.pose))
+    cropped = guided.crop_at_random(jax.random.key(0), inputs, 0.6, apart)
+    for image, moved, before in zip(cropped[:2], cropped[2:], inputs[2:], strict=True):
+        mass = np.asarray(image[..., 0])
+        total = mass.sum(axis=(1, 2))
+        found = [(mass * axis).sum(axis=(1, 2)) / total for axis in (x, y)]
+        # A spot cut by the border is not centred on its landmark.
+        whole = (np.abs(moved.points[:, 4]) < 0.75).all(axis=1)
+        assert whole.sum() > 2
+        np.testing.assert_allclose(
+            np.stack(found, axis=1)[whole], moved.points[whole, 4], atol=2e-3
+        )
+        enlarged = np.asarray(moved.pose)[:, 3] / before.pose[:, 3]
+        assert ((enlarged >= 1) & (enlarged <= 1 / 0.6)).all()
+        spread = [np.ptp(np.asarray(t.points), axis=1) for t in (moved, before)]
+        np.testing.assert_allclose(spread[0], spread[1] * enlarged[:, None], rtol=1e-4)
+    sides = [np.asarray(truth.pose)[:, 3] / 4e-4 for truth in cropped[2:]]
+    assert np.ptp(sides[0]) > 0.1
+    assert np.allclose(*sides) == (not apart)
+
+
 def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
     points = np.zeros((1, 70, 2))
     points[0, landmarks.MOUTH] = np.linspace((-0.2, 0.5), (0.2, 0.6), 20)
@@ -186,7 +215,6 @@ def test_the_generator_learns_from_perceptual_distances_too():
 @pytest.mark.parametrize(
     ("name", "fields", "words"),
     [
-        ("bundled_keypoints", {"augment": True}, "landmarks do not follow augmentation"),
         (
             "bundled_keypoints",
             {"keypoint_points": POINTS[:3]},

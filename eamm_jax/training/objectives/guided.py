@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import deform
-from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
+from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.training import losses
 from eamm_jax.training.losses import l1
 from eamm_jax.training.objectives.audio_to_motion import (
@@ -69,22 +70,26 @@ class GuidedInputs(NamedTuple):
 
 
 class _GuidedPairs(Objective[Pairs, GuidedInputs]):
-    """Pairs of frames with their truth, which does not follow augmentation."""
+    """Pairs of frames with their truth, which follows augmentation."""
 
     batch_of = "pairs"
     with_truth = True
 
-    def __init__(self, config: ConfigDict, model_config: ModelConfig):
-        super().__init__(config, model_config)
-        if config.augment:
-            raise UserError("config.augment must be False: landmarks do not follow augmentation")
-
     def inputs(self, batch: Pairs, rng: PRNGKeyArray | None = None) -> GuidedInputs:
-        """Images as floats; nothing is augmented."""
+        """Images as floats; with a key, cropped and with jittered colours."""
         assert batch.source_truth is not None
         assert batch.driving_truth is not None
         images = to_float(batch.source), to_float(batch.driving)
-        return GuidedInputs(*images, batch.source_truth, batch.driving_truth)
+        inputs = GuidedInputs(*images, batch.source_truth, batch.driving_truth)
+        if rng is None or not self.config.augment:
+            return inputs
+        crop_rng, colour_rng = jax.random.split(rng)
+        inputs = crop_at_random(
+            crop_rng, inputs, self.config.smallest_crop, self.config.crops_apart
+        )
+        frames = jnp.stack(inputs[:2], axis=1)
+        frames = jitter_colours(colour_rng, frames, ColourJitter(*(self.config.jitter,) * 4))
+        return inputs._replace(source=frames[:, 0], driving=frames[:, 1])
 
 
 class GuidedKeypoints(_GuidedPairs):
@@ -216,6 +221,42 @@ class GuidedAudioKeypoints(AudioKeypoints):
         shares = jnp.asarray(config.motion_shares or (1.0,) * target.value.shape[2])
         terms["motion"] = config.motion_weight * motion_distance(found.value, target.value, shares)
         return Losses(terms, {})
+
+
+def crop_at_random(
+    rng: PRNGKeyArray, inputs: GuidedInputs, smallest: float, apart: float
+) -> GuidedInputs:
+    """Enlarges a random square of each frame to the whole frame.
+
+    Mostly it is the same square in both frames of a pair. Where it is not, the head moves farther
+    than heads do in the data.
+
+    Args:
+        rng: random key.
+        inputs: frames and their truth, which is moved and scaled with them.
+        smallest: least side of the square, relative to the frame's.
+        apart: share of pairs whose frames get squares of their own.
+    """
+    side_rng, centre_rng, apart_rng = jax.random.split(rng, 3)
+    batch, height, width, _ = inputs.source.shape
+    side = jax.random.uniform(side_rng, (2, batch, 1), minval=smallest, maxval=1.0)
+    centre = (1 - side) * jax.random.uniform(centre_rng, (2, batch, 2), minval=-1.0, maxval=1.0)
+    differ = jax.random.bernoulli(apart_rng, apart, (batch, 1))
+    side, centre = (jnp.stack([x[0], jnp.where(differ, x[1], x[0])]) for x in (side, centre))
+    grid = coordinate_grid(height, width, half_pixel=True)
+
+    def crop(image: Array, side: Array, centre: Array) -> Array:
+        seen = side[:, None, None] * grid + centre[:, None, None]
+        return grid_sample(image, seen, padding="border")
+
+    def follow(truth: FaceTruth, side: Array, centre: Array) -> FaceTruth:
+        pose = jnp.asarray(truth.pose)
+        points = (jnp.asarray(truth.points) - centre[:, None]) / side[:, None]
+        return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]))
+
+    images = map(crop, inputs[:2], side, centre)
+    truths = map(follow, inputs[2:], side, centre)
+    return GuidedInputs(*images, *truths)
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
