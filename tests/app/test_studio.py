@@ -103,7 +103,7 @@ def test_a_text_is_spoken(studio, form, monkeypatch, files):
 
     def synthesise(text, voice):
         asked.append((text, voice))
-        return Speech(spoken, ())
+        return Speech(spoken, (), ())
 
     monkeypatch.setattr(module, "synthesise", synthesise)
     studio.choices = studio.choices._replace(text=True)
@@ -116,7 +116,7 @@ def test_a_text_is_spoken(studio, form, monkeypatch, files):
 
 def test_a_text_that_takes_too_long_to_speak_is_refused(make_studio, form, monkeypatch):
     studio = make_studio(speech_seconds=SECONDS)
-    long = Speech(np.full(16_000, 0.1, np.float32), ())
+    long = Speech(np.full(16_000, 0.1, np.float32), (), ())
     monkeypatch.setattr(module, "synthesise", lambda text, voice: long)
     studio.choices = studio.choices._replace(text=True)
     with pytest.raises(UserError, match=r"longer than 0\.6 seconds"):

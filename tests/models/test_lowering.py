@@ -66,12 +66,10 @@ def kernels(variables, rank):
 
 
 def used(network, variables):
-    """Parameters that inference uses: of the emotion network's heads one."""
-    if network == "emo_detector":
-        unused = ("keypoint_raw", "final_all")
-        params = {k: v for k, v in variables["params"].items() if k not in unused}
-        return {**variables, "params": params}
-    return variables
+    """Parameters of layers: of the emotion network's heads one; LPIPS multiplies by its shares."""
+    unused = {"emo_detector": ("keypoint_raw", "final_all"), "vgg16": ("shares",)}.get(network, ())
+    params = {k: v for k, v in variables["params"].items() if not k.startswith(unused)}
+    return {**variables, "params": params}
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
