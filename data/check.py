@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from eamm_jax.cli.tool import EXIT_BAD_INPUT, OneLineParser, run, whole_number
-from eamm_jax.types import EMOTIONS, FRAME_RATE
+from eamm_jax.constants import EMOTIONS, FRAME_RATE
 
 if TYPE_CHECKING:
     from eamm_jax.input_pipeline.clips import ClipName

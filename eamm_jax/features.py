@@ -16,7 +16,7 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float, Float32, Float64, Shaped
 
-from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, SAMPLE_RATE
+from eamm_jax.constants import AUDIO_WINDOW, POSE_NUMBERS, SAMPLE_RATE
 
 SILENCE_PADDING = 1920
 """Zeros (0.12 s) before and after the speech, so that its ends fill a window too."""

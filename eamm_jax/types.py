@@ -19,13 +19,6 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from eamm_jax.constants import AUDIO_WINDOW as AUDIO_WINDOW
-from eamm_jax.constants import CLIP_FRAMES as CLIP_FRAMES
-from eamm_jax.constants import EMOTIONS as EMOTIONS
-from eamm_jax.constants import FRAME_RATE as FRAME_RATE
-from eamm_jax.constants import POSE_NUMBERS as POSE_NUMBERS
-from eamm_jax.constants import SAMPLE_RATE as SAMPLE_RATE
-
 Array = jax.Array
 
 

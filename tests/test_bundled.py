@@ -11,12 +11,12 @@ import pytest
 from eamm_jax import bundled
 from eamm_jax.animate import Animator
 from eamm_jax.checkpoint import load_config
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.image import read_image
 from eamm_jax.io.video import read_video
 from eamm_jax.models.presets import demo
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.conftest import ROOT
 
 UPPER_LIP, LOWER_LIP = 18, 19

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 
 from eamm_jax import features
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import read_audio
-from eamm_jax.types import SAMPLE_RATE
 
 
 def speech_like(seconds: float, seed: int = 0) -> np.ndarray:

@@ -190,7 +190,7 @@ EMOTION_LOOKS: dict[str, Emotion] = {
         restless=1.2,
     ),
 }
-"""By name, as in `eamm_jax.types.EMOTIONS`."""
+"""By name, as in `eamm_jax.constants.EMOTIONS`."""
 
 LEVEL_STRENGTH = {1: 0.55, 2: 0.78, 3: 1.0}
 """How much of the full expression each of MEAD's three levels shows."""

@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run, start_jax
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import face_reader, landmarks, pictures
 from eamm_jax.evaluation.face_reader import SIZE, FaceNetwork, FaceReader, Params, Seen
@@ -40,7 +41,7 @@ from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.io.files import atomic_output, check_readable, check_writable
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
-from eamm_jax.types import EMOTIONS, Array
+from eamm_jax.types import Array
 
 EXAMPLE = """\
 example:

@@ -25,14 +25,14 @@ from eamm_jax.animate import program
 from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
-from eamm_jax.constants import DTYPES
+from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import idle
 from eamm_jax.models import Networks, build
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.keypoints import movement_scale
 from eamm_jax.ops.smoothing import POSE_FILTER, smooth_track
-from eamm_jax.types import POSE_NUMBERS, Array
+from eamm_jax.types import Array
 
 DEFAULT_CHUNK = 8
 """Frames in flight: enough to share the reading of weights, few enough to start soon."""

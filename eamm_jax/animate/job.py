@@ -19,7 +19,7 @@ from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.checkpoint import check_networks, load_networks
-from eamm_jax.constants import LAYOUTS
+from eamm_jax.constants import FRAME_RATE, LAYOUTS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces.emotion_video import EmotionVideo
 from eamm_jax.faces.head_pose import HeadPose, NetworkEstimator
@@ -30,7 +30,6 @@ from eamm_jax.io.decoding import start_time
 from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import fit_height, png_sequence, tile, to_uint8, write_png
 from eamm_jax.io.video_writer import LARGEST_SIDE, VideoWriter, video_writer
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 SHEET_FRAMES = 24
 """Frames in a contact sheet."""

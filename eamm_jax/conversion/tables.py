@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eamm_jax.checkpoint import variable_shapes
+from eamm_jax.constants import AUDIO_WINDOW
 from eamm_jax.models import vgg16, vgg19
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
-from eamm_jax.types import AUDIO_WINDOW
 
 Shape = tuple[int, ...]
 

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from eamm_jax.animate.animator import Animator, Settings
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import landmarks
 from eamm_jax.evaluation.cases import Case, DataSet
 from eamm_jax.evaluation.contestants import EmotionSource, animated
 from eamm_jax.evaluation.readers import Reader, named_emotion
-from eamm_jax.types import EMOTIONS
 
 NONE = "none"
 """The request for no emotion."""

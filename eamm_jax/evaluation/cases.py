@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from eamm_jax import features
+from eamm_jax.constants import AUDIO_WINDOW, EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import (
     KINDS,
@@ -39,7 +40,6 @@ from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.video import read_video
-from eamm_jax.types import AUDIO_WINDOW, EMOTIONS
 
 Frames = UInt8[np.ndarray, "t h w 3"]
 

@@ -23,12 +23,13 @@ from jaxtyping import Float, UInt8
 
 from eamm_jax.animate.animator import Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
+from eamm_jax.constants import AUDIO_WINDOW, EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import Case, DataSet, Frames
 from eamm_jax.models import build
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import SourceFeatures
-from eamm_jax.types import AUDIO_WINDOW, EMOTIONS, Array, Keypoints
+from eamm_jax.types import Array, Keypoints
 
 Variables = dict[str, Any]
 

@@ -21,10 +21,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float, UInt8
 
 from eamm_jax import bundled
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation.readers import Reading
 from eamm_jax.io.files import atomic_output
 from eamm_jax.ops.grids import coordinate_grid
-from eamm_jax.types import EMOTIONS, Array
+from eamm_jax.types import Array
 
 SIZE = 64
 """Input size of the network."""

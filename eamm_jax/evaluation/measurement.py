@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
 from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
-from eamm_jax.types import EMOTIONS
 
 Values = dict[str, float]
 """Metrics by key; those that do not apply are absent."""

@@ -10,10 +10,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation.asked import Asked, Shown
 from eamm_jax.evaluation.cases import Frames
 from eamm_jax.evaluation.measurement import METRICS, Values, mean_values
-from eamm_jax.types import EMOTIONS
 
 Picture = UInt8[np.ndarray, "h w 3"]
 

@@ -33,11 +33,12 @@ from jax import export as jax_export
 
 from eamm_jax import __version__
 from eamm_jax.animate import program
+from eamm_jax.constants import AUDIO_WINDOW, POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output_dir
 from eamm_jax.models import build
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.types import AUDIO_WINDOW, POSE_NUMBERS, Keypoints
+from eamm_jax.types import Keypoints
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.signal import savgol_filter
 
+from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.faces.detection import FaceFinder
@@ -27,7 +28,6 @@ from eamm_jax.faces.framing import frame_face, is_framed, no_face, read_template
 from eamm_jax.faces.similarity import Similarity, crop, fit_similarity
 from eamm_jax.faces.tracking import Track, shots, track
 from eamm_jax.io.video import read_video
-from eamm_jax.types import FRAME_RATE
 
 _log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax import bundled, features
+from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face, idle
 from eamm_jax.faces.detection import Face
@@ -36,7 +37,6 @@ from eamm_jax.faces.tracking import TrackedFrame, fill_gaps, follow
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.video import read_video
 from eamm_jax.models.head_pose import CAMERA_OUTPUTS, SIZE, HeadPoseNetwork
-from eamm_jax.types import POSE_NUMBERS
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from scipy.ndimage import gaussian_filter1d
 
-from eamm_jax.types import FRAME_RATE, POSE_NUMBERS
+from eamm_jax.constants import FRAME_RATE, POSE_NUMBERS
 
 _SWAY = (2.0, 1.3, 0.9)
 """Standard deviation of yaw, pitch and roll in degrees: a calm speaker's."""

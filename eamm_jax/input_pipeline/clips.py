@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS, FaceTruth
+from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS
+from eamm_jax.types import FaceTruth
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
 """Consecutive frames per example: the source image, then the clip."""

@@ -16,11 +16,12 @@ import grain
 import jax
 import numpy as np
 
+from eamm_jax.constants import CLIP_FRAMES, EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import KINDS, ClipName, Split
 from eamm_jax.input_pipeline.examples import BatchOf, ExampleReader, OnBadClip
 from eamm_jax.input_pipeline.sources import Source, open_folder
-from eamm_jax.types import CLIP_FRAMES, EMOTIONS, Clips, Pairs
+from eamm_jax.types import Clips, Pairs
 
 DEFAULT_VALIDATION_FRACTION = 0.05
 

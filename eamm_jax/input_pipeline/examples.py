@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import WINDOW_FRAMES, BadClip, Kind, decode_frames
 from eamm_jax.input_pipeline.sources import ClipFolder
 from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, smooth_track
-from eamm_jax.types import POSE_NUMBERS, Clips, Pairs
+from eamm_jax.types import Clips, Pairs
 
 BatchOf = Literal["clips", "pairs"]
 OnBadClip = Literal["error", "skip"]

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import check_readable
-from eamm_jax.types import POSE_NUMBERS
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK"
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.decoding import LONGEST_PAUSE, decoded, opened
 from eamm_jax.io.files import check_readable
-from eamm_jax.types import SAMPLE_RATE
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.decoding import LONGEST_PAUSE, decoded, opened
 from eamm_jax.io.files import check_readable
 from eamm_jax.io.image import fit_inside, fit_square
-from eamm_jax.types import FRAME_RATE
 
 
 class Shown(NamedTuple):

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from eamm_jax.constants import FRAME_RATE
 from eamm_jax.io.audio import Block, sound_blocks
 from eamm_jax.io.files import atomic_output, cannot_write
-from eamm_jax.types import FRAME_RATE
 
 LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""

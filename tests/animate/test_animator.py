@@ -14,11 +14,11 @@ from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry, parse_schedule
 from eamm_jax.animate.program import augment_video, displacement_weights
 from eamm_jax.checkpoint import save_networks, stored_networks
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import idle
 from eamm_jax.io.audio import read_speech
 from eamm_jax.models.config import published
-from eamm_jax.types import SAMPLE_RATE
 from tests.tiny import tiny_variables
 
 SIZE = 64

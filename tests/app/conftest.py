@@ -13,9 +13,9 @@ from eamm_jax.animate import Animation, Animator
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.app.form import Limits
 from eamm_jax.app.studio import Studio
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import SAMPLE_RATE
 from tests.tiny import TINY, tiny_variables
 
 SECONDS = 0.6

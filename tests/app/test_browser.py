@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from eamm_jax import bundled
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.io.audio import read_speech, write_wav
 from eamm_jax.io.video import read_video
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 CHROMIUM = shutil.which("chromium")
 

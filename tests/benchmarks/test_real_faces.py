@@ -13,10 +13,10 @@ from benchmarks.real_faces import Row, as_markdown, clip_rows
 from eamm_jax import bundled
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.checkpoint import save_networks
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import fer
 from eamm_jax.faces.detection import is_installed
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import EMOTIONS
 from tests.tiny import tiny_variables
 
 GOOD = {

@@ -15,8 +15,8 @@ from PIL import Image
 
 from eamm_jax.checkpoint import save_networks
 from eamm_jax.cli import infer as infer_command
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import SAMPLE_RATE
 from tests.conftest import ROOT
 from tests.tiny import tiny_variables
 

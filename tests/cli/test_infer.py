@@ -26,10 +26,10 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Entry
 from eamm_jax.checkpoint import nest, save_networks, variable_shapes
 from eamm_jax.cli import infer as infer_command
 from eamm_jax.cli.infer import progress_shown
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.models.presets import tiny
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.cli.conftest import FRAMES, command, described, write_wav
 from tests.conftest import ROOT
 

@@ -20,6 +20,7 @@ from data.prepare import job
 from data.prepare.__main__ import main
 from data.prepare.clip import Recipe, Task, Tools, prepare
 from data.prepare.names import RawClip, Selection, guess_kind, name_clips, videos_in
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face
 from eamm_jax.faces.detection import Face
@@ -28,7 +29,6 @@ from eamm_jax.faces.pose_geometry import Region, project
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import SAMPLE_RATE
 from tests.io.test_video import write_sizes
 
 SIZE = 96

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from eamm_jax import features
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows, silent_frames
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import write_drawn
 from tests.published_layout import write_lrw
 

@@ -11,6 +11,7 @@ import pytest
 from eamm_jax import features
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import contestants
 from eamm_jax.evaluation.cases import Case, DataSet, Sound
@@ -18,7 +19,6 @@ from eamm_jax.evaluation.contestants import Feeling, animated, from_bank, own_cl
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.models import build
-from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import write_drawn
 from tests.tiny import TINY, tiny_variables
 

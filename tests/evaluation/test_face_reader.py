@@ -12,10 +12,10 @@ from PIL import Image
 from data.synthetic import train_reader
 from data.synthetic.train_reader import Change, Examples, Look
 from eamm_jax import bundled
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import face_reader
 from eamm_jax.evaluation.face_reader import SIZE, FaceReader
-from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import template
 
 MOODS = "happy", "sad"

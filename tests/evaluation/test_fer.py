@@ -9,12 +9,12 @@ import types
 import numpy as np
 import pytest
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
 from eamm_jax.evaluation.fer import EmotionClassifier, face_crops
 from eamm_jax.evaluation.readers import DlibReader, make_reader, named_emotion
 from eamm_jax.faces.detection import is_installed
-from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import template
 from tests.faces.imitations import Box, imitate_dlib
 

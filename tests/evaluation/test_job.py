@@ -15,6 +15,7 @@ from eamm_jax import bundled
 from eamm_jax.animate import Settings
 from eamm_jax.checkpoint import save_networks
 from eamm_jax.cli import evaluate as command
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import job as evaluation
 from eamm_jax.evaluation.asked import cases_to_ask
@@ -22,7 +23,6 @@ from eamm_jax.evaluation.cases import DataSet
 from eamm_jax.evaluation.job import Job
 from eamm_jax.evaluation.measurement import METRICS
 from eamm_jax.input_pipeline.sources import Source
-from eamm_jax.types import EMOTIONS
 from tests.conftest import ROOT
 from tests.evaluation.faces import write_drawn
 from tests.tiny import tiny_variables

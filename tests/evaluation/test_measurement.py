@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import landmarks, measurement, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Sound
 from eamm_jax.evaluation.readers import Reading, named_emotion
-from eamm_jax.types import EMOTIONS
 from tests.evaluation.faces import talking, template
 
 SIZE, FRAMES = 64, 20

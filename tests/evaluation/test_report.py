@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import report
 from eamm_jax.evaluation.asked import NONE, Asked, Shown
 from eamm_jax.evaluation.report import Row
-from eamm_jax.types import EMOTIONS
 
 REQUESTS = (NONE, *EMOTIONS)
 

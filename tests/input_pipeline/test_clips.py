@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.input_pipeline.clips import (
     KINDS,
     WINDOW_FRAMES,
@@ -16,7 +17,6 @@ from eamm_jax.input_pipeline.clips import (
     ClipName,
     decode_frame,
 )
-from eamm_jax.types import EMOTIONS
 
 LRW, MEAD, VOXCELEB = (KINDS[name] for name in ("lrw", "mead", "voxceleb"))
 

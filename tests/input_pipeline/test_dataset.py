@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, describe_skipped, make_dataset, parse_sources
 from eamm_jax.ops.smoothing import TRAINING_POSE_FILTER, smooth_track
-from eamm_jax.types import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, Clips, Pairs
+from eamm_jax.types import Clips, Pairs
 from tests.published_layout import (
     lay_out_lrw_clip,
     write_clip,

@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io import audio
 from eamm_jax.io.audio import read_audio, read_speech, sound_blocks, write_wav
-from eamm_jax.types import SAMPLE_RATE
 
 
 def tones(seconds: float, rate: int, channels: int) -> np.ndarray:

@@ -9,12 +9,12 @@ import av
 import numpy as np
 import pytest
 
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_audio, read_speech
 from eamm_jax.io.decoding import start_time
 from eamm_jax.io.video import read_video
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 RATE = 16_000
 LENGTH = 0.12

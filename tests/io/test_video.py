@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image
 
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import read_audio
 from eamm_jax.io.decoding import continuous
 from eamm_jax.io.video import Shown, read_video, sample_in_time, timed, video_seconds
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 
 
 def grey(value: int, height: int = 64, width: int = 64) -> np.ndarray:

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io import video_writer as module
 from eamm_jax.io.audio import read_audio
 from eamm_jax.io.video import read_video
 from eamm_jax.io.video_writer import video_writer
-from eamm_jax.types import FRAME_RATE, SAMPLE_RATE
 from tests.io.test_video import grey, levels, quarters
 
 # --- What the file is -----------------------------------------------------------------------

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from eamm_jax.constants import CLIP_FRAMES, POSE_NUMBERS
 from eamm_jax.conversion import tables
 from eamm_jax.models import build
 from eamm_jax.ops.thin_plate import Warp
@@ -24,7 +25,7 @@ from eamm_jax.training.objectives import OBJECTIVES, Forward
 from eamm_jax.training.objectives.base import to_float
 from eamm_jax.training.objectives.emotion import EmotionInputs
 from eamm_jax.training.objectives.first_order_motion import PairInputs
-from eamm_jax.types import CLIP_FRAMES, POSE_NUMBERS, Clips
+from eamm_jax.types import Clips
 from tests.conftest import FLOAT64_COMPILE, Goldens
 
 KEYPOINT_LOSSES = {name: f"loss_{name}" for name in ("value", "heatmap", "jacobian")}

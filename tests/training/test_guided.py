@@ -7,11 +7,12 @@ import pytest
 
 from configs.bundled_keypoints import KEYPOINTS
 from data.synthetic import camera, landmarks
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.models.vgg16 import ShiftTolerantVGG16
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
-from eamm_jax.types import EMOTIONS, FaceTruth, Keypoints
+from eamm_jax.types import FaceTruth, Keypoints
 from tests.tiny import tiny_variables
 from tests.training.batches import (
     MICRO,

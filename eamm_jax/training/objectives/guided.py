@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import deform
@@ -40,7 +41,7 @@ from eamm_jax.training.objectives.base import (
 )
 from eamm_jax.training.objectives.first_order_motion import detect_pair, pair_panel
 from eamm_jax.training.panels import draw_keypoints, palette
-from eamm_jax.types import EMOTIONS, Array, FaceTruth, Keypoints, Pairs
+from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs
 
 NUM_POINTS = 70
 """Landmarks and pupils."""
@@ -254,9 +255,8 @@ def crop_at_random(
         points = (jnp.asarray(truth.points) - centre[:, None]) / side[:, None]
         return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]))
 
-    images = map(crop, inputs[:2], side, centre)
-    truths = map(follow, inputs[2:], side, centre)
-    return GuidedInputs(*images, *truths)
+    source, driving = map(crop, inputs[:2], side, centre)
+    return GuidedInputs(source, driving, *map(follow, inputs[2:], side, centre))
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
