@@ -252,6 +252,16 @@ def test_extras_and_make_targets_exist(page):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+def test_readme_lists_every_extra_for_users():
+    """Extras that the table of requirements leaves out cannot be found."""
+    (row,) = [
+        line for line in (ROOT / "README.md").read_text().splitlines() if "| extras |" in line
+    ]
+    accelerators = {"cuda", "cuda12", "tpu"}  # a row of their own
+    expected = set(PROJECT["optional-dependencies"]) - accelerators - {"test", "dev"}
+    assert expected == set(re.findall(r"`(\w+)`", row))
+
+
 def test_cited_sections_of_the_architecture_page_exist():
     page = (ROOT / "docs/architecture.md").read_text()
     headings = set(re.findall(r"^## (\d+)\.", page, re.MULTILINE))

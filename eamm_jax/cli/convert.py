@@ -169,7 +169,7 @@ def _notes(report: Report) -> list[str]:
             lines.append(f"  skipped {name} ({tensors} tensors)")
     for name, network in report.networks.items():
         for reason, names in network.unused.items():
-            lines.append(f"{name}: {len(names)} tensors not used: {reason}")
+            lines.append(f"{name}: tensors not used: {len(names)}, {reason}")
         for other, differing in network.copies.items():
             same = f"{len(differing)} tensors differ" if differing else "identical"
             lines.append(
