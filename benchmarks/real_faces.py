@@ -43,7 +43,7 @@ from eamm_jax.animate.job import run as render  # noqa: E402
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS  # noqa: E402
 from eamm_jax.checkpoint import load_networks, model_folder  # noqa: E402
 from eamm_jax.cli.tool import OneLineParser, add_shared, run, start_jax  # noqa: E402
-from eamm_jax.constants import AUDIO_WINDOW  # noqa: E402
+from eamm_jax.constants import AUDIO_WINDOW, EMOTIONS  # noqa: E402
 from eamm_jax.errors import UserError  # noqa: E402
 from eamm_jax.evaluation import contestants, fer, report  # noqa: E402
 from eamm_jax.evaluation.asked import Asked, ask  # noqa: E402
@@ -60,7 +60,6 @@ from eamm_jax.input_pipeline.sources import Source  # noqa: E402
 from eamm_jax.io.files import InputFiles, atomic_output_dir  # noqa: E402
 from eamm_jax.io.image import to_uint8, write_png  # noqa: E402
 from eamm_jax.models.config import ModelConfig  # noqa: E402
-from eamm_jax.types import EMOTIONS  # noqa: E402
 
 CLIPS_PACKAGE, CLIPS_FOLDER = "pyfame", "data/sample"
 
