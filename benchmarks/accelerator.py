@@ -278,13 +278,9 @@ def chunk_program(
 
 def seconds_of(job: Callable[[], Any], repeats: int) -> float:
     """The median of some runs, after one that warms up; results come back to the host."""
-    np.asarray(job())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        np.asarray(job())
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    from benchmarks.inference import median_seconds
+
+    return median_seconds(lambda: np.asarray(job()), repeats)
 
 
 def measure_inference(size: Size, clock: Clock) -> dict[str, Any]:

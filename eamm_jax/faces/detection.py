@@ -20,6 +20,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import packaged_file
 
 LANDMARKS = 68
 
@@ -65,11 +66,7 @@ def is_installed() -> bool:
 
 def _data_file() -> Path | None:
     """The landmark model, without importing its package, which fails without old setuptools."""
-    spec = importlib.util.find_spec(_DATA_PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / _DATA
-    return path if path.is_file() else None
+    return packaged_file(_DATA_PACKAGE, _DATA)
 
 
 def mean_face() -> Float32[np.ndarray, "68 2"]:

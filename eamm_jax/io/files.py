@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import secrets
 import shutil
@@ -222,6 +223,20 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # so that a full disk is noticed now
         temporary.replace(target)
+
+
+def packaged_file(package: str, name: str | os.PathLike[str]) -> Path | None:
+    """A file that comes with an installed package, which is not imported; None if it is not there.
+
+    Args:
+        package: by its name on import.
+        name: of the file below the package.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / name
+    return path if path.is_file() else None
 
 
 _MAC_NAMES = (".DS_Store", "._")
