@@ -45,9 +45,10 @@ def run_parallel(
         workers: number of processes; with 1 (or one item) this process does the work.
 
     Yields:
-        Item and result, in order of completion. After a failure, or when the caller closes
-        this (`contextlib.closing`), items that have not started are dropped and running ones
-        are finished.
+        Item and result, in order of completion. After a failure, items that have not started
+        are dropped and running ones are finished. After a signal, or when the caller closes this
+        (`contextlib.closing`), their processes are ended: it is for jobs that leave no harm
+        when they are killed.
     """
     if min(workers, len(items)) <= 1:
         for item in items:
@@ -61,11 +62,15 @@ def run_parallel(
         futures = {pool.submit(job, item): item for item in items}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         # Not a context manager: its exit would not cancel the futures.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_interrupts() -> None:
-    # Ctrl-C reaches all processes; the main process alone handles it and lets the others finish.
+    # Ctrl-C reaches all processes; the main process alone handles it, and ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -107,7 +107,10 @@ def run(
     if beam_runner:
         _prepare_with_beam(missing, beam_runner, beam_options)
     else:
-        _prepare_with_processes(missing, tasks, workers)
+        try:
+            _prepare_with_processes(missing, tasks, workers)
+        finally:
+            layout.remove_unfinished(root)
     for task in tasks:
         fault = None if task.done else read_skipped(task)
         if fault is not None:

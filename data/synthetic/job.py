@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.layout import remove_unfinished
 from data.synthetic.renderer import Renderer
 from data.synthetic.voices import ESPEAK, VOICES, Voices, check_available
 from eamm_jax.cli.tool import whole_number
@@ -121,10 +122,13 @@ def write_all(
     missing = [job for job in jobs if not job.frames.is_dir()]
     frames = 0
     writing = closing(run_parallel(writer.write, missing, workers))
-    with progress_bar("drawing") as progress, writing as written:
-        task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
-        for _, count in written:
-            frames += count
-            progress.advance(task)
+    try:
+        with progress_bar("drawing") as progress, writing as written:
+            task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
+            for _, count in written:
+                frames += count
+                progress.advance(task)
+    finally:
+        remove_unfinished(root)
     what = "albums" if recipe.stills else "clips"
     print(f"{root}: {len(jobs)} {what} of {len(numbers)} people, {frames} frames drawn now")

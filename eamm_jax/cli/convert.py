@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,8 @@ def _print_report(report: Report, output: str, console: Console) -> None:
     for line in _notes(report):
         console.print(line, markup=False, highlight=False)
     console.print(
-        f"Wrote {output} in {report.seconds:.1f} s (list it: python -m eamm_jax.checkpoint DIR)",
+        f"Wrote {output} in {report.seconds:.1f} s "
+        f"(list it: python -m eamm_jax.checkpoint {shlex.quote(output)})",
         markup=False,
         highlight=False,
     )

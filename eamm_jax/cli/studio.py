@@ -72,6 +72,7 @@ def _serve(flags: argparse.Namespace) -> None:
             flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
         )
 
+    print("Loading the model ...", file=sys.stderr, flush=True)
     with server.serving(load, flags.checkpoint, flags.host, flags.port, limits) as address:
         if not server.is_loopback(flags.host):
             print(

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
 from eamm_jax.training import networks
+from eamm_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
 from eamm_jax.training.checkpoint import Checkpoints, Saved
 from eamm_jax.training.compilation import compile_panel, compile_step, jit_once
 from eamm_jax.training.config import as_json, changes
@@ -45,7 +46,7 @@ from eamm_jax.training.distributed import (
     to_host,
 )
 from eamm_jax.training.metrics import Meter, MetricWriter
-from eamm_jax.training.stage import make_stage
+from eamm_jax.training.stage import check_needed, make_stage, needed_networks
 
 CONFIG_NAME = "config.json"
 
@@ -79,6 +80,9 @@ def train(
         check_batch_size(config.batch_size, placement)
         preemption = stack.enter_context(Preemption())
         display = stack.enter_context(Display(active=is_main_process()))
+        for folder in (workdir, workdir / CHECKPOINTS_FOLDER):
+            if not folder.exists():
+                stack.callback(_remove_if_empty, folder)
         _make_workdir(workdir)
         checkpoints = Checkpoints(workdir, keep_last=config.keep, keep_best=KEEP_BEST)
         stack.callback(checkpoints.close)
@@ -96,6 +100,10 @@ def train(
         else:
             _check_replaceable(workdir)
 
+        given = networks.Given(init_from)
+        model_config = given.adapt(configured_networks(config), config)
+        check_needed(config.stage, needed_networks(config, model_config), given.names)
+
         # Data.
         batches = open_data(config, "train")
         stack.callback(batches.close)
@@ -106,8 +114,6 @@ def train(
         total = config.num_steps or config.num_epochs * config.steps_per_epoch
 
         # Networks and state, created already sharded.
-        given = networks.Given(init_from)
-        model_config = given.adapt(configured_networks(config), config)
         stage = make_stage(ConfigDict({**config, "num_steps": total}), model_config)
         variables = given.load(model_config, stage.required, placement.replicated)
         rng = jax.jit(lambda: jax.random.key(config.seed), out_shardings=placement.replicated)()
@@ -207,6 +213,11 @@ def _make_workdir(workdir: Path) -> None:
         raise UserError(f"Cannot make the work directory {workdir}: {error.strerror}") from None
     if not os.access(workdir, os.W_OK | os.X_OK):
         raise UserError(f"Cannot write to the work directory {workdir}: permission denied")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _check_replaceable(workdir: Path) -> None:

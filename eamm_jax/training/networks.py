@@ -26,6 +26,7 @@ from eamm_jax.checkpoint import (
     load_networks,
     load_provenance,
     save_networks,
+    stored_networks,
 )
 from eamm_jax.conversion.installed import load_vgg16
 from eamm_jax.errors import UserError
@@ -65,6 +66,8 @@ def is_trained(folder: str | os.PathLike[str]) -> bool:
 class Given:
     """Networks that were trained before, or none."""
 
+    _INSTALLED = ("vgg16",)
+
     def __init__(self, path: str | os.PathLike[str] | None):
         """Reads the configuration of a model, but not its weights yet.
 
@@ -77,6 +80,12 @@ class Given:
         self._path = path
         self._config = None if path is None else load_config(path)
         self.provenance = {} if path is None else load_provenance(path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The networks there are, with the one that comes with an installed package."""
+        stored = () if self._path is None else stored_networks(self._path)
+        return (*stored, *self._INSTALLED)
 
     def adapt(self, model_config: ModelConfig, config: ConfigDict) -> ModelConfig:
         """The networks of a run: as its stage is configured, as far as it says.

@@ -7,7 +7,7 @@ statistics and optimizer state that is dropped as a whole where a number is not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks, build, example_inputs
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.training.config import check_config
+from eamm_jax.training.config import check_config, check_stage
 from eamm_jax.training.objectives import OBJECTIVES, Forward, Terms
 from eamm_jax.training.optimizers import make_optimizer, make_schedule
 from eamm_jax.types import Array, Clips, Pairs
@@ -85,6 +85,33 @@ HOW_TO_GET_VGG = (
 )
 
 
+def needed_networks(config: ConfigDict, model_config: ModelConfig) -> tuple[str, ...]:
+    """The networks that a stage cannot begin without, known before its data is.
+
+    Raises:
+        UserError: there is no such stage.
+    """
+    check_stage(config)
+    return OBJECTIVES[config.stage](config, model_config).needed
+
+
+def check_needed(stage: str, needed: Collection[str], given: Collection[str]) -> None:
+    """Makes sure that networks which must have been trained before are given.
+
+    Raises:
+        UserError: one is not; says where it comes from.
+    """
+    missing = [name for name in needed if name not in given]
+    if missing == ["vgg19"]:
+        raise UserError(HOW_TO_GET_VGG)
+    if missing:
+        raise UserError(
+            f"{stage} needs trained {', '.join(missing)}: give as init_from a converted "
+            "checkpoint or the work directory of the stage that trains them"
+            + (f" ({HOW_TO_GET_VGG})" if "vgg19" in missing else "")
+        )
+
+
 def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
     """The stage that a configuration describes.
 
@@ -111,15 +138,7 @@ def make_stage(config: ConfigDict, model_config: ModelConfig) -> Stage:
         return getattr(networks, name).init(rng, *example_inputs(model_config, name))
 
     def init(rng: PRNGKeyArray, given: dict[str, PyTree]) -> TrainState:
-        missing = [name for name in objective.needed if name not in given]
-        if missing == ["vgg19"]:
-            raise UserError(HOW_TO_GET_VGG)
-        if missing:
-            raise UserError(
-                f"{config.stage} needs trained {', '.join(missing)}: give as init_from a converted "
-                "checkpoint or the work directory of the stage that trains them"
-                + (f" ({HOW_TO_GET_VGG})" if "vgg19" in missing else "")
-            )
+        check_needed(config.stage, objective.needed, given)
         given = jax.tree.map(jnp.asarray, given)
         variables = {
             name: given[name] if name in given else fresh(rng, name)

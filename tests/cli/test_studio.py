@@ -93,7 +93,8 @@ def test_others_who_can_come_in_are_told_of_and_ctrl_c_ends_it(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
-    warning, interrupted = said.splitlines()
+    loading, warning, interrupted = said.splitlines()
+    assert loading == "Loading the model ..."
     assert warning.startswith("warning: everybody who can reach 0.0.0.0")
     assert interrupted == "interrupted"
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

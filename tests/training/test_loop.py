@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import stage2
 from eamm_jax.checkpoint import load_networks, save_networks
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset, parse_sources
@@ -19,6 +20,7 @@ from eamm_jax.training import compilation, loop
 from eamm_jax.training.checkpoint import Checkpoints
 from eamm_jax.training.distributed import make_placement
 from eamm_jax.training.metrics import DivergedError, Meter, read_metrics
+from eamm_jax.training.stage import needed_networks
 from tests.published_layout import write_voxceleb
 from tests.training.toy import NETWORK, make_toy_stage, toy_config, zeros
 
@@ -31,6 +33,7 @@ def data(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch):
     monkeypatch.setattr(loop, "make_stage", make_toy_stage)
+    monkeypatch.setattr(loop, "needed_networks", lambda *_: ())
 
 
 def networks_of(workdir) -> list[np.ndarray]:
@@ -257,6 +260,19 @@ def test_bad_input_is_named(data, tmp_path):
     refused(toy_config(data), tmp_path, "No such checkpoint", tmp_path / "nowhere")
     (tmp_path / "file").touch()
     refused(toy_config(data), tmp_path / "file", "Cannot make the work directory")
+
+
+def test_a_stage_without_the_networks_it_needs_ends_before_data_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "needed_networks", needed_networks)
+    config = stage2.get_config("tiny")
+    config.data = f"mead={tmp_path / 'nowhere'}"
+    refused(config, tmp_path / "run", "needs trained .*generator: give as init_from")
+    save_networks(tmp_path / "given", tiny(), {NETWORK: zeros(NETWORK, tiny())})
+    refused(config, tmp_path / "run", "needs trained .*generator: give", tmp_path / "given")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "made").mkdir()
+    refused(config, tmp_path / "made", "needs trained")
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 def test_bad_clips_end_the_run_or_are_counted(tmp_path, capsys):

@@ -5,5 +5,5 @@ from eamm_jax.training import loop
 from tests.training.toy import make_toy_stage
 
 if __name__ == "__main__":
-    loop.make_stage = make_toy_stage
+    loop.make_stage, loop.needed_networks = make_toy_stage, lambda *_: ()
     main()
