@@ -31,39 +31,6 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Run by --torch_python inside the published checkout. One animation frame with emotion, as the
-# published demo computes it: audio net, keypoint head, emotion net, generator. With `compile`,
-# by torch.compile, but for the audio net, whose calls of cuda() it cannot compile.
-PUBLISHED_FRAME = """
-import json, sys, time, torch, yaml
-sys.path.insert(0, ".")
-torch.Tensor.cuda = lambda self, *a, **k: self
-from modules.generator import OcclusionAwareGenerator
-from modules.keypoint_detector import KPDetector, KPDetector_a
-from modules.util import AT_net2, Emotion_k
-config = yaml.safe_load(open("config/MEAD_emo_video_aug_delta_4_crop_random_crop.yaml"))
-p = config["model_params"]
-with torch.no_grad():
-    g = OcclusionAwareGenerator(**p["generator_params"], **p["common_params"]).eval()
-    k = KPDetector(**p["kp_detector_params"], **p["common_params"]).eval()
-    a = KPDetector_a(**p["kp_detector_params"], **p["audio_params"]).eval()
-    n = AT_net2().eval()
-    e = Emotion_k(block_expansion=32, num_channels=3, max_features=1024, num_blocks=5,
-                  scale_factor=0.25, num_classes=8).eval()
-    image = torch.rand(1, 3, 256, 256)
-    source = k(image)
-    if "compile" in sys.argv:
-        g, a, e = map(torch.compile, (g, a, e))
-    for line in sys.stdin:
-        start = time.perf_counter()
-        maps = n(image, torch.randn(1, 1, 28, 12), torch.zeros(1, 1, 6), "cnn", 1.6)
-        driving = a(maps[:, 0])
-        e(image, driving["value"], driving["jacobian"])
-        g(image, kp_source=source, kp_driving=driving)
-        print(json.dumps(time.perf_counter() - start), flush=True)
-"""
-
-
 # What JAX spends between a Python function and a program: tracing, lowering, and the compiler
 # or the cache.
 COMPILE_EVENTS = (
@@ -231,9 +198,10 @@ def in_own_process(arguments: argparse.Namespace, cache: str) -> dict[str, float
 class Published:
     """The published code, waiting to be timed for one frame at a time."""
 
-    def __init__(self, checkout: Path, python: Path, *options: str):
+    def __init__(self, checkout: Path, python: Path, mode: str):
+        script = ROOT / "benchmarks" / "published_frames.py"
         self._process = subprocess.Popen(
-            [str(python.absolute()), "-W", "ignore", "-c", PUBLISHED_FRAME, *options],
+            [str(python.absolute()), "-W", "ignore", str(script), mode, "float32"],
             cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -245,7 +213,7 @@ class Published:
     def frame(self) -> float:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write("1\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
@@ -261,7 +229,7 @@ class Published:
 def against_published(animator: Any, arguments: argparse.Namespace) -> dict[str, float]:
     """Medians of all, frame after frame in turns, so that they see the same machine."""
     given = arguments.published, arguments.torch_python
-    theirs = {"published": Published(*given), "compiled": Published(*given, "compile")}
+    theirs = {"published": Published(*given, "eager"), "compiled": Published(*given, "compile")}
     seconds: dict[str, list[float]] = {name: [] for name in (*theirs, "ours")}
     try:
         for _ in range(arguments.repeats):

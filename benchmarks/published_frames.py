@@ -1,27 +1,22 @@
-"""Frames of the published PyTorch code on a GPU; run by accelerator.py in a checkout of it.
+"""Frames of the published PyTorch code, for other benchmarks; run in a checkout of it.
 
     python published_frames.py (eager | compile) (float32 | tensorfloat32 | float16 | bfloat16)
 
-prints seconds a frame: audio net, keypoint head, emotion net and generator, as the published
-demo computes each frame, channels last; the median of some. Parameters are random.
+For each line of input, the number of frames that are computed at once (the published demo has one
+at a time), it prints seconds a frame: audio net, keypoint head, emotion net and generator, on a
+GPU with channels last. Parameters are random.
 """
 
 import json
 import sys
 import time
 
-import numpy as np
 import torch
 import yaml
 
-WARM, TIMED = 5, 30
-
-# One frame at a time, as the published demo does, and a batch, which it could.
-BATCHES = (1, 16)
-
 
 def main(mode: str, precision: str) -> None:
-    """Prints one number."""
+    """Answers each line of input."""
     sys.path.insert(0, ".")
     from modules.generator import OcclusionAwareGenerator
     from modules.keypoint_detector import KPDetector, KPDetector_a
@@ -51,11 +46,13 @@ def main(mode: str, precision: str) -> None:
     for name, net in nets.items():
         net.eval().to(device)
         for parameter in net.parameters():
-            if parameter.dim() == 4 and name != "audio":  # it calls view on its feature maps
+            # But for the audio net, which calls view on its feature maps.
+            if device == "cuda" and parameter.dim() == 4 and name != "audio":
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), torch.autocast(device, dtype, enabled=dtype != torch.float32):
         plain = torch.rand(1, 3, 256, 256, device=device)
-        image = plain.contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if device == "cuda" else torch.contiguous_format
+        image = plain.contiguous(memory_format=layout)
         source = nets["detector"](image)
         if mode == "compile":  # but for the audio net, whose calls of cuda() it cannot compile
             for name in ("generator", "head", "emotion"):
@@ -79,12 +76,8 @@ def main(mode: str, precision: str) -> None:
             synchronize()
             return (time.perf_counter() - start) / batch
 
-        best = []
-        for batch in BATCHES:
-            for _ in range(WARM):
-                frame(batch)
-            best.append(float(np.median([frame(batch) for _ in range(TIMED)])))
-    print(json.dumps(min(best)))
+        for line in sys.stdin:
+            print(json.dumps(frame(int(line))), flush=True)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,10 @@ class ClipReport(NamedTuple):
 
 def guess_kind(names: Sequence[ClipName]) -> str:
     """Guesses the kind of the data set from clip names."""
-    from eamm_jax.input_pipeline.clips import KINDS, BadClip
+    from eamm_jax.input_pipeline.clips import ALBUM, KINDS, BadClip
+
+    if any(name.clip == ALBUM for name in names):
+        return "synthetic"
 
     def is_labelled(name: ClipName) -> bool:
         try:
@@ -89,18 +92,19 @@ def guess_kind(names: Sequence[ClipName]) -> str:
 def check_clips(
     names: Sequence[ClipName], *, root: str, kind: str, frames_only: bool
 ) -> list[ClipReport]:
-    """Reads all files of the clips."""
-    from eamm_jax.input_pipeline.clips import KINDS, BadClip, decode_frames
+    """Reads all files of the clips; of albums, which have neither sound nor label, the frames."""
+    from eamm_jax.input_pipeline.clips import ALBUM, KINDS, BadClip, decode_frames
     from eamm_jax.input_pipeline.published import PublishedFolder
 
     folder = PublishedFolder(root, with_motion=not frames_only, names=names)
     reports = []
     for index, name in enumerate(names):
+        with_motion = not frames_only and name.clip != ALBUM
         try:
-            if not frames_only:
+            if with_motion:
                 KINDS[kind].emotion(name)
             clip = folder.open(index)
-            if not frames_only:
+            if with_motion:
                 clip.motion()
             frames = decode_frames(clip, range(clip.num_frames), None)
         except BadClip as fault:
@@ -126,7 +130,7 @@ def audit(
         UserError: the folder does not exist or contains no clips.
     """
     from data.parallel import progress_bar, run_parallel
-    from eamm_jax.input_pipeline.clips import KINDS
+    from eamm_jax.input_pipeline.clips import ALBUM, KINDS
     from eamm_jax.input_pipeline.published import PublishedFolder
 
     names = PublishedFolder(root, with_motion=not frames_only).names
@@ -151,10 +155,11 @@ def audit(
     result.good_clips = len(good)
     result.sizes = dict(sorted(sizes.items()))
     if KINDS[result.kind].emotional and not frames_only:
-        labels = Counter(KINDS[result.kind].emotion(name) for name in good)
+        emotion = {n: KINDS[result.kind].emotion(n) for n in good if n.clip != ALBUM}
+        labels = Counter(emotion.values())
         result.emotions = {label: labels[n] for n, label in enumerate(EMOTIONS)}
-        neutral = {n.identity for n in good if KINDS[result.kind].emotion(n) == _NEUTRAL}
-        for identity in sorted({name.identity for name in names} - neutral):
+        neutral = {name.identity for name, label in emotion.items() if label == _NEUTRAL}
+        for identity in sorted({n.identity for n in names if n.clip != ALBUM} - neutral):
             result.problems[identity] = "has no good neutral clip to take portraits from"
     if not frames_only:
         result.problems.update(_strays(Path(root), names) | _timing(Path(root)))

@@ -17,9 +17,6 @@ from data.synthetic.controls import Expression
 from data.synthetic.renderer import DRAWING, Renderer
 from data.synthetic.script import Take, takes_of
 
-CLIP_NAME = "stills_001"
-"""The album's name in the published layout, where it stands in for a clip."""
-
 EMOTIONAL_TAKES = 4
 """Recordings in other moods than neutral that an album takes its second half from."""
 

@@ -27,15 +27,17 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from data import layout
+from data.synthetic.packed_file import PackedFile
 from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
-from eamm_jax.io.runtime import cache_folder
 
 HOW_TO_GET_IT = (
     "clone https://github.com/ICT-VGL/ICT-FaceKit, then run "
     "`python -m data.synthetic.head_model --source ICT-FaceKit`"
 )
+
+FILE = PackedFile("head_model.npz", "head model", HOW_TO_GET_IT)
 
 
 class Part(NamedTuple):
@@ -116,18 +118,6 @@ class HeadModel:
         return self is other
 
 
-def default_path() -> Path:
-    """Where the packed model is looked for unless a file is named.
-
-    Raises:
-        UserError: there is no cache folder that can be written to.
-    """
-    folder = cache_folder()
-    if folder is None:
-        raise UserError("no cache folder for the head model: name its file")
-    return folder / "head_model.npz"
-
-
 def load(path: str | os.PathLike[str] | None = None) -> HeadModel:
     """Loads a packed head model, once per process and file.
 
@@ -137,10 +127,7 @@ def load(path: str | os.PathLike[str] | None = None) -> HeadModel:
     Raises:
         UserError: there is no such file, or it is not a head model.
     """
-    found = Path(path) if path else default_path()
-    if not found.is_file():
-        raise UserError(f"no head model at {found}: {HOW_TO_GET_IT}")
-    return _load(found.resolve())
+    return _load(FILE.find(path))
 
 
 @lru_cache(maxsize=2)
@@ -254,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(argv)
 
     def job() -> None:
-        output = flags.output or default_path()
+        output = flags.output or FILE.default_path()
         pack(flags.source, output)
         print(f"{output}: {output.stat().st_size / 1e6:.1f} MB; pass it as --head_model")
 

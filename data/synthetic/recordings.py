@@ -35,17 +35,19 @@ from data import layout
 from data.parallel import progress_bar, run_parallel
 from data.synthetic import cast
 from data.synthetic.alignment import align
+from data.synthetic.packed_file import PackedFile
 from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
-from eamm_jax.io.runtime import cache_folder
 from eamm_jax.io.speech import Phoneme, synthesise
 
 HOW_TO_GET_THEM = (
     "unpack Debian's asterisk-core-sounds-en and -en-g722 (also -es, -fr, -it, -ru) into a folder "
     "and run `python -m data.synthetic.recordings --source FOLDER`"
 )
+
+FILE = PackedFile("recordings.zip", "recordings", HOW_TO_GET_THEM)
 
 _LANGUAGES = {"en_US": "en-us", "es_MX": "es-419", "fr_CA": "fr", "it_IT": "it", "ru_RU": "ru"}
 """The engine's language for the first letters of a speaker's folder."""
@@ -130,18 +132,6 @@ class Recordings:
         return sound[start : start + round(utterance.seconds * SAMPLE_RATE)]
 
 
-def default_path() -> Path:
-    """Where the packed recordings are looked for unless a file is named.
-
-    Raises:
-        UserError: there is no cache folder that can be written to.
-    """
-    folder = cache_folder()
-    if folder is None:
-        raise UserError("no cache folder for the recordings: name their file")
-    return folder / "recordings.zip"
-
-
 def load(path: str | os.PathLike[str] | None = None) -> Recordings:
     """Opens packed recordings, once per process and file.
 
@@ -151,10 +141,7 @@ def load(path: str | os.PathLike[str] | None = None) -> Recordings:
     Raises:
         UserError: there is no such file, or it is no pack of recordings.
     """
-    found = Path(path) if path else default_path()
-    if not found.is_file():
-        raise UserError(f"no recordings at {found}: {HOW_TO_GET_THEM}")
-    return _load(found.resolve())
+    return _load(FILE.find(path))
 
 
 @lru_cache(maxsize=2)
@@ -316,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(argv)
 
     def job() -> None:
-        output = flags.output or default_path()
+        output = flags.output or FILE.default_path()
         pack(flags.source, output, flags.workers)
         kept = load(output).utterances
         minutes = sum(utterance.seconds for utterance in kept) / 60

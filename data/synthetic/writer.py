@@ -40,7 +40,7 @@ from data.synthetic.script import Take, takes_of
 from data.synthetic.voices import ESPEAK, Voices
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.input_pipeline.clips import ALBUM, ClipName
 from eamm_jax.input_pipeline.published import (
     LANDMARKS_FOLDER,
     POSE_FOLDER,
@@ -112,7 +112,7 @@ class Job:
     @property
     def name(self) -> ClipName:
         """Of the person and the clip."""
-        clip = self.take.clip_name if self.take else album.CLIP_NAME
+        clip = self.take.clip_name if self.take else ALBUM
         return ClipName(cast.name_of(self.number), clip)
 
     @property

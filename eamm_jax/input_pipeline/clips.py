@@ -27,6 +27,9 @@ STORED_POSE_NUMBERS = 7
 
 LANDMARKS, PUPILS = 68, 2
 
+ALBUM = "stills_001"
+"""Name in place of a clip's, of unrelated frames for stage 0 (`data.synthetic`, `--stills`)."""
+
 STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
 """MFCC rows and columns per frame on disk; column 0, the log energy, is not used."""
 

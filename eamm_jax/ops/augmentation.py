@@ -44,6 +44,11 @@ class ColourJitter(NamedTuple):
     saturation: float = 0.1  # likewise
     hue: float = 0.1  # the shift is sampled from -hue to hue, a fraction of the colour circle
 
+    @classmethod
+    def uniform(cls, amount: float) -> ColourJitter:
+        """The same amount of each."""
+        return cls(amount, amount, amount, amount)
+
 
 class EmotionAugmentation(NamedTuple):
     """Augmentation of the emotion network's input in part 2 (docs/architecture.md, section 8).

@@ -9,8 +9,14 @@ import pytest
 
 from data.check import audit, guess_kind, main
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import ClipName
-from tests.published_layout import lay_out_lrw_clip, write_lrw, write_mead, write_voxceleb
+from eamm_jax.input_pipeline.clips import ALBUM, ClipName
+from tests.published_layout import (
+    lay_out_lrw_clip,
+    write_clip,
+    write_lrw,
+    write_mead,
+    write_voxceleb,
+)
 
 SIZE = 16
 
@@ -80,6 +86,14 @@ def test_frames_only(mead):
     with pytest.raises(UserError, match=r"looked for .*MFCC"):
         audit(str(mead))
     assert audit(str(mead), frames_only=True).problems == {}
+
+
+def test_albums_are_no_clips_and_no_problem(mead):
+    write_clip(mead, "s00001", ALBUM, frames=3, size=SIZE)
+    found = audit(str(mead))
+    assert found.kind == "synthetic"
+    assert (found.good_clips, found.problems) == (13, {})
+    assert sum(found.emotions.values()) == 12
 
 
 @pytest.mark.slow

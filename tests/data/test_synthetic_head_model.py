@@ -62,7 +62,7 @@ def test_the_cache_folder_is_the_default(face_kit, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(UserError, match=r"no head model at .*cache.*clone https://github"):
         head_model.load()
-    head_model.pack(face_kit, head_model.default_path(), PARTS)
+    head_model.pack(face_kit, head_model.FILE.default_path(), PARTS)
     assert head_model.load().expression_names == ("jawOpen",)
 
 

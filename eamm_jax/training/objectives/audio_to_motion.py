@@ -75,7 +75,7 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
         inputs = clip_inputs(batch)
         if rng is not None and self.config.augment:
             together = jnp.concatenate([inputs.source[:, None], inputs.frames], axis=1)
-            together = jitter_colours(rng, together, ColourJitter(*(self.config.jitter,) * 4))
+            together = jitter_colours(rng, together, ColourJitter.uniform(self.config.jitter))
             inputs = inputs._replace(source=together[:, 0], frames=together[:, 1:])
         return inputs
 

@@ -59,7 +59,7 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
                 rotation=config.rotation,
                 perspective=config.perspective,
                 enlargement=config.enlargement,
-                jitter=ColourJitter(*(config.jitter,) * 4) if config.jitter else None,
+                jitter=ColourJitter.uniform(config.jitter) if config.jitter else None,
             )
             frames = augment_emotion_frames(rng, frames, augmentation)
         elif config.mask_mouth:

@@ -64,7 +64,7 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
         if rng is not None:
             warp_rng, augmentation_rng = jax.random.split(rng)
             if self.config.augment:
-                jitter = ColourJitter(*(self.config.jitter,) * 4)
+                jitter = ColourJitter.uniform(self.config.jitter)
                 source, driving = augment_pair(augmentation_rng, source, driving, jitter)
         warp = random_warp(
             warp_rng,

@@ -89,7 +89,7 @@ class _GuidedPairs(Objective[Pairs, GuidedInputs]):
             crop_rng, inputs, self.config.smallest_crop, self.config.crops_apart
         )
         frames = jnp.stack(inputs[:2], axis=1)
-        frames = jitter_colours(colour_rng, frames, ColourJitter(*(self.config.jitter,) * 4))
+        frames = jitter_colours(colour_rng, frames, ColourJitter.uniform(self.config.jitter))
         return inputs._replace(source=frames[:, 0], driving=frames[:, 1])
 
 
