@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
-PARALLEL ?= -n 2 --dist loadfile
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test test-fast lint install demo train-demo clean
 
@@ -27,7 +27,8 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes fill two cores; a file's tests share its fixtures.
+# Two processes fill two cores; a file's tests share its fixtures, and files come in the order of
+# tests/conftest.py.
 test: install lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" --durations=20
 

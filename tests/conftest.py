@@ -28,6 +28,19 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import numpy as np
 import pytest
+from filelock import FileLock
+
+LONG_FILES = {
+    "animate/test_animator.py",
+    "benchmarks/test_accelerator.py",
+    "models/test_float64.py",
+    "training/test_distributed.py",
+    "training/test_float64.py",
+    "training/test_golden.py",
+    "training/test_overfit.py",
+    "training/test_runs.py",
+}
+"""Those that take more than a minute."""
 
 # Roles as `conversion.published.ROLES` names them.
 PUBLISHED_FILES = {
@@ -107,9 +120,16 @@ def convert_stand_ins(synthetic_weights, seed: int, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def published_checkpoint(goldens: Goldens, synthetic_weights, tmp_path_factory) -> Path:
-    """All stand-ins of the goldens' seed, converted; made once a session."""
-    folder = tmp_path_factory.mktemp("published")
-    return convert_stand_ins(synthetic_weights, goldens.meta["seed"], folder)
+    """All stand-ins of the goldens' seed, converted; made once, by the first process."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # which its processes share
+    checkpoint = folder / "published" / "checkpoint"
+    with FileLock(folder / "published.lock"):
+        if not checkpoint.is_dir():
+            checkpoint.parent.mkdir(exist_ok=True)
+            convert_stand_ins(synthetic_weights, goldens.meta["seed"], checkpoint.parent)
+    return checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -127,5 +147,14 @@ def rng() -> np.random.Generator:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that most mistakes show within minutes."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first, so that most mistakes show within minutes; then the longest files.
+
+    Processes that share the work get a file at a time: a long one must not be left for the end.
+    """
+
+    def order(item: pytest.Item) -> int:
+        if item.get_closest_marker("slow") is None:
+            return 0
+        return 1 if item.path.relative_to(ROOT / "tests").as_posix() in LONG_FILES else 2
+
+    items.sort(key=order)

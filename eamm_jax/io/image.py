@@ -46,9 +46,18 @@ def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.nda
     return picture.astype(np.float32) / 255 if size is None else middle(path, picture, size)
 
 
+_STRIP_ROWS = 256
+
+
 def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     """Reads a whole picture as `read_image` does, but for its pixels, which stay 0..255."""
-    return np.asarray(_open(check_readable(path, "picture")))
+    image = _open(check_readable(path, "picture"))
+    # In strips: at once, Pillow would make two copies on the way.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP_ROWS):
+        rows = pixels[top : top + _STRIP_ROWS]
+        rows[:] = image.crop((0, top, image.width, top + len(rows)))
+    return pixels
 
 
 def middle(

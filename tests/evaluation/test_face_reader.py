@@ -165,9 +165,9 @@ def test_it_learns():
     )
     done = []
     params = train_reader.train(
-        examples, seed=0, steps=120, advance=lambda step, steps: done.append((step, steps))
+        examples, seed=0, steps=90, advance=lambda step, steps: done.append((step, steps))
     )
-    assert done[-1] == (120, 120)
+    assert done[-1] == (90, 90)
     after = train_reader.measure_stills(FaceReader(params), unseen)
     assert after["landmark_error"] < 0.5 * before["landmark_error"]
     assert after["frames_named"]["happy"] == after["frames_named"]["sad"] == 1

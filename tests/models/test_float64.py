@@ -106,7 +106,10 @@ def test_emotion_network(published_variables, arrays, images, head):
 
 @pytest.mark.parametrize(
     ("driving", "prediction"),
-    [("kp_driver", "generator_prediction"), ("kp_audio0", "generator_audio_prediction")],
+    [
+        ("kp_driver", "generator_prediction"),
+        pytest.param("kp_audio0", "generator_audio_prediction", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_generator(published_variables, arrays, images, driving, prediction):
     keypoints = (golden_keypoints(arrays, name) for name in ("kp_source", driving))

@@ -106,7 +106,7 @@ def stage1(train, lrw, stage0) -> Path:
 @pytest.fixture(scope="module")
 def stage2(train, mead, stage1) -> Path:
     flags = f"--init_from={stage1}", "--config.learning_rate=1e-3"
-    return train("stage2", f"mead={mead}", 160, *flags)
+    return train("stage2", f"mead={mead}", 100, *flags)
 
 
 def first_and_last(workdir: Path, name: str) -> tuple[float, float]:
