@@ -67,12 +67,12 @@ def _serve(flags: argparse.Namespace) -> None:
     def load() -> Animator:
         from eamm_jax.animate import Animator
 
+        print("Loading the model ...", file=sys.stderr, flush=True)
         start_jax(cpu=flags.cpu)
         return Animator.from_checkpoint(
             flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
         )
 
-    print("Loading the model ...", file=sys.stderr, flush=True)
     with server.serving(load, flags.checkpoint, flags.host, flags.port, limits) as address:
         if not server.is_loopback(flags.host):
             print(
