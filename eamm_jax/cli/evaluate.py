@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Measures talking faces against ground truth and against baselines: images (PSNR, SSIM), landmarks
-(M-LMD, F-LMD), mouth timing, sharpness, jitter, flicker, identity and emotion. Prints a table;
-writes JSON and sheets of frames. docs/evaluation.md defines every metric."""
+(M-LMD, F-LMD), mouth timing, sharpness, jitter, flicker, identity and emotion. Prints a table
+with 95 % intervals; writes JSON, Markdown, LaTeX and sheets of frames. docs/evaluation.md defines
+every metric."""
 
 EXAMPLE = """\
 examples:
@@ -202,13 +203,14 @@ def _run_with_progress(job: Job) -> Result:
 
 
 def _print(result: Result, job: Job, console: Console) -> None:
-    from eamm_jax.evaluation import report
+    from eamm_jax.evaluation import report, tables
 
-    console.print(report.table(result.by_clip))
+    console.print(tables.to_rich(tables.means(result.by_clip)))
     if result.asked is not None:
         console.print(report.asked_table(result.asked))
     console.print(
-        f"Wrote {job.output} in {result.seconds:.0f} s: metrics.json, pictures.png, clips/",
+        f"Wrote {job.output} in {result.seconds:.0f} s: metrics.json, tables.md and tables.tex "
+        "(paired differences, and means by group), pictures.png, clips/",
         markup=False,
         highlight=False,
     )

@@ -7,13 +7,12 @@ Names are videos or folders of frames:
     <root>/<method>/<name>.mp4       likewise
     <root>/portrait/<name>.png       the source image; by default the first ground-truth frame
 
-A name that contains `<emotion>_level_<1..3>`, as MEAD's do, gives the emotion.
+Names as those of MEAD give person, emotion and level (`input_pipeline.clips.labels_in`).
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from eamm_jax import features
-from eamm_jax.constants import AUDIO_WINDOW, EMOTIONS
+from eamm_jax.constants import AUDIO_WINDOW
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import (
     KINDS,
@@ -33,8 +32,10 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
+    Labels,
     Split,
     decode_frames,
+    labels_in,
 )
 from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
@@ -64,7 +65,7 @@ class Case:
 
     Attributes:
         name: `<identity>/<clip>`, or the name of a pair.
-        identity: the person.
+        identity: the person, or empty if unknown.
         portrait: the source image.
         truth: ground-truth frames.
         emotion: index into `EMOTIONS`, or -1 if unknown.
@@ -83,6 +84,11 @@ class Case:
     landmarks: Float[np.ndarray, "t 68 2"] | None = None
     sound: Sound | None = None
     made: Mapping[str, Frames] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Labels:
+        """Person, emotion and its level."""
+        return Labels(self.identity, self.emotion, self.level)
 
 
 def mfcc_rows(windows: Float[np.ndarray, "t 28 13"]) -> Float[np.ndarray, "n 13"]:
@@ -325,13 +331,11 @@ class Pairs:
         portrait = truth[0]
         if name in self._portraits:
             portrait = to_uint8(read_image(self._portraits[name], self._size))
-        match = re.search(rf"({'|'.join(EMOTIONS)})_level_[1-3]", name)
         return Case(
             name=name,
-            identity=name,
             portrait=portrait,
             truth=truth[:length],
-            emotion=EMOTIONS.index(match[1]) if match else -1,
+            **labels_in(name)._asdict(),
             made={method: frames[:length] for method, frames in made.items()},
         )
 

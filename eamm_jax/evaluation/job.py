@@ -18,13 +18,13 @@ from eamm_jax.animate.emotion_bank import EmotionBank
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
 from eamm_jax.checkpoint import load_networks, model_folder
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import contestants, report
+from eamm_jax.evaluation import contestants, report, tables
 from eamm_jax.evaluation.asked import Asked, ask, cases_to_ask
 from eamm_jax.evaluation.cases import Case, DataSet, Pairs, PortraitFrom
 from eamm_jax.evaluation.contestants import STILL, TRUTH, Contestant, EmotionSource, animated
 from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
 from eamm_jax.evaluation.readers import Reader, make_reader
-from eamm_jax.input_pipeline.clips import Split
+from eamm_jax.input_pipeline.clips import Labels, Split
 from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.files import atomic_output_dir
@@ -36,7 +36,8 @@ RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS = (
     "asked.png",
     "clips",
 )
-RESULTS = (RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS)
+MARKDOWN_FILE, LATEX_FILE = "tables.md", "tables.tex"
+RESULTS = (RESULTS_FILE, PICTURES_FILE, ASKED_FILE, SHEETS, MARKDOWN_FILE, LATEX_FILE)
 """What an evaluation writes; another one may replace it."""
 
 DEFAULT_CLIPS = 40
@@ -91,20 +92,30 @@ class Result(NamedTuple):
 
     Attributes:
         by_clip: metrics by clip and contestant.
+        labels: person, emotion and level of each clip.
         asked: results of the test of emotion control, or None.
         seconds: duration.
     """
 
     by_clip: dict[str, dict[str, Values]]
+    labels: dict[str, Labels]
     asked: Asked | None
     seconds: float
+
+
+class Measured(NamedTuple):
+    """Metrics by clip and contestant, and the labels of each clip."""
+
+    by_clip: dict[str, dict[str, Values]]
+    labels: dict[str, Labels]
 
 
 def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
     """Runs an evaluation and writes its folder atomically.
 
-    The folder contains `metrics.json`, a sheet per clip in `clips`, the best, median and worst of
-    them in `pictures.png`, and `asked.png` if emotion control was tested.
+    The folder contains `metrics.json`, all tables as `tables.md` and `tables.tex`, a sheet per clip
+    in `clips`, the best, median and worst of them in `pictures.png`, and `asked.png` if emotion
+    control was tested.
 
     Raises:
         UserError: an input is invalid or missing; nothing is written then.
@@ -113,16 +124,19 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
     with atomic_output_dir(job.output, RESULTS if job.overwrite else None) as folder:
         (folder / SHEETS).mkdir()
         if job.pairs is not None:
-            by_clip, asked, facts = _evaluate_pairs(job, job.pairs, folder, advance)
+            measured, asked, facts = _evaluate_pairs(job, job.pairs, folder, advance)
         elif job.source is not None and job.checkpoint is not None:
-            by_clip, asked, facts = _evaluate_model(
+            measured, asked, facts = _evaluate_model(
                 job, job.source, job.checkpoint, folder, advance
             )
         else:
             raise UserError("give a folder of pairs, or a data set and a checkpoint")
-        result = Result(by_clip, asked, time.perf_counter() - start)
+        result = Result(*measured, asked, time.perf_counter() - start)
         text = json.dumps(_as_json(result, facts), indent=1)
         (folder / RESULTS_FILE).write_text(text + "\n")
+        sheets = tables.all_sheets(result.by_clip, result.labels)
+        (folder / MARKDOWN_FILE).write_text("\n".join(map(tables.to_markdown, sheets)))
+        (folder / LATEX_FILE).write_text("\n".join(map(tables.to_latex, sheets)))
     return result
 
 
@@ -132,27 +146,28 @@ def _as_json(result: Result, facts: dict[str, Any]) -> dict[str, Any]:
         "eamm_jax": __version__,
         "seconds": round(result.seconds, 1),
         "metrics": {key: metric._asdict() for key, metric in METRICS.items()},
-        "means": report.means_of(result.by_clip),
+        **report.statistics_json(result.by_clip),
         "asked": None if result.asked is None else report.asked_json(result.asked),
         "clips": result.by_clip,
+        "labels": {name: labels._asdict() for name, labels in result.labels.items()},
     }
 
 
 def _evaluate_pairs(
     job: Job, root: Path, folder: Path, advance: Advance
-) -> tuple[dict[str, dict[str, Values]], None, dict[str, Any]]:
+) -> tuple[Measured, None, dict[str, Any]]:
     pairs = Pairs(root, max_frames=job.max_frames)
     reader = make_reader(job.faces or "real")
     field = _wanted([TRUTH, STILL, *map(contestants.rendered, pairs.methods)], job.only)
     names = pairs.names[: job.clips or None]
-    by_clip = _measure_all(map(pairs.case, names), len(names), field, reader, folder, advance)
+    measured = _measure_all(map(pairs.case, names), len(names), field, reader, folder, advance)
     facts = {"pairs": str(root), "reader": reader.name if reader else None}
-    return by_clip, None, facts
+    return measured, None, facts
 
 
 def _evaluate_model(
     job: Job, source: Source, checkpoint: Path, folder: Path, advance: Advance
-) -> tuple[dict[str, dict[str, Values]], Asked | None, dict[str, Any]]:
+) -> tuple[Measured, Asked | None, dict[str, Any]]:
     reader = make_reader(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
     config, variables = load_networks(checkpoint)
     variables = jax.device_put(variables)
@@ -181,7 +196,7 @@ def _evaluate_model(
         field.append(animated("model", animator, job.settings, emotions))
     del variables
     names = data.choose(job.clips)
-    by_clip = _measure_all(
+    measured = _measure_all(
         map(data.case, names), len(names), _wanted(field, job.only), reader, folder, advance
     )
     asked = None
@@ -207,7 +222,7 @@ def _evaluate_model(
         "reader": reader.name if reader else None,
         "device": jax.devices()[0].device_kind,
     }
-    return by_clip, asked, facts
+    return measured, asked, facts
 
 
 def _wanted(field: list[Contestant], only: tuple[str, ...]) -> list[Contestant]:
@@ -225,16 +240,17 @@ def _measure_all(
     reader: Reader | None,
     folder: Path,
     advance: Advance,
-) -> dict[str, dict[str, Values]]:
+) -> Measured:
     """Measures all contestants on all cases, and writes the sheets."""
     by_clip: dict[str, dict[str, Values]] = {}
+    labels: dict[str, Labels] = {}
     sheets: dict[str, Path] = {}
     total = count * len(field)
     main = field[-1].name
     for case in cases:
         reference = prepare(case, reader)
         rows = [report.Row(TRUTH.name, report.spread(case.truth))]
-        by_clip[case.name] = {}
+        by_clip[case.name], labels[case.name] = {}, case.labels
         for contestant in field:
             frames = contestant.frames(case)
             by_clip[case.name][contestant.name] = measure(reference, frames, reader)
@@ -247,4 +263,4 @@ def _measure_all(
     chosen = report.best_median_worst(by_clip, main)
     pages = {rank: to_uint8(read_image(sheets[name], None)) for rank, name in chosen.items()}
     write_png(folder / PICTURES_FILE, report.stacked(pages))
-    return by_clip
+    return Measured(by_clip, labels)

@@ -1,8 +1,7 @@
-"""All metrics of a rendered clip, and their means over clips."""
+"""All metrics of a rendered clip."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -176,12 +175,3 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
         if case.emotion >= 0:
             values["emotion"] = float(named == case.emotion)
     return values
-
-
-def mean_values(values: Sequence[Mapping[str, float]]) -> Values:
-    """Averages each metric over the clips that have it."""
-    return {
-        key: float(np.mean([clip[key] for clip in values if key in clip]))
-        for key in METRICS
-        if any(key in clip for clip in values)
-    }

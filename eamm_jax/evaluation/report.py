@@ -1,4 +1,4 @@
-"""The report of an evaluation: a table for the terminal, JSON, and sheets of frames."""
+"""The report of an evaluation: JSON, the table of emotion control, and sheets of frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.table import Table
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation.asked import Asked, Shown
 from eamm_jax.evaluation.cases import Frames
-from eamm_jax.evaluation.measurement import METRICS, Values, mean_values
+from eamm_jax.evaluation.measurement import METRICS, Values
+from eamm_jax.evaluation.statistics import differences, estimates
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -25,7 +26,6 @@ CELL = 128
 
 _LABEL_WIDTH, _LINE, _HEADING = 104, 18, 26
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-_ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 
 
 class Row(NamedTuple):
@@ -35,35 +35,26 @@ class Row(NamedTuple):
     pictures: Sequence[Picture]
 
 
-def table(by_clip: Mapping[str, Mapping[str, Values]]) -> Table:
-    """Means over all clips: one row per metric, one column per contestant.
-
-    Args:
-        by_clip: metrics by clip and contestant.
-    """
-    means = means_of(by_clip)
-    clips = f"{len(by_clip)} clip" + "s" * (len(by_clip) != 1)
-    result = Table(title=f"Means of {clips}; px of 256x256", title_justify="left")
-    result.add_column("", no_wrap=True)
-    for contestant in means:
-        result.add_column(contestant, justify="right")
-    for key, metric in METRICS.items():
-        if any(key in values for values in means.values()):
-            unit = f", {metric.unit}" if metric.unit else ""
-            cells = [
-                f"{values[key]:.{metric.digits}f}" if key in values else "-"
-                for values in means.values()
-            ]
-            result.add_row(f"{metric.label}{unit}{_ARROWS[metric.better]}", *cells)
-    return result
-
-
-def means_of(by_clip: Mapping[str, Mapping[str, Values]]) -> dict[str, Values]:
-    """Means over clips, by contestant."""
-    contestants = dict.fromkeys(name for clip in by_clip.values() for name in clip)
+def statistics_json(by_clip: Mapping[str, Mapping[str, Values]]) -> dict[str, Any]:
+    """Means with their intervals by method, and the differences of every two methods."""
     return {
-        name: mean_values([clip[name] for clip in by_clip.values() if name in clip])
-        for name in contestants
+        "means": {
+            method: {key: found._asdict() for key, found in by_key.items()}
+            for method, by_key in estimates(by_clip, METRICS).items()
+        },
+        "differences": [
+            {
+                "metric": key,
+                "method": first,
+                "against": second,
+                **found.estimate._asdict(),
+                "higher": found.higher,
+                "lower": found.lower,
+                "p": found.p,
+            }
+            for key, by_pair in differences(by_clip, METRICS).items()
+            for (first, second), found in by_pair.items()
+        ],
     }
 
 

@@ -54,6 +54,40 @@ class ClipName(NamedTuple):
         return f"{self.identity}/{self.clip}"
 
 
+class Labels(NamedTuple):
+    """What is known of a clip beside its content.
+
+    Attributes:
+        identity: the person; empty if unknown.
+        emotion: index into `EMOTIONS`, or -1 if unknown.
+        level: level of the emotion, 1 to 3, or 0 if unknown.
+    """
+
+    identity: str = ""
+    emotion: int = -1
+    level: int = 0
+
+
+_BY_NAME = {
+    name: index for index, emotion in enumerate(EMOTIONS) for name in (emotion, emotion[:3])
+}
+_LABELLED = re.compile(rf"(?:^|[/_])({'|'.join(_BY_NAME)})[/_](?:level_)?([1-3])(?=[/_]|$)")
+
+
+def labels_in(name: str) -> Labels:
+    """The labels in a name such as `M003/angry_level_1_001` (MEAD) or `M003_ang_1_001`.
+
+    The person is the first folder, or in flat names what stands before the first underscore. Other
+    names have no emotion, and the person only if there is a folder.
+    """
+    folder, slash, _ = name.partition("/")
+    found = _LABELLED.search(name)
+    if not found:
+        return Labels(folder if slash else "")
+    before = folder if slash else name[: found.start()].partition("_")[0]
+    return Labels(before, _BY_NAME[found[1]], int(found[2]))
+
+
 @dataclass(frozen=True)
 class Clip:
     """A video with encoded frames, audio features and head pose.

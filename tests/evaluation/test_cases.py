@@ -10,7 +10,7 @@ from eamm_jax import features
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows, silent_frames
-from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.input_pipeline.clips import ClipName, Labels
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.video_writer import video_writer
 from tests.evaluation.faces import write_drawn
@@ -148,7 +148,7 @@ def test_pairs(pairs):
     np.testing.assert_array_equal(case.truth, frames[:11])  # as many as all have
     np.testing.assert_array_equal(case.made["ours"], 255 - frames[:11])
     assert np.abs(case.made["theirs"].astype(int) - frames[:11]).mean() < 4
-    assert EMOTIONS[case.emotion] == "happy"
+    assert case.labels == Labels("a", EMOTIONS.index("happy"), 3)
     np.testing.assert_array_equal(case.portrait, frames[0])
     other = found.case("b")
     assert other.emotion == -1

@@ -83,10 +83,15 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
             assert list(values) == [key for key in METRICS if key != "mouth_silence"]
     assert list(facts["means"]) == contestants
     mean = np.mean([clip["model"]["psnr"] for clip in facts["clips"].values()])
-    assert facts["means"]["model"]["psnr"] == pytest.approx(mean)
-    assert facts["means"]["truth"]["ssim"] == pytest.approx(1)
-    assert facts["means"]["still"]["mouth_correlation"] == 0
+    assert facts["means"]["model"]["psnr"]["mean"] == pytest.approx(mean)
+    assert facts["means"]["truth"]["ssim"]["mean"] == pytest.approx(1)
+    assert facts["means"]["still"]["mouth_correlation"]["mean"] == 0
     assert facts["clips"] == result.by_clip
+    assert [labels["identity"] for labels in facts["labels"].values()] == [
+        name.partition("/")[0] for name in facts["clips"]
+    ]
+    assert "## Means by emotion" in (output / "tables.md").read_text()
+    assert (output / "tables.tex").read_text().count("\\toprule") >= 3
     assert ("measuring", 18, 18) in told
     assert facts["evaluated"]["data"].startswith("synthetic=")
     assert facts["metrics"]["psnr"]["unit"] == "dB"
@@ -182,8 +187,8 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     assert "ours" in text
     means = read(output)["means"]
     assert list(means) == ["truth", "still", "ours", "theirs"]
-    assert means["ours"]["psnr"] == pytest.approx(20 * np.log10(255 / 4))
-    assert means["theirs"]["psnr"] == pytest.approx(20 * np.log10(255 / 20))
+    assert means["ours"]["psnr"]["mean"] == pytest.approx(20 * np.log10(255 / 4))
+    assert means["theirs"]["psnr"]["mean"] == pytest.approx(20 * np.log10(255 / 20))
     with Image.open(output / "clips" / "clip.png") as sheet:
         assert sheet.size == (104 + 8 * 48, 18 + 4 * 48)
     assert run_command("--pairs", pairs, "--faces", "none", "--output", output) == 2

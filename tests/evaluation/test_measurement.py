@@ -154,11 +154,6 @@ def test_frames_of_another_shape_are_rejected(case):
         measurement.measure(measurement.prepare(case, None), case.truth[1:], None)
 
 
-def test_means_are_over_the_clips_that_have_the_metric():
-    means = measurement.mean_values([{"psnr": 20.0, "emotion": 1.0}, {"psnr": 30.0}])
-    assert means == {"psnr": 25.0, "emotion": 1.0}
-
-
 def test_clip_emotion_has_the_best_mean_score():
     scores = np.log([[0.6, 0.4], [0.1, 0.9], [0.6, 0.4]])
     assert named_emotion(scores) == 1

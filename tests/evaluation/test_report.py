@@ -29,18 +29,15 @@ def printed(table) -> str:
     return capture.get()
 
 
-def test_the_table_holds_the_means():
-    assert report.means_of(BY_CLIP)["model"] == pytest.approx(
-        {"psnr": 25.0, "ssim": 0.65, "m_lmd": 2.0}
-    )
-    text = printed(report.table(BY_CLIP))
-    assert "Means of 3 clips" in text
-    (psnr,) = (line for line in text.splitlines() if "PSNR, dB ↑" in line)
-    assert "58.90" in psnr
-    assert "25.00" in psnr
-    (distance,) = (line for line in text.splitlines() if "M-LMD, px ↓" in line)
-    assert " - " in distance  # of the truth there is none
-    assert "F-LMD" not in text
+def test_json_holds_means_and_differences():
+    facts = json.loads(json.dumps(report.statistics_json(BY_CLIP)))
+    psnr = facts["means"]["model"]["psnr"]
+    assert (psnr["mean"], psnr["clips"]) == (25.0, 3)
+    assert 20 <= psnr["low"] < 25 < psnr["high"] <= 30
+    assert facts["means"]["model"]["m_lmd"]["clips"] == 1
+    first = facts["differences"][0]
+    assert (first["metric"], first["method"], first["against"]) == ("psnr", "model", "truth")
+    assert (first["mean"], first["higher"], first["lower"]) == (pytest.approx(-33.9), 0, 3)
 
 
 def test_ranks_are_by_psnr():

@@ -15,7 +15,9 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
+    Labels,
     decode_frame,
+    labels_in,
 )
 
 LRW, MEAD, VOXCELEB = (KINDS[name] for name in ("lrw", "mead", "voxceleb"))
@@ -178,3 +180,22 @@ def test_other_image_formats_are_rejected():
     Image.fromarray(PIXELS).save(buffer, "BMP")
     with pytest.raises(BadClip, match="not a readable PNG"):
         decode_frame(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "emotion", "level"),
+    [
+        ("M003/angry_level_1_001", "M003", "angry", 1),
+        ("M003_angry_level_3_001", "M003", "angry", 3),
+        ("M003_ang_3_001", "M003", "angry", 3),
+        ("M003/front/disgusted/level_2/007", "M003", "disgusted", 2),
+        ("W015_W015_sur_2_005", "W015", "surprised", 2),
+        ("level/happy_2", "level", "happy", 2),
+        ("people/unhappy_1_2", "people", None, 0),
+        ("obama", "", None, 0),
+        ("sad_song_9", "", None, 0),
+    ],
+)
+def test_labels_are_read_from_names(name, identity, emotion, level):
+    index = -1 if emotion is None else EMOTIONS.index(emotion)
+    assert labels_in(name) == Labels(identity, index, level)
