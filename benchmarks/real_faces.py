@@ -49,7 +49,7 @@ from eamm_jax.evaluation import contestants, fer, report  # noqa: E402
 from eamm_jax.evaluation.asked import Asked, ask  # noqa: E402
 from eamm_jax.evaluation.cases import Case, DataSet, Sound, silent_frames  # noqa: E402
 from eamm_jax.evaluation.contestants import TRUTH, Contestant, Variables, animated  # noqa: E402
-from eamm_jax.evaluation.measurement import Values, measure  # noqa: E402
+from eamm_jax.evaluation.measurement import Tools, Values, measure  # noqa: E402
 from eamm_jax.evaluation.measurement import prepare as prepare_case  # noqa: E402
 from eamm_jax.evaluation.readers import Reader, make_reader, named_emotion  # noqa: E402
 from eamm_jax.faces.emotion_video import EmotionVideo  # noqa: E402
@@ -157,14 +157,14 @@ def prepare_clips(videos: Sequence[Path], root: Path) -> None:
 
 
 def measure_clips(
-    cases: Iterable[Case], field: Sequence[Contestant], reader: Reader
+    cases: Iterable[Case], field: Sequence[Contestant], tools: Tools
 ) -> tuple[dict[str, dict[str, Values]], dict[str, np.ndarray]]:
     """Measures contestants on clips.
 
     Args:
         cases: the clips.
         field: those that are compared, `keypoints` among them.
-        reader: of landmarks.
+        tools: to measure with.
 
     Returns:
         Metrics by clip and contestant, and a sheet of frames by clip.
@@ -172,10 +172,10 @@ def measure_clips(
     by_clip: dict[str, dict[str, Values]] = {}
     sheets = {}
     for case in cases:
-        reference = prepare_case(case, reader)
+        reference = prepare_case(case, tools)
         made = {contestant.name: contestant.frames(case) for contestant in field}
         by_clip[case.name] = {
-            name: measure(reference, frames, reader) for name, frames in made.items()
+            name: measure(reference, frames, tools) for name, frames in made.items()
         }
         error = (made["keypoints"].astype(np.float64) - case.truth) ** 2
         worst = int(error.mean(axis=(1, 2, 3)).argmax())
@@ -440,7 +440,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
         field = [TRUTH, contestants.keypoints(model.config, model.variables)]
         if model.animator is not None:
             field.append(animated("model", model.animator, Settings(), None))
-        by_clip, sheets = measure_clips(cases, field, reader)
+        by_clip, sheets = measure_clips(cases, field, Tools(reader))
         write_png(folder / CLIPS_FILE, report.stacked(sheets))
         rows, facts["clips"] = clip_rows(by_clip), by_clip
         yield from rows

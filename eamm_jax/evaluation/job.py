@@ -18,12 +18,14 @@ from eamm_jax.animate.emotion_bank import EmotionBank
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS
 from eamm_jax.checkpoint import load_networks, model_folder
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation import contestants, report, tables
+from eamm_jax.evaluation import contestants, identity, perception, report, tables
 from eamm_jax.evaluation.asked import Asked, ask, cases_to_ask
 from eamm_jax.evaluation.cases import Case, DataSet, Pairs, PortraitFrom
 from eamm_jax.evaluation.contestants import STILL, TRUTH, Contestant, EmotionSource, animated
-from eamm_jax.evaluation.measurement import METRICS, Values, measure, prepare
-from eamm_jax.evaluation.readers import Reader, make_reader
+from eamm_jax.evaluation.identity import DlibEmbedder
+from eamm_jax.evaluation.measurement import METRICS, Tools, Values, measure, prepare
+from eamm_jax.evaluation.perception import Perception
+from eamm_jax.evaluation.readers import make_reader
 from eamm_jax.input_pipeline.clips import Labels, Split
 from eamm_jax.input_pipeline.dataset import DEFAULT_VALIDATION_FRACTION
 from eamm_jax.input_pipeline.sources import Source
@@ -157,18 +159,18 @@ def _evaluate_pairs(
     job: Job, root: Path, folder: Path, advance: Advance
 ) -> tuple[Measured, None, dict[str, Any]]:
     pairs = Pairs(root, max_frames=job.max_frames)
-    reader = make_reader(job.faces or "real")
+    tools = make_tools(job.faces or "real")
     field = _wanted([TRUTH, STILL, *map(contestants.rendered, pairs.methods)], job.only)
     names = pairs.names[: job.clips or None]
-    measured = _measure_all(map(pairs.case, names), len(names), field, reader, folder, advance)
-    facts = {"pairs": str(root), "reader": reader.name if reader else None}
+    measured = _measure_all(map(pairs.case, names), len(names), field, tools, folder, advance)
+    facts = {"pairs": str(root), **tools.names}
     return measured, None, facts
 
 
 def _evaluate_model(
     job: Job, source: Source, checkpoint: Path, folder: Path, advance: Advance
 ) -> tuple[Measured, Asked | None, dict[str, Any]]:
-    reader = make_reader(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
+    tools = make_tools(job.faces or ("drawn" if source.kind == "synthetic" else "real"))
     config, variables = load_networks(checkpoint)
     variables = jax.device_put(variables)
     talks = all(name in variables for name in REQUIRED_NETWORKS)
@@ -197,16 +199,16 @@ def _evaluate_model(
     del variables
     names = data.choose(job.clips)
     measured = _measure_all(
-        map(data.case, names), len(names), _wanted(field, job.only), reader, folder, advance
+        map(data.case, names), len(names), _wanted(field, job.only), tools, folder, advance
     )
     asked = None
-    if job.people and animator is not None and emotions is not None and reader is not None:
+    if job.people and animator is not None and emotions is not None and tools.reader is not None:
         asked, shown = ask(
             cases_to_ask(data, job.people),
             animator,
             job.settings,
             emotions,
-            reader,
+            tools.reader,
             partial(advance, "emotion control"),
         )
         write_png(folder / ASKED_FILE, report.asked_sheet(asked, shown))
@@ -219,10 +221,24 @@ def _evaluate_model(
         "portrait": job.portrait,
         "emotions": job.emotions if emotions is not None else None,
         "settings": dataclasses.asdict(job.settings),
-        "reader": reader.name if reader else None,
+        **tools.names,
         "device": jax.devices()[0].device_kind,
     }
     return measured, asked, facts
+
+
+def make_tools(faces: str) -> Tools:
+    """What can be measured of a kind of faces (`readers.KINDS`) with the packages that are there.
+
+    Raises:
+        UserError: as `make_reader`.
+    """
+    knows_people = faces == "real" and identity.is_installed()
+    return Tools(
+        make_reader(faces),
+        DlibEmbedder() if knows_people else None,
+        Perception() if perception.is_installed() else None,
+    )
 
 
 def _wanted(field: list[Contestant], only: tuple[str, ...]) -> list[Contestant]:
@@ -237,7 +253,7 @@ def _measure_all(
     cases: Iterable[Case],
     count: int,
     field: list[Contestant],
-    reader: Reader | None,
+    tools: Tools,
     folder: Path,
     advance: Advance,
 ) -> Measured:
@@ -248,12 +264,12 @@ def _measure_all(
     total = count * len(field)
     main = field[-1].name
     for case in cases:
-        reference = prepare(case, reader)
+        reference = prepare(case, tools)
         rows = [report.Row(TRUTH.name, report.spread(case.truth))]
         by_clip[case.name], labels[case.name] = {}, case.labels
         for contestant in field:
             frames = contestant.frames(case)
-            by_clip[case.name][contestant.name] = measure(reference, frames, reader)
+            by_clip[case.name][contestant.name] = measure(reference, frames, tools)
             if contestant.name != TRUTH.name:
                 rows.append(report.Row(contestant.name, report.spread(frames)))
             advance("measuring", sum(map(len, by_clip.values())), total)

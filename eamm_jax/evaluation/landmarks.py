@@ -1,4 +1,4 @@
-"""Landmark metrics: distance, mouth opening, its timing, jitter; and landmark-based regions.
+"""Landmark metrics: distance, mouth opening and timing, blinks, jitter; and regions.
 
 Landmarks are dlib's 68, (x, y) in [-1, 1] of the frame. Distances are in pixels of a 256x256 frame,
 whatever the size of the frames, because published tables use that size.
@@ -125,6 +125,36 @@ def jitter(track: Track) -> float:
         return 0.0
     second = np.diff(track.astype(np.float64), 2, axis=0)
     return float(PIXELS * np.linalg.norm(second, axis=-1).mean())
+
+
+BLINK_OPENING = 0.7
+"""Share of the usual eye opening below which an eye is shut."""
+
+LONGEST_BLINK = 12
+"""Frames (0.5 s); eyes that stay shut for longer do not blink."""
+
+
+def eye_opening(track: Track) -> Float64[np.ndarray, " t"]:
+    """Height of the eyes divided by their width, mean of both (Soukupova & Cech 2016, eq. 1)."""
+    eyes = track[:, EYES].astype(np.float64).reshape(-1, 2, 6, 2)
+
+    def apart(first: int, second: int) -> Float64[np.ndarray, "t 2"]:
+        return np.linalg.norm(eyes[:, :, first] - eyes[:, :, second], axis=-1)
+
+    return ((apart(1, 5) + apart(2, 4)) / (2 * apart(0, 3))).mean(axis=-1)
+
+
+def blinks(track: Track) -> int:
+    """Number of times that the eyes shut and open again.
+
+    They are shut while their opening is below `BLINK_OPENING` times its median, for at most
+    `LONGEST_BLINK` frames.
+    """
+    opening = eye_opening(track)
+    shut = np.concatenate([[False], opening < BLINK_OPENING * np.median(opening), [False]])
+    starts, ends = np.flatnonzero(np.diff(shut.astype(int))).reshape(-1, 2).T
+    whole = (starts > 0) & (ends < len(opening)) & (ends - starts <= LONGEST_BLINK)
+    return int(whole.sum())
 
 
 def mouth_region(track: Track, height: int, width: int) -> Bool[np.ndarray, "t h w"]:

@@ -7,13 +7,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from eamm_jax.constants import EMOTIONS
+from eamm_jax.constants import EMOTIONS, FRAME_RATE
 from eamm_jax.evaluation import landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
+from eamm_jax.evaluation.identity import IDENTITY_EVERY, Embedder, cosine_similarity
+from eamm_jax.evaluation.perception import PERCEPTION_EVERY, Perception
 from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
 
 Values = dict[str, float]
-"""Metrics by key; those that do not apply are absent."""
+"""Metrics by key; those that do not apply are absent. `RECOGNIZED`, beside them, is an emotion."""
+
+RECOGNIZED = "recognized"
+"""Key of the emotion that the reader recognizes in a clip, as an index into `EMOTIONS`."""
 
 MAX_LAG = 5
 """Largest lag of the mouth, in frames (0.2 s)."""
@@ -46,6 +51,7 @@ METRICS = {
     "ssim": Metric("SSIM", "", 1, 3),
     "ssim_mouth": Metric("SSIM mouth", "", 1, 3),
     "ssim_eyes": Metric("SSIM eyes", "", 1, 3),
+    "lpips": Metric("LPIPS", "", -1, 3),
     "m_lmd": Metric("M-LMD", "px", -1, 2),
     "f_lmd": Metric("F-LMD", "px", -1, 2),
     "mouth_correlation": Metric("mouth, lag 0", "r", 1, 3),
@@ -57,11 +63,32 @@ METRICS = {
     "cpbd": Metric("sharpness", "CPBD", 0, 3),
     "jitter": Metric("jitter", "px", 0, 2),
     "flicker": Metric("flicker", "of 255", -1, 2),
+    "blinks": Metric("blinks", "per minute", 0, 1),
     "identity": Metric("identity", "ΔE", -1, 2),
+    "csim": Metric("CSIM", "", 1, 3),
     "emotion": Metric("emotion named", "", 1, 3),
     "neutral": Metric("named neutral", "", 0, 3),
 }
 """In the order of the table; docs/evaluation.md defines them. Pixels refer to 256x256 frames."""
+
+
+class Tools(NamedTuple):
+    """What metrics are measured with; metrics without their tool are absent.
+
+    Attributes:
+        reader: of landmarks and emotion.
+        embedder: of identity.
+        perception: of likeness.
+    """
+
+    reader: Reader | None = None
+    embedder: Embedder | None = None
+    perception: Perception | None = None
+
+    @property
+    def names(self) -> dict[str, str | None]:
+        """The name of each, for the report."""
+        return {key: tool and tool.name for key, tool in self._asdict().items()}
 
 
 class Reference(NamedTuple):
@@ -74,6 +101,7 @@ class Reference(NamedTuple):
         portrait: landmarks of the source image, or None.
         mouth: mouth region of the ground-truth frames, or None.
         eyes: eye region, likewise.
+        identity: embedding of the source image, or None.
     """
 
     case: Case
@@ -82,13 +110,17 @@ class Reference(NamedTuple):
     portrait: Float[np.ndarray, "68 2"] | None
     mouth: Bool[np.ndarray, "t h w"] | None
     eyes: Bool[np.ndarray, "t h w"] | None
+    identity: Float[np.ndarray, " n"] | None = None
 
 
-def prepare(case: Case, reader: Reader | None) -> Reference:
+def prepare(case: Case, tools: Tools) -> Reference:
     """Computes what all contestants of a case share."""
-    track, portrait, seen = case.landmarks, None, None
+    track, portrait, seen, identity = case.landmarks, None, None, None
+    reader, embedder = tools.reader, tools.embedder
     if reader is not None:
         portrait = reader.read(case.portrait[None]).landmarks[0]
+        if embedder is not None:
+            identity = embedder.embed(case.portrait[None], portrait[None])[0]
         if track is None:
             seen = reader.read(case.truth)
             track = seen.landmarks
@@ -97,16 +129,16 @@ def prepare(case: Case, reader: Reader | None) -> Reference:
     height, width = case.truth.shape[1:3]
     mouth = landmarks.mouth_region(track, height, width)
     eyes = landmarks.eyes_region(track, height, width)
-    return Reference(case, seen, track, portrait, mouth, eyes)
+    return Reference(case, seen, track, portrait, mouth, eyes, identity)
 
 
-def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Values:
+def measure(reference: Reference, frames: Frames, tools: Tools) -> Values:
     """Computes all metrics of a contestant's frames.
 
     Args:
         reference: from `prepare`.
         frames: as many as the case has, of the same size.
-        reader: the reader given to `prepare`.
+        tools: those given to `prepare`.
 
     Raises:
         ValueError: the frames and the ground truth differ in shape.
@@ -128,9 +160,12 @@ def measure(reference: Reference, frames: Frames, reader: Reader | None) -> Valu
         if region is not None:
             values[f"psnr_{part}"] = _psnr(error, region).mean()
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
-    if reader is not None:
-        values |= _read_metrics(reference, frames, reader)
-    return {key: float(values[key]) for key in METRICS if key in values}
+    if tools.perception is not None:
+        some = slice(None, None, PERCEPTION_EVERY)
+        values["lpips"] = tools.perception.distances(frames[some], truth[some]).mean()
+    if tools.reader is not None:
+        values |= _read_metrics(reference, frames, tools.reader, tools.embedder)
+    return {key: float(values[key]) for key in (*METRICS, RECOGNIZED) if key in values}
 
 
 def _psnr(
@@ -140,7 +175,9 @@ def _psnr(
     return np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS)
 
 
-def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Values:
+def _read_metrics(
+    reference: Reference, frames: Frames, reader: Reader, embedder: Embedder | None
+) -> Values:
     assert reference.landmarks is not None
     assert reference.portrait is not None
     case, track = reference.case, reference.landmarks
@@ -150,6 +187,7 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
         "m_lmd": landmarks.landmark_distance(seen.landmarks, track, landmarks.MOUTH).mean(),
         "f_lmd": landmarks.landmark_distance(seen.landmarks, track).mean(),
         "jitter": landmarks.jitter(seen.landmarks),
+        "blinks": landmarks.blinks(seen.landmarks) * 60 * FRAME_RATE / len(frames),
         "identity": pictures.identity_drift(
             case.portrait, reference.portrait, frames, seen.landmarks
         ).mean(),
@@ -169,8 +207,13 @@ def _read_metrics(reference: Reference, frames: Frames, reader: Reader) -> Value
         silent = silent_frames(case.sound.mfcc)
         if silent.any():
             values["mouth_silence"] = opening[silent].mean()
+    if embedder is not None and reference.identity is not None:
+        some = slice(None, None, IDENTITY_EVERY)
+        vectors = embedder.embed(frames[some], seen.landmarks[some])
+        values["csim"] = cosine_similarity(vectors, reference.identity).mean()
     if seen.emotion is not None:
         named = named_emotion(seen.emotion)
+        values[RECOGNIZED] = named
         values["neutral"] = float(named == EMOTIONS.index("neutral"))
         if case.emotion >= 0:
             values["emotion"] = float(named == case.emotion)

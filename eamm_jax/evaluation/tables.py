@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import rich.table
 
 from eamm_jax.constants import EMOTIONS
-from eamm_jax.evaluation.measurement import METRICS, Metric
+from eamm_jax.evaluation.measurement import METRICS, RECOGNIZED, Metric
 from eamm_jax.evaluation.statistics import (
     Difference,
     Estimate,
@@ -26,7 +27,7 @@ from eamm_jax.input_pipeline.clips import Labels
 
 HEADLINE = (
     *("psnr", "ssim", "m_lmd", "f_lmd", "mouth_correlation", "mouth_lag"),
-    *("cpbd", "jitter", "identity", "emotion"),
+    *("lpips", "cpbd", "jitter", "csim", "emotion"),
 )
 """Metrics of the tables by group, which would otherwise be too wide."""
 
@@ -50,7 +51,7 @@ class Sheet(NamedTuple):
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     labels: int = 1
 
 
@@ -131,6 +132,25 @@ def by_group(by_clip: Table, labels: Mapping[str, Labels]) -> list[Sheet]:
     return sheets
 
 
+def confusions(by_clip: Table, labels: Mapping[str, Labels]) -> list[Sheet]:
+    """For each method: clips of an emotion (rows) by the recognized one (columns)."""
+    sheets = []
+    for method in methods_of(by_clip):
+        counts = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
+        for name, clip in by_clip.items():
+            if labels[name].emotion >= 0 and RECOGNIZED in clip.get(method, {}):
+                counts[labels[name].emotion, int(clip[method][RECOGNIZED])] += 1
+        if counts.any():
+            rows = [
+                (EMOTIONS[row], *map(str, counts[row])) for row in range(len(EMOTIONS))
+                if counts[row].any()
+            ]  # fmt: skip
+            share = f"{np.trace(counts) / counts.sum():.0%}".replace("%", " %")
+            title = f"Emotions recognized in {method}: {share} of {counts.sum()} clips as labelled"
+            sheets.append(Sheet(title, ("", *EMOTIONS), rows))
+    return sheets
+
+
 def _emotion(labels: Labels) -> str:
     return EMOTIONS[labels.emotion] if labels.emotion >= 0 else ""
 
@@ -138,7 +158,12 @@ def _emotion(labels: Labels) -> str:
 def all_sheets(by_clip: Table, labels: Mapping[str, Labels]) -> list[Sheet]:
     """Every table of a report."""
     comparisons = [compared(by_clip)] if len(methods_of(by_clip)) > 1 else []
-    return [means(by_clip), *comparisons, *by_group(by_clip, labels)]
+    return [
+        means(by_clip),
+        *comparisons,
+        *by_group(by_clip, labels),
+        *confusions(by_clip, labels),
+    ]
 
 
 def to_rich(sheet: Sheet) -> rich.table.Table:

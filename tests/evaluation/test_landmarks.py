@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.evaluation import landmarks
+from tests.evaluation.faces import template
 
 
 @pytest.fixture
@@ -107,3 +108,27 @@ def test_regions_are_boxes_around_mouth_and_eyes():
     assert eyes.sum() == 2 * 9 * 4
     np.testing.assert_array_equal(eyes, eyes[:, ::-1])
     assert not landmarks.mouth_region(face + 3, 40, 40).any()
+
+
+def with_eyes(heights) -> np.ndarray:
+    """A plain face whose eyes are so high, relative to the usual height, in each frame."""
+    track = np.repeat(template()[None], len(heights), axis=0)
+    for eye in (landmarks.LEFT_EYE, landmarks.RIGHT_EYE):
+        middle = track[:, eye, 1].mean(axis=1, keepdims=True)
+        track[:, eye, 1] = middle + (track[:, eye, 1] - middle) * np.array(heights)[:, None]
+    return track
+
+
+def test_eye_opening_is_height_over_width():
+    # Landmarks 0.08 apart in eyes that are 0.2 wide.
+    np.testing.assert_allclose(landmarks.eye_opening(with_eyes([1, 0.5])), [0.4, 0.2])
+
+
+def test_blinks_are_short_and_whole():
+    open_, shut = [1.0] * 20, [0.3] * 4
+    assert landmarks.blinks(with_eyes(open_ + shut + open_ + shut + open_)) == 2
+    assert landmarks.blinks(with_eyes(open_)) == 0
+    assert landmarks.blinks(with_eyes([0.1] * 30)) == 0  # narrow eyes
+    assert landmarks.blinks(with_eyes(shut + open_ + shut)) == 0  # begun before, or not ended
+    assert landmarks.blinks(with_eyes(open_ + [0.3] * 13 + open_)) == 0  # closed eyes
+    assert landmarks.blinks(with_eyes(open_ + [0.75] * 4 + open_)) == 0  # a squint

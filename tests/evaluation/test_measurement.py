@@ -10,6 +10,7 @@ import pytest
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import landmarks, measurement, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Sound
+from eamm_jax.evaluation.measurement import RECOGNIZED, Tools, Values
 from eamm_jax.evaluation.readers import Reading, named_emotion
 from tests.evaluation.faces import talking, template
 
@@ -52,10 +53,34 @@ def quiet_end() -> Sound:
     return Sound(mfcc, np.zeros((FRAMES, 7)))
 
 
+def measured(case: Case, frames: np.ndarray, tools: Tools) -> Values:
+    return measurement.measure(measurement.prepare(case, tools), frames, tools)
+
+
+class Angles:
+    """An embedder whose vectors turn by a tenth of a radian from frame to frame."""
+
+    name = "angles"
+
+    def embed(self, frames, landmarks):
+        assert landmarks.shape == (len(frames), 68, 2)
+        angles = frames[:, 0, 0, 0] / 10
+        return 3 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+class Levels:
+    """Perception of the first pixel only."""
+
+    name = "levels"
+
+    def distances(self, frames, truth):
+        return abs(frames[:, 0, 0, 0].astype(float) - truth[:, 0, 0, 0])
+
+
 def test_ground_truth_has_the_best_scores(case):
     reader = Oracle()
-    values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
-    assert list(values) == list(measurement.METRICS)
+    values = measured(case, case.truth, Tools(reader, Angles(), Levels()))
+    assert list(values) == [*measurement.METRICS, RECOGNIZED]
     for key in ("psnr", "psnr_worst", "psnr_mouth", "psnr_eyes"):
         assert values[key] == pytest.approx(pictures.EIGHT_BITS)
     for key in (
@@ -67,7 +92,7 @@ def test_ground_truth_has_the_best_scores(case):
         "emotion",
     ):
         assert values[key] == pytest.approx(1)
-    for key in ("m_lmd", "f_lmd", "mouth_lag", "flicker", "neutral"):
+    for key in ("m_lmd", "f_lmd", "mouth_lag", "flicker", "neutral", "lpips", "blinks"):
         assert values[key] == pytest.approx(0, abs=1e-9)
     assert values["jitter"] == pytest.approx(landmarks.jitter(reader.track[:FRAMES]))
     opening = landmarks.mouth_opening(reader.track[:FRAMES])
@@ -82,7 +107,7 @@ def test_each_value_is_its_metric(case, rng):
     truth = talking(FRAMES) + 0.01
     case = dataclasses.replace(case, landmarks=truth)
     reader = Oracle(emotion=NEUTRAL, late=2)
-    values = measurement.measure(measurement.prepare(case, reader), frames, reader)
+    values = measured(case, frames, Tools(reader))
     seen = reader.read(frames).landmarks
     mouth = landmarks.mouth_region(truth, SIZE, SIZE)
     eyes = landmarks.eyes_region(truth, SIZE, SIZE)
@@ -111,9 +136,11 @@ def test_each_value_is_its_metric(case, rng):
         "cpbd": np.mean([sharpness.cpbd(grey[n]) for n in (0, 5, 10, 15)]),
         "jitter": landmarks.jitter(seen),
         "flicker": pictures.flicker(frames, case.truth),
+        "blinks": 0,
         "identity": drift.mean(),
         "emotion": 0,
         "neutral": 1,
+        RECOGNIZED: NEUTRAL,
     }
     assert values == pytest.approx(expected)
     assert values["mouth_correlation"] < values["mouth_correlation_near"] < 0.999
@@ -122,28 +149,38 @@ def test_each_value_is_its_metric(case, rng):
 
 def test_unavailable_metrics_are_absent(case):
     pictures_only = {"psnr", "psnr_worst", "ssim", "cpbd", "flicker"}
-    values = measurement.measure(measurement.prepare(case, None), case.truth, None)
+    values = measured(case, case.truth, Tools())
     assert set(values) == pictures_only
     known = dataclasses.replace(case, landmarks=talking(FRAMES))
-    values = measurement.measure(measurement.prepare(known, None), case.truth, None)
+    values = measured(known, case.truth, Tools())
     regions = {f"{metric}_{part}" for metric in ("psnr", "ssim") for part in ("mouth", "eyes")}
     assert set(values) == pictures_only | regions
     reader = Oracle(emotion=None)
-    values = measurement.measure(measurement.prepare(case, reader), case.truth, reader)
+    values = measured(case, case.truth, Tools(reader))
     assert {"emotion", "neutral"}.isdisjoint(values)
     mute = dataclasses.replace(case, sound=None)
-    values = measurement.measure(measurement.prepare(mute, reader), case.truth, reader)
+    values = measured(mute, case.truth, Tools(reader))
     assert "mouth_silence" not in values
     unlabelled, reader = dataclasses.replace(case, emotion=-1), Oracle()
-    values = measurement.measure(measurement.prepare(unlabelled, reader), case.truth, reader)
+    values = measured(unlabelled, case.truth, Tools(reader))
     assert "emotion" not in values
     assert values["neutral"] == 0
+
+
+def test_identity_and_likeness_are_measured_on_some_frames(case):
+    frames = np.roll(case.truth, -1, axis=0)  # 1, 2, .. 19, 0
+    tools = Tools(Oracle(), Angles(), Levels())
+    values = measured(case, frames, tools)
+    assert values["csim"] == pytest.approx(np.cos([0.1, 0.6, 1.1, 1.6]).mean())
+    assert values["lpips"] == 1  # the first frame of the second
+    assert tools.names == {"reader": "an oracle", "embedder": "angles", "perception": "levels"}
+    assert Tools().names["reader"] is None
 
 
 def test_an_identical_frame_does_not_make_the_mean_infinite(case):
     frames = case.truth.copy()
     frames[1:] ^= 1
-    values = measurement.measure(measurement.prepare(case, None), frames, None)
+    values = measured(case, frames, Tools())
     one_level = 20 * np.log10(255)
     expected = (pictures.EIGHT_BITS + (FRAMES - 1) * one_level) / FRAMES
     assert values["psnr"] == pytest.approx(expected)
@@ -151,7 +188,7 @@ def test_an_identical_frame_does_not_make_the_mean_infinite(case):
 
 def test_frames_of_another_shape_are_rejected(case):
     with pytest.raises(ValueError, match="shape"):
-        measurement.measure(measurement.prepare(case, None), case.truth[1:], None)
+        measured(case, case.truth[1:], Tools())
 
 
 def test_clip_emotion_has_the_best_mean_score():

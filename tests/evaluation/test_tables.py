@@ -6,6 +6,7 @@ from rich.console import Console
 
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import tables
+from eamm_jax.evaluation.measurement import RECOGNIZED
 from eamm_jax.input_pipeline.clips import Labels
 
 HAPPY, SAD = EMOTIONS.index("happy"), EMOTIONS.index("sad")
@@ -52,6 +53,18 @@ def test_groups_have_tables_where_clips_differ():
     ]  # fmt: skip
     assert [row[0] for row in identities.rows] == ["s0", "s0", "s1", "s1"]
     assert len(tables.all_sheets(BY_CLIP, LABELS)) == 4
+
+
+def test_recognized_emotions_are_counted():
+    values = {"a": HAPPY, "b": HAPPY, "c": SAD}
+    by_clip = {name: {"ours": {"psnr": 1.0, RECOGNIZED: float(n)}} for name, n in values.items()}
+    labels = {"a": Labels("", HAPPY), "b": Labels("", SAD), "c": Labels("", SAD)}
+    (sheet,) = tables.confusions(by_clip, labels)
+    assert sheet.title == "Emotions recognized in ours: 67 % of 3 clips as labelled"
+    rows = {row[0]: dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows}
+    assert list(rows) == ["happy", "sad"]
+    assert (rows["sad"]["happy"], rows["sad"]["sad"], rows["happy"]["sad"]) == ("1", "1", "0")
+    assert tables.confusions(by_clip, dict.fromkeys(labels, Labels())) == []
 
 
 def test_markdown_and_latex_say_the_same():
