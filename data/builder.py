@@ -12,7 +12,9 @@ the folder renamed: a data set is complete or absent.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +26,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from jaxtyping import UInt8
+from PIL import Image
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
 from data.beam import run_with_beam
@@ -36,12 +40,16 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
+    decode_frame,
     decode_frames,
 )
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import FRAMES_A_RECORD, SPLIT
 
 FILE_FORMAT = "array_record"
+
+DEFAULT_QUALITY = 95
+"""Of JPEG and WebP, where 100 is best."""
 
 PLAN_FILE = "plan"
 """Identifies the clips and settings of an unfinished data set."""
@@ -75,6 +83,8 @@ class Packing:
     Attributes:
         root: a folder in the published layout.
         frames_only: pack no audio features and pose; they need not exist (for stage 0).
+        encoding: of the frames: `original` stores their files as they are.
+        quality: of JPEG and WebP, from 1 to 100.
         on_bad_clip: `error` stops at the first bad clip, `skip` skips bad clips and lists them
             in the data set's metadata.
         clips_per_shard: None uses the builder's default.
@@ -84,6 +94,8 @@ class Packing:
 
     root: str
     frames_only: bool = False
+    encoding: Literal["original", "jpeg", "webp"] = "original"
+    quality: int = DEFAULT_QUALITY
     on_bad_clip: Literal["error", "skip"] = "error"
     clips_per_shard: int | None = None
     workers: int = os.cpu_count() or 1
@@ -96,13 +108,15 @@ class Shard(NamedTuple):
     root: str
     kind: str
     frames_only: bool
+    encoding: str
+    quality: int
     on_bad_clip: str
     names: tuple[ClipName, ...]
     path: str
 
     @property
     def receipt(self) -> Path:
-        """Written when the shard is complete: its clips, its size, and the skipped clips."""
+        """Written when the shard is complete: its clips, its size, faults and frames' errors."""
         return Path(f"{self.path}.json")
 
     @property
@@ -187,6 +201,8 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
                 root=str(Path(packing.root).resolve()),
                 kind=self.name,
                 frames_only=packing.frames_only,
+                encoding=packing.encoding,
+                quality=packing.quality,
                 on_bad_clip=packing.on_bad_clip,
                 names=tuple(names),
                 path=str(template.sharded_filepath(shard_index=n, num_shards=len(pieces))),
@@ -226,7 +242,15 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             with_motion=not packing.frames_only,
             clips=clips,
             skipped=[fault for receipt in receipts for fault in receipt["skipped"]],
+            encoding=packing.encoding,
         )
+        if packing.encoding != "original":
+            total, worst = zip(*(receipt["squared_error"] for receipt in receipts), strict=True)
+            self.info.metadata.update(
+                quality=packing.quality,
+                psnr=_psnr(sum(total) / sum(num_frames for _, _, num_frames in clips)),
+                lowest_psnr=_psnr(max(worst)),
+            )
         self.info.set_splits(tfds.core.splits.SplitDict([split]))
         self.info.write_to_directory(spool)
 
@@ -241,6 +265,7 @@ def pack_shard(shard: Shard) -> None:
     serialize = features().serialize_example
     clips: list[tuple[str, str, int]] = []
     num_records = 0
+    errors: list[float] = []
     skipped: list[tuple[str, str]] = []
     unfinished = Path(f"{shard.path}.unfinished")
     with _writing(shard):
@@ -251,7 +276,10 @@ def pack_shard(shard: Shard) -> None:
             if not shard.frames_only:
                 KINDS[shard.kind].emotion(name)
             clip = folder.open(index)
-            records = [serialize(record) for record in _records(name, clip)]
+            records = [
+                (serialize(record.fields), record.errors)
+                for record in _records(name, clip, shard.encoding, shard.quality)
+            ]
         except BadClip as fault:
             if shard.on_bad_clip == "error":
                 raise UserError(
@@ -261,15 +289,22 @@ def pack_shard(shard: Shard) -> None:
             skipped.append((str(name), str(fault)))
         else:
             with _writing(shard):
-                for record in records:
+                for record, errors_of_frames in records:
                     writer.write(record)
+                    errors += errors_of_frames
             num_records += len(records)
             clips.append((*name, clip.num_frames))
     with _writing(shard):
         writer.close()
         size = unfinished.stat().st_size
         unfinished.rename(shard.path)
-        receipt = {"clips": clips, "records": num_records, "bytes": size, "skipped": skipped}
+        receipt = {
+            "clips": clips,
+            "records": num_records,
+            "bytes": size,
+            "skipped": skipped,
+            "squared_error": (sum(errors), max(errors, default=0.0)),
+        }
         _write_whole(shard.receipt, json.dumps(receipt))
 
 
@@ -284,8 +319,15 @@ def _writing(shard: Shard) -> Iterator[None]:
         ) from error
 
 
-def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
-    """The records of a clip, as described by `features`; checks all of it."""
+class Record(NamedTuple):
+    """A record of a clip, as `features` describes it, and the squared error of its frames."""
+
+    fields: dict[str, Any]
+    errors: list[float]
+
+
+def _records(name: ClipName, clip: Clip, encoding: str, quality: int) -> Iterator[Record]:
+    """The records of a clip; checks all of it."""
     nothing: dict[str, Any] = {
         "identity": name.identity,
         "clip": name.clip,
@@ -294,15 +336,34 @@ def _records(name: ClipName, clip: Clip) -> Iterator[dict[str, Any]]:
         "mfcc": np.empty((0, *STORED_WINDOW), np.float32),
     }
     if clip.pose is None:
-        yield nothing
+        yield Record(nothing, [])
     else:
         pose, mfcc, _ = clip.motion()
-        yield nothing | {"pose": pose, "mfcc": mfcc}
+        yield Record(nothing | {"pose": pose, "mfcc": mfcc}, [])
     for first in range(0, clip.num_frames, FRAMES_A_RECORD):
         numbers = range(first, min(first + FRAMES_A_RECORD, clip.num_frames))
-        encoded = {n: clip.encoded_frame(n) for n in numbers}
-        decode_frames(replace(clip, encoded_frame=encoded.__getitem__), numbers, None)
-        yield nothing | {"frames": list(encoded.values())}
+        found = {n: clip.encoded_frame(n) for n in numbers}
+        frames = decode_frames(replace(clip, encoded_frame=found.__getitem__), numbers)
+        if encoding == "original":
+            stored, errors = list(found.values()), [0.0] * len(numbers)
+        else:
+            stored = [_encode(frame, encoding, quality) for frame in frames]
+            errors = [
+                float(np.mean((decode_frame(data).astype(np.float32) - frame) ** 2))
+                for data, frame in zip(stored, frames, strict=True)
+            ]
+        yield Record(nothing | {"frames": stored}, errors)
+
+
+def _encode(pixels: UInt8[np.ndarray, "h w 3"], encoding: str, quality: int) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, encoding, quality=quality)
+    return content.getvalue()
+
+
+def _psnr(squared_error: float) -> float | None:
+    """In dB; None where every pixel is exact."""
+    return round(10 * math.log10(255**2 / squared_error), 2) if squared_error else None
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -43,6 +43,17 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
         help="pack frames only, for stage 0",
     )
     parser.add_argument(
+        "--encoding",
+        choices=("original", "jpeg", "webp"),
+        default="original",
+        help="of the frames: the files as they are, or with some loss, smaller and read faster",
+    )
+    parser.add_argument(
+        "--quality",
+        type=whole_number(1, 100),
+        help="of JPEG and WebP, from 1 to 100 (default: 95)",
+    )
+    parser.add_argument(
         "--workers", type=whole_number(1), default=os.cpu_count() or 1, help="number of processes"
     )
     parser.add_argument("--clips_per_shard", type=whole_number(1), help="number of clips per file")
@@ -54,6 +65,8 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("beam_options", nargs="*", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
+    if flags.quality and flags.encoding == "original":
+        parser.error("--quality needs --encoding jpeg or webp")
     run(lambda: _pack(kind, flags))
 
 
@@ -61,13 +74,15 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
     # Imported here because it takes seconds and the flags may be wrong.
     import tensorflow_datasets as tfds
 
-    from data.builder import Packing
+    from data.builder import DEFAULT_QUALITY, Packing
 
     builder = importlib.import_module(f"data.{kind}.{kind}_dataset_builder").Builder(
         data_dir=flags.data_dir,
         packing=Packing(
             root=flags.root,
             frames_only=flags.frames_only,
+            encoding=flags.encoding,
+            quality=flags.quality or DEFAULT_QUALITY,
             on_bad_clip=flags.on_bad_clip,
             clips_per_shard=flags.clips_per_shard,
             workers=flags.workers,
@@ -95,3 +110,8 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
         f"packed {len(metadata['clips'])} clips into {builder.data_dir}, "
         f"skipped {len(metadata['skipped'])}"
     )
+    if "quality" in metadata:
+        print(
+            f"frames are {flags.encoding} of quality {metadata['quality']}: PSNR "
+            f"{metadata['psnr']} dB, lowest {metadata['lowest_psnr']} dB"
+        )

@@ -77,7 +77,7 @@ def test_everything_that_is_wrong_is_named(mead):
 def test_every_frame_is_read(mead):
     (mead / "fomm_crop" / "W009" / "happy_level_2_001" / "19.png").write_bytes(b"no image")
     assert audit(str(mead)).problems == {
-        "W009/happy_level_2_001": "frame 19 is not a readable PNG or JPEG"
+        "W009/happy_level_2_001": "frame 19 is not a readable PNG, JPEG or WebP"
     }
 
 

@@ -21,6 +21,7 @@ from data.pack import main
 from data.voxceleb.voxceleb_dataset_builder import Builder as Voxceleb
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, make_dataset
+from eamm_jax.input_pipeline.clips import decode_frames
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import PackedFolder, find_packed
 from tests.published_layout import write_lrw, write_mead, write_voxceleb
@@ -102,6 +103,34 @@ def test_both_sources_give_the_same_batches(builder, write, batch_of, split, tmp
     batches[1].set_state(batches[0].get_state())
 
 
+@pytest.mark.parametrize(("encoding", "starts"), [("jpeg", b"\xff\xd8"), ("webp", b"RIFF")])
+def test_frames_may_be_stored_with_some_loss(encoding, starts, lrw, tmp_path, capsys):
+    flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--workers", "1")
+    assert run_main(*flags, "--encoding", encoding, "--quality", "90") == 0
+    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", with_motion=True)
+    theirs = PublishedFolder(lrw, with_motion=True)
+    errors = []
+    for index in range(7):
+        clip, expected = ours.open(index), theirs.open(index)
+        assert clip.encoded_frame(0).startswith(starts)
+        stored, frames = (decode_frames(c, range(c.num_frames)) for c in (clip, expected))
+        errors += [np.mean((a.astype(float) - b) ** 2) for a, b in zip(stored, frames, strict=True)]
+    metadata = json.loads((ours.root / "metadata.json").read_text())
+    assert (metadata["encoding"], metadata["quality"]) == (encoding, 90)
+    assert metadata["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(errors)), abs=0.01)
+    assert metadata["lowest_psnr"] == pytest.approx(10 * np.log10(255**2 / max(errors)), abs=0.01)
+    assert metadata["lowest_psnr"] > 20  # sharp toy frames; swapped channels would give 10
+    assert (
+        f"PSNR {metadata['psnr']} dB, lowest {metadata['lowest_psnr']}" in capsys.readouterr().out
+    )
+
+
+def test_quality_without_an_encoding_is_refused(lrw, tmp_path, capsys):
+    flags = ("--root", str(lrw), "--data_dir", str(tmp_path))
+    assert run_main(*flags, "--quality", "90") == 2
+    assert "--quality needs --encoding jpeg or webp" in capsys.readouterr().err
+
+
 def test_pairs_of_long_clips_read_two_records(tmp_path, monkeypatch):
     root = write_voxceleb(tmp_path / "root", people=1, clips=1, frames=150, size=SIZE)
     packed = pack(Voxceleb, root, tmp_path / "packed")
@@ -160,7 +189,9 @@ def damaged(tmp_path) -> Path:
 
 
 def test_a_bad_clip_stops_packing(damaged, tmp_path):
-    with pytest.raises(UserError, match=r"ABOUT_00000 in .*frame 28 is not a readable PNG or JPEG"):
+    with pytest.raises(
+        UserError, match=r"ABOUT_00000 in .*frame 28 is not a readable PNG, JPEG or WebP"
+    ):
         pack(Lrw, damaged, tmp_path / "packed")
     assert not (tmp_path / "packed" / "lrw" / "1.0.0").exists()
 
@@ -168,7 +199,7 @@ def test_a_bad_clip_stops_packing(damaged, tmp_path):
 def test_bad_clips_are_skipped_and_listed(damaged, tmp_path):
     packed = pack(Lrw, damaged, tmp_path / "packed", on_bad_clip="skip")
     assert packed.info.metadata["skipped"] == [
-        [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG or JPEG"] for n in (0, 2, 4)
+        [f"ABOUT/ABOUT_0000{n}", "frame 28 is not a readable PNG, JPEG or WebP"] for n in (0, 2, 4)
     ]
     batches = make_dataset(
         [Source("lrw", str(tmp_path / "packed"))],

@@ -161,6 +161,23 @@ def test_frames_are_downsampled_with_antialiasing():
     assert np.abs(small.astype(int) - 127).max() <= 20  # sampled without a filter: 0 or 255
 
 
+def test_large_jpegs_are_decoded_at_the_size_that_is_needed(monkeypatch):
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    pixels = np.stack([np.add.outer(ramp // 2, ramp // 2)] * 3, axis=-1)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    expected = decode_frame(png(Image.fromarray(pixels)), 16)
+    resized = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, *size: resized.append(self.size) or resize(self, *size)
+    )
+    decoded = decode_frame(buffer.getvalue(), 16)
+    assert np.abs(decoded.astype(int) - expected).max() <= 4
+    assert decode_frame(buffer.getvalue(), 20).shape == (20, 20, 3)
+    assert resized == [(32, 32)]  # to 16x16 the decoder alone came
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [

@@ -442,7 +442,7 @@ def test_a_bad_clip_is_an_error_that_names_it(damaged):
         take(dataset(("lrw", damaged), batch_size=6), 1)
     message = str(raised.value)
     assert "bad clip lrw:" in message
-    assert "frame 9 is not a readable PNG or JPEG" in message or "pose of frame 4" in message
+    assert "frame 9 is not a readable PNG, JPEG or WebP" in message or "pose of frame 4" in message
     assert "on_bad_clip" in message
     assert "\n" not in message
 
@@ -455,7 +455,7 @@ def test_bad_clips_are_skipped_counted_and_replaced(damaged):
     assert len(set(names)) == 4
     assert not bad & set(names)
     assert batches.skipped == {
-        "lrw:ABOUT/ABOUT_00002": "frame 9 is not a readable PNG or JPEG",
+        "lrw:ABOUT/ABOUT_00002": "frame 9 is not a readable PNG, JPEG or WebP",
         "lrw:WORLD/WORLD_00003": "the pose of frame 4 is not finite",
     }
     report = describe_skipped(batches.end_epoch())
