@@ -27,9 +27,14 @@ AUDIO_WINDOW = (28, 12)
 POSE_NUMBERS = 6
 """Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""
 
+METRIC_NETWORKS = ("syncnet", "inception", "emotion_fan")
+"""Networks of other authors that only measure."""
+
 NETWORKS = (
     *("kp_detector", "generator", "discriminator"),
     *("audio_feature", "kp_detector_a", "emo_detector", "vgg19", "head_pose", "vgg16"),
+    *METRIC_NETWORKS,
 )
 """The networks, by their published names, which are also ours. All but `head_pose` (3DDFA_V2's,
-from other authors) are the fields of `models.Networks`. `vgg16` is that of the metric LPIPS."""
+from other authors) and `METRIC_NETWORKS` are the fields of `models.Networks`. `vgg16` is that of
+the metric LPIPS."""

@@ -36,7 +36,7 @@ from eamm_jax.checkpoint import (
     stored_networks,
     variable_shapes,
 )
-from eamm_jax.constants import NETWORKS
+from eamm_jax.constants import METRIC_NETWORKS, NETWORKS
 from eamm_jax.errors import UserError
 from eamm_jax.models import Networks
 from eamm_jax.models.presets import demo, tiny
@@ -100,7 +100,7 @@ def edit_tensors(folder: Path, change, *, checksums: bool = False) -> None:
 
 
 def test_networks_are_those_of_the_models():
-    assert set(NETWORKS) == {*Networks._fields, "head_pose"}
+    assert set(NETWORKS) == {*Networks._fields, "head_pose", *METRIC_NETWORKS}
 
 
 def test_what_was_saved_is_loaded(original, networks):

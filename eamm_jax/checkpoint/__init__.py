@@ -70,6 +70,9 @@ SOURCES = {
     **{"emo_detector": "5-3000.pth.tar", "vgg19": "vgg19-dcbb9e9d.pth"},
     "head_pose": "mb1_120x120.pth",
     "vgg16": "vgg_shift_tolerant.pth",
+    "syncnet": "syncnet_v2.model",
+    "inception": "pt_inception-2015-12-05-6726825d.pth",
+    "emotion_fan": "self_relation-attention_61_84.3655",
 }
 """The published file that brings a network."""
 
@@ -112,13 +115,16 @@ def variable_shapes(network: str, config: ModelConfig, width: int | None = None)
     """
     import jax
 
-    from eamm_jax.models import build, example_inputs
+    from eamm_jax.models import METRICS, build, example_inputs
     from eamm_jax.models.head_pose import SIZE, HeadPoseNetwork
 
     def init() -> Variables:
         key = jax.random.key(0)
         if network == "head_pose":
             return HeadPoseNetwork(width or 32).init(key, np.zeros((1, SIZE, SIZE, 3), np.float32))
+        if network in METRICS:
+            module, shapes = METRICS[network]
+            return module.init(key, *(np.zeros(shape, np.float32) for shape in shapes))
         return getattr(build(config), network).init(key, *example_inputs(config, network))
 
     return _shapes(flatten(jax.eval_shape(init)))

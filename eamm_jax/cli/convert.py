@@ -25,6 +25,9 @@ ROLE_FLAGS = {
     "emotion": "emotion_checkpoint",
     "vgg": "vgg",
     "pose": "pose_network",
+    "syncnet": "syncnet",
+    "inception": "inception",
+    "emotion_fan": "emotion_fan",
 }
 """The flag that names the file of a role (`conversion.published.ROLES`)."""
 
@@ -34,6 +37,7 @@ examples:
       --emotion_checkpoint 5-3000.pth.tar --output checkpoints/eamm
   %(prog)s --checkpoint vox-adv-cpk.pth.tar --output checkpoints/vox-adv
   %(prog)s --pose_network mb1_120x120.pth --output checkpoints/head_pose
+  %(prog)s --syncnet syncnet_v2.model --output checkpoints/metrics
   %(prog)s --inspect 1-6000.pth.tar
 
 Files are read without PyTorch, and nothing in them is run. See docs/conversion.md.
@@ -61,6 +65,21 @@ def flag_parser() -> argparse.ArgumentParser:
         "--pose_network",
         metavar="FILE",
         help="3DDFA_V2's head pose network: mb1_120x120.pth or mb05_120x120.pth",
+    )
+    files.add_argument(
+        "--syncnet",
+        metavar="FILE",
+        help="for evaluation: SyncNet of joonson/syncnet_python, syncnet_v2.model",
+    )
+    files.add_argument(
+        "--inception",
+        metavar="FILE",
+        help="for evaluation: Inception v3 of pytorch-fid, pt_inception-2015-12-05-6726825d.pth",
+    )
+    files.add_argument(
+        "--emotion_fan",
+        metavar="FILE",
+        help="for evaluation: Emotion-FAN of evaluation_eat, self_relation-attention_61_84.3655",
     )
     files.add_argument(
         "--pose_statistics",

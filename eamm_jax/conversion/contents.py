@@ -6,6 +6,11 @@
     emotion      5-3000.pth.tar     emo_detector, and copies of the two above
     vgg          vgg19.pth          the features of torchvision's VGG-19, names at top level
     pose         mb1_120x120.pth    3DDFA_V2's head pose network, under `state_dict`
+    syncnet      syncnet_v2.model   SyncNet, names at top level
+    inception    pt_inception-2015-12-05-6726825d.pth
+                                    Inception v3 of pytorch-fid, names at top level
+    emotion_fan  self_relation-attention_61_84.3655
+                                    Emotion-FAN of evaluation_eat, under `state_dict`
 
 Needs neither JAX nor the models, so that inspecting a file is quick.
 """
@@ -32,8 +37,16 @@ OPTIMIZER_PREFIX = "optimizer"
 MAX_VALUE = 2**63
 """Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
 
-_VGG_MARK = "features.0.weight"
-_POSE_KEY, _POSE_MARK = "state_dict", "fc_param.weight"
+_MARKS = {
+    "features.0.weight": "vgg19",
+    "netcnnaud.0.weight": "syncnet",
+    "Conv2d_1a_3x3.conv.weight": "inception",
+}
+_STATE, _STATE_MARKS = (
+    "state_dict",
+    {"fc_param.weight": "head_pose", "beta.0.weight": "emotion_fan"},
+)
+"""A tensor that tells which network its file holds: at top level, or under `state_dict`."""
 
 Tensors = dict[str, TorchTensor | np.ndarray]
 
@@ -53,6 +66,13 @@ ROLES = {
     "emotion": Role("emotion checkpoint (5-3000.pth.tar)", ("emo_detector",)),
     "vgg": Role("VGG-19 weights (vgg19.pth)", ("vgg19",)),
     "pose": Role("head pose network (mb1_120x120.pth)", ("head_pose",)),
+    "syncnet": Role("SyncNet (syncnet_v2.model)", ("syncnet",)),
+    "inception": Role(
+        "Inception v3 of pytorch-fid (pt_inception-2015-12-05-6726825d.pth)", ("inception",)
+    ),
+    "emotion_fan": Role(
+        "Emotion-FAN of evaluation_eat (self_relation-attention_61_84.3655)", ("emotion_fan",)
+    ),
 }
 """Of two copies of a network, the one in the file that requires it is taken, so that the audio
 checkpoint's win over those of the emotion checkpoint, as in the published demo."""
@@ -84,10 +104,12 @@ def sort_content(file: TorchFile) -> Contents:
     content, result = file.content, Contents({}, {}, {}, {})
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UserError(f"{file.path}: it holds no networks by name")
-    if _has(content, _VGG_MARK):
-        content = {"vgg19": content}
-    elif _has(content.get(_POSE_KEY), _POSE_MARK):
-        content = {"head_pose" if key == _POSE_KEY else key: content[key] for key in content}
+    for mark, network in _MARKS.items():
+        if _has(content, mark):
+            content = {network: content}
+    for mark, network in _STATE_MARKS.items():
+        if _has(content.get(_STATE), mark):
+            content = {network if key == _STATE else key: content[key] for key in content}
     for name, value in content.items():
         if name in NETWORKS:
             try:

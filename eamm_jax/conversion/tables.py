@@ -61,6 +61,7 @@ AS_IS = Layout((0,))
 LINEAR = Layout((1, 0))
 CONVOLUTION_1D = Layout((2, 1, 0))
 CONVOLUTION = Layout((2, 3, 1, 0))
+CONVOLUTION_3D = Layout((2, 3, 4, 1, 0))
 TRANSPOSED_CONVOLUTION = Layout((2, 3, 0, 1), mirrored=True)
 
 # Two poolings of 3x3 without padding, with strides (1, 2) and (2, 2).
@@ -132,6 +133,31 @@ def _numbered(step: int, start: int = 0) -> Callable[[re.Match[str]], str]:
 _HEADS: list[Rule] = [(r"(head\.)?heatmap", "kp"), (r"head\.jacobian", "jacobian")]
 _DENSE: Rule = (r"\bdense_(\d+)", _numbered(2))
 
+_TRUNK: list[Rule] = [
+    (r"^conv$", "conv1"),
+    (r"^norm$", "bn1"),
+    (r"^stage_(\d+)_(\d+)", lambda m: f"layer{int(m[1]) + 1}.{m[2]}"),
+    (r"\.norm(\d)$", r".bn\1"),
+    (r"\.shortcut_conv", ".downsample.0"),
+    (r"\.shortcut_norm", ".downsample.1"),
+]
+"""Of a ResNet-18."""
+
+_SYNCNET_CONVOLUTIONS = (0, 4, 8, 11, 14, 18)
+"""Where they stand among the published layers of either half; batch norm follows each."""
+
+
+def _syncnet(ours: str, published: str) -> list[Rule]:
+    return [
+        (
+            rf"^{ours}\.(conv|norm)_(\d)",
+            lambda m: f"netcnn{published}.{_SYNCNET_CONVOLUTIONS[int(m[2])] + (m[1] == 'norm')}",
+        ),
+        (rf"^{ours}_head\.dense_(\d)", lambda m: f"netfc{published}.{3 * int(m[1])}"),
+        (rf"^{ours}_head\.norm_0", f"netfc{published}.1"),
+    ]
+
+
 RULES: dict[str, list[Rule]] = {
     "kp_detector": [*_hourglass("predictor"), *_HEADS],
     "kp_detector_a": _HEADS,
@@ -157,12 +183,7 @@ RULES: dict[str, list[Rule]] = {
     "emo_detector": [
         (r"^encoder\.", ""),
         *_hourglass("predictor"),
-        (r"^conv$", "conv1"),
-        (r"^norm$", "bn1"),
-        (r"^stage_(\d+)_(\d+)", lambda m: f"layer{int(m[1]) + 1}.{m[2]}"),
-        (r"\.norm(\d)$", r".bn\1"),
-        (r"\.shortcut_conv", ".downsample.0"),
-        (r"\.shortcut_norm", ".downsample.1"),
+        *_TRUNK,
         (r"^classifier", "classify.last_fc"),
         _DENSE,
         (r"^keypoint_code", "fc_p"),
@@ -179,6 +200,14 @@ RULES: dict[str, list[Rule]] = {
         )
     ],
     "head_pose": [],
+    "syncnet": [*_syncnet("lip", "lip"), *_syncnet("audio", "aud")],
+    "inception": [],
+    "emotion_fan": [
+        (r"^trunk\.", ""),
+        *_TRUNK,
+        (r"^(alpha|beta)", r"\1.0"),
+        (r"^pred", "pred_fc2"),
+    ],
     "vgg16": [
         (
             r"^conv(\d)_(\d)",
@@ -240,6 +269,8 @@ def _unused(network: str, config: ModelConfig) -> list[Unused]:
             Unused(r"classifier\.\d+\.(weight|bias)", "the classifier of ImageNet, not used"),
         ],
         "vgg16": [Unused(r"scaling_layer\..*|.*\.filt", "constants, equal to ours")],
+        "inception": [Unused(r"fc\.(weight|bias)", "the classifier of ImageNet, not used")],
+        "emotion_fan": [Unused(r"pred_fc1\.(weight|bias)", "of self-attention alone, not used")],
         "head_pose": [Unused(r"fc_lm\.(weight|bias)", "landmarks, an output of its training")],
     }
     counters = Unused(r"(.*\.)?num_batches_tracked", "counters of batch norm, not used")
@@ -299,4 +330,4 @@ def _layout(path: str, shapes: dict[str, Shape]) -> Layout:
         return Layout((1, 0), map=(shape[0] // math.prod(AUDIO_MAP), *AUDIO_MAP))
     if len(shape) == 4 and ".deconv_" in path:
         return TRANSPOSED_CONVOLUTION
-    return {1: AS_IS, 2: LINEAR, 3: CONVOLUTION_1D, 4: CONVOLUTION}[len(shape)]
+    return {1: AS_IS, 2: LINEAR, 3: CONVOLUTION_1D, 4: CONVOLUTION, 5: CONVOLUTION_3D}[len(shape)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from eamm_jax.constants import AUDIO_WINDOW, POSE_NUMBERS
+from eamm_jax.models import emotion_fan, inception, syncnet
 from eamm_jax.models.audio_to_motion import AudioToMotion
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.discriminator import MultiScaleDiscriminator
@@ -30,6 +32,20 @@ class Networks(NamedTuple):
     emo_detector: EmotionNetwork
     vgg19: VGG19
     vgg16: ShiftTolerantVGG16
+
+
+METRICS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
+    "syncnet": (
+        syncnet.SyncNet(),
+        (
+            (1, syncnet.FRAMES, syncnet.SIZE, syncnet.SIZE, 3),
+            (1, syncnet.ROWS, syncnet.COEFFICIENTS),
+        ),
+    ),
+    "inception": (inception.Inception(), ((1, inception.SIZE, inception.SIZE, 3),)),
+    "emotion_fan": (emotion_fan.EmotionFan(), ((1, emotion_fan.SIZE, emotion_fan.SIZE, 3),)),
+}
+"""Networks that only measure (`constants.METRIC_NETWORKS`), and the shapes of their inputs."""
 
 
 def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:

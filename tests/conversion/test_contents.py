@@ -34,6 +34,12 @@ def test_describing_vgg_and_others(tmp_path):
     vgg = {"module.features.0.weight": np.zeros((64, 3, 3, 3), np.float32)}
     path = torch_files.save(vgg, tmp_path / "vgg.pth")
     assert describe(path)[1].guess().startswith("it looks like the VGG-19 weights")
+    syncnet = {"netcnnaud.0.weight": np.zeros((64, 1, 3, 3), np.float32)}
+    path = torch_files.save(syncnet, tmp_path / "syncnet_v2.model")
+    assert describe(path)[1].guess().startswith("it looks like the SyncNet")
+    inception = {"Conv2d_1a_3x3.conv.weight": np.zeros((32, 3, 3, 3), np.float32)}
+    path = torch_files.save(inception, tmp_path / "inception.pth")
+    assert describe(path)[1].guess().startswith("it looks like the Inception v3")
     path = torch_files.save({"net_g": {"weight": np.ones(3)}}, tmp_path / "x.pth")
     assert describe(path)[1].guess() == "it holds net_g"
     path = torch_files.save([1], tmp_path / "y.pth")

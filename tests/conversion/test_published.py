@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.checkpoint import flatten, load_networks, load_provenance
-from eamm_jax.constants import NETWORKS
+from eamm_jax.constants import METRIC_NETWORKS, NETWORKS
 from eamm_jax.conversion import tables
 from eamm_jax.conversion.published import convert_files, convert_network, with_discriminator_of
 from eamm_jax.errors import UserError
@@ -55,7 +55,7 @@ def test_the_whole_set(convert, tmp_path, layout):
     report = convert(**write_all(tmp_path, layout=layout, prefix="module."))
     config, loaded = load_networks(tmp_path / "model")
     assert config == tiny()
-    assert set(loaded) == set(NETWORKS) - {"vgg19", "head_pose", "vgg16"}
+    assert set(loaded) == set(NETWORKS) - {"vgg19", "head_pose", "vgg16", *METRIC_NETWORKS}
     for network in loaded:
         assert_network(loaded, network)
     assert [source.role for source in report.sources] == ["checkpoint", "audio", "emotion"]
