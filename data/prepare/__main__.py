@@ -26,16 +26,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser(
         prog="python -m data.prepare",
         description=(
-            "Converts raw videos with sound (mp4, mpg, avi, ...) of LRW, MEAD or VoxCeleb to the "
-            "published folder layout: frames at 25 fps, cropped by the alignment of the first "
-            "frame; head poses; MFCC. Run the same command again to resume."
+            "Converts raw videos with sound (mp4, mpg, avi, ...) of LRW, MEAD, VoxCeleb or your "
+            "own to the published folder layout: frames at 25 fps, cropped by the alignment of the "
+            "first frame; head poses; MFCC. Run the same command again to resume."
         ),
         allow_abbrev=False,
     )
     parser.add_argument("--input", required=True, type=Path, help="folder of raw videos")
     parser.add_argument("--output", required=True, type=Path, help="folder to write to")
     parser.add_argument(
-        "--kind", choices=tuple(NAMERS), help="the data set; default: guessed from the file names"
+        "--kind",
+        choices=tuple(NAMERS),
+        help="the data set; any: any videos, <person>/<name>.mp4 or all in one folder; default: "
+        "one of the others, guessed from the file names",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="CSV",
+        help="with --kind any: emotions of videos; columns video, emotion and, if you like, level "
+        "and person; default: names as those of MEAD give the emotion",
     )
     parser.add_argument(
         "--split", choices=LRW_SPLITS, default="train", help="split of LRW; default: %(default)s"
@@ -99,6 +109,7 @@ def _prepare(flags: argparse.Namespace) -> None:
             template=None if flags.template is None else str(flags.template.resolve()),
         ),
         kind=flags.kind,
+        labels=flags.labels,
         selection=Selection(flags.split, flags.view),
         workers=flags.workers,
         retry=flags.retry_skipped,

@@ -6,11 +6,12 @@ reason. `prepare.json` records the recipe; another recipe for the same folder is
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from data.prepare.clip import (
     prepare,
     read_skipped,
 )
-from data.prepare.names import Selection, guess_kind, name_clips, videos_in
+from data.prepare.names import Selection, guess_kind, name_clips, read_labels, videos_in
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
 
@@ -45,6 +46,7 @@ class Report:
         clips: number of complete clips, including those of earlier runs.
         made: number of clips prepared by this run.
         skipped: path of each skipped video, relative to the input -> reason.
+        videos: of the kind `any`: clip -> path of its video.
     """
 
     input: str
@@ -54,6 +56,7 @@ class Report:
     clips: int = 0
     made: int = 0
     skipped: dict[str, str] = field(default_factory=dict)
+    videos: dict[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -63,6 +66,7 @@ def run(
     *,
     kind: str | None = None,
     selection: Selection | None = None,
+    labels: Path | None = None,
     workers: int = 1,
     retry: bool = False,
     beam_runner: str | None = None,
@@ -74,8 +78,9 @@ def run(
         source: folder of raw videos.
         root: output folder; created if needed.
         recipe: how to prepare clips.
-        kind: `lrw`, `mead` or `voxceleb`; None guesses it from the file names.
+        kind: `lrw`, `mead`, `voxceleb` or `any`; None guesses one of the first three.
         selection: which videos to prepare.
+        labels: CSV file with emotions, for the kind `any` (`names.read_labels`).
         workers: number of processes.
         retry: retry videos that were skipped before.
         beam_runner: name of an Apache Beam runner, to use instead of processes.
@@ -87,20 +92,32 @@ def run(
     """
     videos = videos_in(source)
     kind = kind or guess_kind(source, videos)
+    if labels is not None and kind != "any":
+        raise UserError(f"labels are for videos of the kind 'any'; the names of {kind} have them")
+    selection = replace(
+        selection or Selection(),
+        folder=source,
+        labels={} if labels is None else read_labels(labels, source, videos),
+    )
     report = Report(str(source), str(root), kind, check_tools(recipe))
     tasks: list[Task] = []
-    for path, raw in name_clips(videos, kind, selection or Selection()):
+    for path, raw in name_clips(videos, kind, selection):
         if isinstance(raw, str):
             report.skipped[str(path.relative_to(source))] = raw
         else:
             tasks.append(Task(str(root), raw, recipe))
+            if kind == "any":
+                report.videos[str(raw.name)] = str(path.relative_to(source))
     if not tasks:
         example, why = next(iter(report.skipped.items()))
         raise UserError(
             f"none of the {len(videos)} videos in {source} can be prepared as {kind}; "
             f"for example, {example}: {why}"
         )
-    _begin(root, {"kind": kind, **asdict(recipe), **TIMING})
+    made_with = {"kind": kind, **asdict(recipe), **TIMING}
+    if labels is not None:  # other labels would be other clips of the same videos
+        made_with["labels"] = hashlib.sha256(labels.read_bytes()).hexdigest()
+    _begin(root, made_with)
     if retry:
         forget_skipped(tasks)
     missing = [task for task in tasks if not task.done and read_skipped(task) is None]

@@ -4,20 +4,27 @@
     mead      <person>/video/<view>/<emotion>/level_<n>/<take>.mp4 person/<emotion>_level_<n>_<take>
               <person>_<emotion>_<n>_<take>.mp4                    the same
     voxceleb  <id>/<video>/<n>.mp4                                 id/<video>_<n>
+    any       <person>/<name>.mp4                                  person/<name>
+              <name>.mp4                                           name/<name>
+              the same with an emotion                             person/<emotion>_level_<n>_<take>
 
-Parent folders (`lipread_mp4`, `mp4`, `dev`) do not matter.
+Parent folders (`lipread_mp4`, `mp4`, `dev`) do not matter, except for `any`, whose names are
+relative to the input.
 """
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.input_pipeline.clips import EMOTION_NAMES, ClipName, Labels, labels_in
+from eamm_jax.io.files import check_readable
 
 ENDINGS = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm")
 
@@ -51,10 +58,15 @@ class Selection:
     Attributes:
         split: split of LRW.
         view: camera of MEAD.
+        folder: that names of the kind `any` are relative to.
+        labels: of videos of the kind `any`, by their path in that folder without suffix; the others
+            are labelled by their names.
     """
 
     split: str = "train"
     view: str = "front"
+    folder: Path = Path()
+    labels: Mapping[str, Labels] = field(default_factory=dict)
 
 
 Namer = Callable[[tuple[str, ...], Selection], ClipName | str]
@@ -98,7 +110,71 @@ def _voxceleb(parts: tuple[str, ...], _: Selection) -> ClipName | str:
     return ClipName(identity, f"{video}_{number}")
 
 
-NAMERS: dict[str, Namer] = {"lrw": _lrw, "mead": _mead, "voxceleb": _voxceleb}
+def _any(parts: tuple[str, ...], selection: Selection) -> ClipName | str:
+    inner = parts[len(selection.folder.absolute().parts) :]
+    name = "/".join(inner)
+    labels = selection.labels.get(name) or labels_in(name)
+    person = labels.identity or inner[0]
+    if labels.emotion < 0:
+        return ClipName(person, "_".join(inner[1:] or inner))
+    # A number that stays when videos are added, unlike a count.
+    take = inner[-1].rpartition("_")[2]
+    if name in selection.labels or not take.isdecimal():
+        take = str(zlib.crc32(name.encode(errors="surrogateescape")))
+    level = 1 if EMOTIONS[labels.emotion] == "neutral" else labels.level
+    return ClipName(person, f"{EMOTIONS[labels.emotion]}_level_{level}_{take}")
+
+
+NAMERS: dict[str, Namer] = {"lrw": _lrw, "mead": _mead, "voxceleb": _voxceleb, "any": _any}
+
+_COLUMNS = ("video", "emotion", "level", "person")
+
+
+def read_labels(path: Path, folder: Path, videos: list[Path]) -> dict[str, Labels]:
+    """Labels of videos from a CSV file with the columns video and emotion.
+
+    Args:
+        path: the file. The columns level (1 to 3; 1 where it is empty) and person may follow.
+        folder: that its videos are relative to, with or without suffix.
+        videos: those that there are.
+
+    Returns:
+        Labels by path without suffix.
+
+    Raises:
+        UserError: the file is something else, or a line is wrong; by number.
+    """
+    known = {video.relative_to(folder).with_suffix("").as_posix() for video in videos}
+    labels = {}
+    try:
+        with check_readable(path, "labels").open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            columns = reader.fieldnames or []
+            if not {"video", "emotion"} <= set(columns) or not set(columns) <= set(_COLUMNS):
+                raise UserError(
+                    f"{path}: its first line must name the columns video and emotion, and may name "
+                    "level and person"
+                )
+            for number, row in enumerate(reader, start=2):
+                name = row["video"].strip()
+                name = name if name in known else Path(name).with_suffix("").as_posix()
+                emotion = EMOTION_NAMES.get(row["emotion"].strip().lower())
+                level = (row.get("level") or "1").strip()
+                if name not in known:
+                    raise UserError(f"{path}, line {number}: no video {row['video']!r} in {folder}")
+                if emotion is None:
+                    raise UserError(
+                        f"{path}, line {number}: {row['emotion']!r} is none of the emotions "
+                        f"{', '.join(EMOTIONS)}"
+                    )
+                if level not in ("1", "2", "3"):
+                    raise UserError(f"{path}, line {number}: the level {level!r} is not 1, 2 or 3")
+                person = (row.get("person") or "").strip() or name.partition("/")[0]
+                labels[name] = Labels(person, emotion, int(level))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from error
+    return labels
+
 
 _GUESSED = 200
 """Number of videos from whose names the data set is guessed."""
@@ -130,16 +206,17 @@ def guess_kind(folder: Path, videos: list[Path]) -> str:
         UserError: no name matches any data set.
     """
     some = videos[:: max(1, len(videos) // _GUESSED)]
-    fitting = dict.fromkeys(NAMERS, 0)
+    namers = {kind: namer for kind, namer in NAMERS.items() if kind != "any"}
+    fitting = dict.fromkeys(namers, 0)
     for path in some:
-        for kind, namer in NAMERS.items():
+        for kind, namer in namers.items():
             selections = [Selection(split, view) for split in LRW_SPLITS for view in MEAD_VIEWS]
             fitting[kind] += any(isinstance(namer(_parts(path), s), ClipName) for s in selections)
     kind = max(fitting, key=fitting.__getitem__)
     if not fitting[kind]:
         raise UserError(
-            f"the names in {folder} match no known data set (for example {some[0]}); see the "
-            f"naming of {', '.join(NAMERS)} in docs/data.md"
+            f"the names in {folder} match no known data set (for example {some[0]}); the kind "
+            f"'any' takes all names, and docs/data.md has those of {', '.join(namers)}"
         )
     return kind
 

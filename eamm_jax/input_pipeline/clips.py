@@ -68,10 +68,10 @@ class Labels(NamedTuple):
     level: int = 0
 
 
-_BY_NAME = {
+EMOTION_NAMES = {
     name: index for index, emotion in enumerate(EMOTIONS) for name in (emotion, emotion[:3])
 }
-_LABELLED = re.compile(rf"(?:^|[/_])({'|'.join(_BY_NAME)})[/_](?:level_)?([1-3])(?=[/_]|$)")
+_LABELLED = re.compile(rf"(?:^|[/_])({'|'.join(EMOTION_NAMES)})[/_](?:level_)?([1-3])(?=[/_]|$)")
 
 
 def labels_in(name: str) -> Labels:
@@ -85,7 +85,7 @@ def labels_in(name: str) -> Labels:
     if not found:
         return Labels(folder if slash else "")
     before = folder if slash else name[: found.start()].partition("_")[0]
-    return Labels(before, _BY_NAME[found[1]], int(found[2]))
+    return Labels(before, EMOTION_NAMES[found[1]], int(found[2]))
 
 
 @dataclass(frozen=True)

@@ -205,13 +205,17 @@ def decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
         used += len(frames)
         yield from frames
     # An edit list hides frames, but not the packets that hold them.
-    if stream.type == "video" and read < stream.frames:
+    if stream.type == "video" and stream.frames - read >= _MISSING_FRAMES:
         _warn_once(
             path,
             f"is cut short: it announces {stream.frames} frames, used the {used} that are there",
         )
     elif damaged:
         _warn_once(path, "is damaged or cut short: used what could be decoded")
+
+
+_MISSING_FRAMES = 3
+"""Frames from which on a video counts as cut short; many programs announce one too many."""
 
 
 def _warn_once(path: Path, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -19,14 +20,21 @@ from data.prepare import clip as clip_module
 from data.prepare import job
 from data.prepare.__main__ import main
 from data.prepare.clip import Recipe, Task, Tools, prepare
-from data.prepare.names import RawClip, Selection, guess_kind, name_clips, videos_in
-from eamm_jax.constants import SAMPLE_RATE
+from data.prepare.names import (
+    RawClip,
+    Selection,
+    guess_kind,
+    name_clips,
+    read_labels,
+    videos_in,
+)
+from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face
 from eamm_jax.faces.detection import Face
 from eamm_jax.faces.head_pose import LandmarkEstimator
 from eamm_jax.faces.pose_geometry import Region, project
-from eamm_jax.input_pipeline.clips import ClipName
+from eamm_jax.input_pipeline.clips import KINDS, ClipName
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer
 from tests.io.test_video import write_sizes
@@ -158,6 +166,79 @@ def test_names_of_the_data_sets(path):
         assert guess_kind(Path("/raw"), [Path("/raw", path)]) == kind
     else:
         assert found.startswith(expected)
+
+
+ANY = {
+    "anna/hello.mp4": "anna/hello",
+    "anna/2024/hello there.mov": "anna/2024_hello there",
+    "speech.mp4": "speech/speech",
+    "M030_sad_3_001.mp4": "M030/sad_level_3_001",
+    "anna/neu_2_007.mp4": "anna/neutral_level_1_007",
+    "anna/video/happy/level_2/014.mp4": "anna/happy_level_2_014",
+}
+
+
+@pytest.mark.parametrize("path", ANY)
+def test_any_names_are_relative_to_the_input(path):
+    ((_, found),) = name_clips([Path("/raw", path)], "any", Selection(folder=Path("/raw")))
+    assert isinstance(found, RawClip)
+    assert str(found.name) == ANY[path]
+
+
+def write_labels(folder: Path, *lines: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_labels_come_from_a_file(tmp_path):
+    videos = [tmp_path / "anna" / "a.b.mp4", tmp_path / "clip.mp4", tmp_path / "other.mp4"]
+    path = write_labels(
+        tmp_path, "video,emotion,level,person", "anna/a.b.mp4,happy,2,", "clip,SUR,,bob"
+    )
+    labels = read_labels(path, tmp_path, videos)
+    selection = Selection(folder=tmp_path, labels=labels)
+    names = [str(raw.name) for _, raw in name_clips(videos, "any", selection)]
+    happy, surprised, other = names
+    assert re.fullmatch(r"anna/happy_level_2_\d+", happy)
+    assert re.fullmatch(r"bob/surprised_level_1_\d+", surprised)
+    assert other == "other/other"
+    assert KINDS["mead"].emotion(ClipName(*happy.split("/"))) == EMOTIONS.index("happy")
+    # A name does not depend on the other videos.
+    ((_, alone),) = name_clips(videos[1:2], "any", selection)
+    assert str(alone.name) == surprised
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["file,emotion", "clip,sad"], "must name the columns video and emotion"),
+        (["video,emotion", "clip,sad", "no.mp4,sad"], "line 3: no video 'no.mp4'"),
+        (["video,emotion", "clip,gloomy"], "line 2: 'gloomy' is none of the emotions angry"),
+        (["video,emotion,level", "clip,sad,4"], "line 2: the level '4'"),
+        (["\0"], "must name the columns"),
+    ],
+)
+def test_wrong_labels_are_named_by_line(tmp_path, lines, words):
+    with pytest.raises(UserError, match=words):
+        read_labels(write_labels(tmp_path, *lines), tmp_path, [tmp_path / "clip.mp4"])
+
+
+def test_own_videos_are_prepared(tmp_path, good):
+    raw = tmp_path / "raw"
+    for path in ("anna/one.mp4", "two.mp4"):
+        (raw / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(good, raw / path)
+    labels = write_labels(tmp_path, "video,emotion", "two.mp4,sad")
+    report = run(raw, tmp_path / "out", kind="any", labels=labels)
+    assert (report.kind, report.clips, report.skipped) == ("any", 2, {})
+    assert set(report.videos.values()) == {"anna/one.mp4", "two.mp4"}
+    assert (tmp_path / "out" / "fomm_crop" / "anna" / "one" / "0.png").is_file()
+    write_labels(tmp_path, "video,emotion", "two.mp4,happy")
+    with pytest.raises(UserError, match="use the same settings"):
+        run(raw, tmp_path / "out", kind="any", labels=labels)
+    with pytest.raises(UserError, match="labels are for videos of the kind 'any'"):
+        run(raw, tmp_path / "other", kind="mead", labels=labels)
 
 
 def test_two_videos_of_one_clip_are_not_mixed():

@@ -343,6 +343,19 @@ def test_a_warning_comes_once_for_a_file(tmp_path, make_video, caplog):
     assert caplog.text.count("is cut short: it announces 20 frames") == 1
 
 
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_frame_or_two_that_are_announced_too_many_are_no_fault(
+    tmp_path, make_video, caplog, missing
+):
+    path = make_video(tmp_path / "x.mp4", [grey(9 * n) for n in range(20)], faststart=True)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes()[: sorted(p.pos for p in packets)[-missing]])
+    list(read_video(path, 64))
+    assert ("is cut short: it announces 20 frames" in caplog.text) == (missing == 3)
+    assert bool(caplog.text) == (missing == 3)
+
+
 @pytest.mark.parametrize("first", [-8, -1, 0])
 def test_an_edit_list_is_not_a_file_cut_short(tmp_path, make_video, caplog, first):
     """An mp4 whose first frames are hidden, as editors that cut without encoding write them."""
