@@ -73,6 +73,39 @@ def _mfcc_rows(
     return cepstrum
 
 
+class MfccStream:
+    """Mel-frequency cepstral coefficients of a sound that comes in pieces, of any size.
+
+    A row is given as soon as its 25 ms are complete. However the sound is cut, the rows are those
+    of `mfcc`. Less than a row's samples are held from piece to piece.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0  # the last sample, for the pre-emphasis; at first there is silence
+        self._rest = np.zeros(0)  # pre-emphasised, from the start of the next row
+        self._started = False
+
+    def push(self, samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "rows 13"]:
+        """The rows that these samples complete."""
+        sound = np.concatenate(([self._before], samples))
+        self._before = float(sound[-1])
+        self._rest = np.concatenate([self._rest, sound[1:] - _PRE_EMPHASIS * sound[:-1]])
+        count = (len(self._rest) - WINDOW_LENGTH) // WINDOW_STEP + 1
+        if count <= 0:
+            return np.zeros((0, MFCC_COEFFICIENTS))
+        self._started = True
+        windows = np.lib.stride_tricks.sliding_window_view(self._rest, WINDOW_LENGTH)
+        rows = _mfcc_rows(windows[::WINDOW_STEP])
+        self._rest = self._rest[count * WINDOW_STEP :]
+        return rows
+
+    def finish(self) -> Float64[np.ndarray, "rows 13"]:
+        """The row that the end of the sound begins, filled up with zeros, if there is one."""
+        if self._started and len(self._rest) <= WINDOW_LENGTH - WINDOW_STEP:
+            return np.zeros((0, MFCC_COEFFICIENTS))
+        return _mfcc_rows(np.pad(self._rest, (0, WINDOW_LENGTH - len(self._rest)))[None])
+
+
 def mfcc(samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "t_mfcc 13"]:
     """Mel-frequency cepstral coefficients of a sound, 100 rows a second.
 
@@ -92,19 +125,13 @@ def mfcc(samples: Float[np.ndarray, " n"]) -> Float64[np.ndarray, "t_mfcc 13"]:
     """
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"expected samples of shape (n,), n > 0, got {samples.shape}")
-    rows = _rows(len(samples))
-    result = np.empty((rows, MFCC_COEFFICIENTS))
-    for first in range(0, rows, BLOCK_ROWS):
-        last = min(first + BLOCK_ROWS, rows)
-        start = first * WINDOW_STEP
-        stop = (last - 1) * WINDOW_STEP + WINDOW_LENGTH
-        sound = samples[start:stop].astype(np.float64)
-        # The sample before the block, for the pre-emphasis; before the first there is silence.
-        before = float(samples[start - 1]) if start else 0.0
-        emphasised = np.zeros(stop - start)
-        emphasised[: len(sound)] = sound - _PRE_EMPHASIS * np.concatenate(([before], sound[:-1]))
-        windows = np.lib.stride_tricks.sliding_window_view(emphasised, WINDOW_LENGTH)
-        result[first:last] = _mfcc_rows(windows[::WINDOW_STEP])
+    stream, result, done = MfccStream(), np.empty((_rows(len(samples)), MFCC_COEFFICIENTS)), 0
+    block = BLOCK_ROWS * WINDOW_STEP
+    for first in range(0, len(samples), block):
+        rows = stream.push(samples[first : first + block])
+        result[done : done + len(rows)] = rows
+        done += len(rows)
+    result[done:] = stream.finish()
     return result
 
 
@@ -159,6 +186,32 @@ def audio_windows(
         ValueError: some of the frames are outside of the sound.
     """
     return _windows(mfcc, start, stop)[:, :, 1:].astype(np.float32)
+
+
+class SpeechStream:
+    """What `audio_windows` cuts out of speech, of speech that comes in pieces of any size.
+
+    A frame's window is complete 0.175 s (2,800 samples) after the frame's time.
+    """
+
+    def __init__(self) -> None:
+        self._mfcc = MfccStream()
+        self._rows = self._mfcc.push(np.zeros(SILENCE_PADDING))
+
+    def push(self, samples: Float[np.ndarray, " n"]) -> Float32[np.ndarray, "t 28 12"]:
+        """The windows of the frames that these samples complete."""
+        return self._add(self._mfcc.push(samples))
+
+    def finish(self) -> Float32[np.ndarray, "t 28 12"]:
+        """Those that the end of the speech completes; the stream is of no use afterwards."""
+        last = self._mfcc.push(np.zeros(SILENCE_PADDING))
+        return self._add(np.concatenate([last, self._mfcc.finish()]))
+
+    def _add(self, rows: Float64[np.ndarray, "n 13"]) -> Float32[np.ndarray, "t 28 12"]:
+        known = np.concatenate([self._rows, rows])
+        count = num_frames(len(known))
+        self._rows = known[count * ROWS_PER_FRAME :]
+        return audio_windows(known, 0, count)
 
 
 def mfcc_windows(mfcc: Float[np.ndarray, "t_mfcc 13"]) -> Float[np.ndarray, "t 28 13"]:

@@ -79,6 +79,26 @@ def test_blocks_do_not_show(monkeypatch):
         np.testing.assert_allclose(features.mfcc(samples), whole, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("samples", [1, 399, 400, 401, 560, 561, 16_000, 16_159])
+@pytest.mark.parametrize("piece", [1, 137, 160, 640, 99_999])
+def test_pieces_of_a_sound_give_the_rows_and_windows_of_the_whole(rng, samples, piece):
+    sound = rng.normal(size=samples).astype(np.float32)
+    pieces = [sound[n : n + piece] for n in range(0, samples, piece)]
+    stream, speech = features.MfccStream(), features.SpeechStream()
+    rows = [*map(stream.push, pieces), stream.finish()]
+    np.testing.assert_allclose(np.concatenate(rows), features.mfcc(sound), atol=1e-12, rtol=1e-12)
+    windows = np.concatenate([*map(speech.push, pieces), speech.finish()])
+    whole = features.speech_mfcc(sound)
+    expected = features.audio_windows(whole, 0, features.num_frames(len(whole)))
+    np.testing.assert_allclose(windows, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_window_is_given_as_soon_as_its_sound_is_there():
+    stream = features.SpeechStream()
+    counts = [len(stream.push(np.zeros(1))) for _ in range(2 * 640 + 2800)]
+    assert np.flatnonzero(counts).tolist() == [2800 - 1 + 640 * n for n in range(3)]
+
+
 def test_memory_does_not_grow_with_the_sound():
     def peak(samples):
         tracemalloc.start()

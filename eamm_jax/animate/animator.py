@@ -24,13 +24,14 @@ from eamm_jax import features
 from eamm_jax.animate import program
 from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
+from eamm_jax.animate.session import Session, padded
+from eamm_jax.animate.stream import Stream
 from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import idle
 from eamm_jax.models import Networks, build
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.ops.keypoints import movement_scale
 from eamm_jax.ops.smoothing import POSE_FILTER, smooth_track
 from eamm_jax.types import Array
 
@@ -275,6 +276,47 @@ class Animator:
         chunks = self._chunks(source_image, mfcc, poses, emotion, settings, as_uint8)
         return Animation(length, _one_behind(chunks))
 
+    def stream(
+        self,
+        source_image: Float32[np.ndarray, "s s 3"],
+        pose: Float[np.ndarray, " _"],
+        settings: Settings | None = None,
+        *,
+        emotion: str | None = None,
+        level: int | None = None,
+        most_waiting: int | None = None,
+        as_uint8: bool = True,
+    ) -> Stream:
+        """An animation of speech as it comes (`eamm_jax/animate/stream.py`).
+
+        Frames are rendered in chunks of the animator's: with 1, each as soon as it can be.
+
+        Args:
+            source_image: RGB in [0, 1].
+            pose: of the head, held until it is changed.
+            settings: see `Settings`.
+            emotion: of the model's emotion bank, to begin with; None stays neutral for good.
+            level: intensity of the emotion, 1 to 3; None is the strongest.
+            most_waiting: frames that may be due at once before the oldest are dropped; None
+                drops none.
+            as_uint8: whether frames are bytes, or float32 in [0, 1].
+
+        Raises:
+            UserError: an input has a wrong size, or there is no such emotion.
+        """
+        settings = (settings or Settings()).resolved(self.config)
+        self._check(source_image, pose[None], emotion is not None, settings)
+        return Stream(
+            self,
+            source_image,
+            pose,
+            settings,
+            emotion=emotion,
+            level=level,
+            most_waiting=most_waiting,
+            as_uint8=as_uint8,
+        )
+
     def read_emotion(
         self, frames: Iterable[UInt8[np.ndarray, "s s 3"]]
     ) -> Float32[np.ndarray, "t n"]:
@@ -292,14 +334,18 @@ class Animator:
         """Arrays of the host on the device."""
         return jax.device_put(tree, self.device)
 
-    def _check(
-        self, source_image: np.ndarray, pose: np.ndarray, emotional: bool, settings: Settings
-    ) -> None:
+    def check_source(self, source_image: np.ndarray) -> None:
+        """Makes sure that a source image has the size of the model's."""
         shape = (self.image_size, self.image_size, self.config.num_channels)
         if source_image.shape != shape:
             raise UserError(
                 f"the source image has shape {source_image.shape}; this model needs {shape}"
             )
+
+    def _check(
+        self, source_image: np.ndarray, pose: np.ndarray, emotional: bool, settings: Settings
+    ) -> None:
+        self.check_source(source_image)
         if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
             raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
         if emotional and not self.has_emotion_network:
@@ -320,53 +366,20 @@ class Animator:
         as_uint8: bool,
     ) -> Iterator[tuple[int, Array, Array | None]]:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
-        parts, variables = self.parts, self.variables
+        session = Session(self, settings, as_uint8=as_uint8)
+        session.show(source_image)
         blinks = settings.blinks and bool(self.config.inference.lid_keypoints)
         closed = idle.blinks(len(poses), settings.seed) if blinks else None
-        weights = settings.emotion_strength * program.displacement_weights(self.config)
-        image, audio_weight, weights, scale = self.put(
-            (
-                source_image[None],
-                np.float32(settings.audio_weight),
-                weights.astype(np.float32),
-                np.float32(1.0),
-            )
-        )
-        source = parts.encode_source(variables, image)
-        lstm, motion = parts.initial_state()
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
-            felt = None if emotion is None else next(emotion)
-            # No implicit transfers between host and device.
-            with jax.transfer_guard("disallow"):
-                audio, pose, lids, count = self.put(
-                    (
-                        _padded(features.audio_windows(mfcc, start, stop), self.chunk),
-                        _padded(poses[start:stop], self.chunk),
-                        None if closed is None else _padded(closed[start:stop], self.chunk),
-                        np.int32(stop - start),
-                    )
-                )
-                raw, lstm = parts.audio_to_keypoints(
-                    variables, source.embedding, audio, pose, lstm, audio_weight
-                )
-                if start == 0 and settings.relative and settings.adapt_scale:
-                    still, first = jax.device_get((source.keypoints.value, raw.value))
-                    scale = self.put(np.float32(movement_scale(still[0], first[0])))
-                driving, motion = parts.combine(
-                    variables, source.keypoints, raw, felt, lids, weights, scale, motion,
-                    smooth=settings.smoothing, relative=settings.relative,
-                )  # fmt: skip
-                render = partial(
-                    parts.render, variables, source.features, source.keypoints,
-                    count=count, as_uint8=as_uint8,
-                )  # fmt: skip
-                emotional = driving.emotional is not None
-                image = render(driving=driving.emotional if emotional else driving.neutral)
-                neutral = None
-                if settings.neutral:
-                    neutral = render(driving=driving.neutral) if emotional else image
-            yield stop - start, image, neutral
+            images = session.step(
+                features.audio_windows(mfcc, start, stop),
+                poses[start:stop],
+                None if closed is None else closed[start:stop],
+                None if emotion is None else next(emotion),
+            )
+            assert images is not None
+            yield stop - start, *images
 
     def _read(
         self, frames: Iterable[np.ndarray], settings: Settings
@@ -375,7 +388,7 @@ class Animator:
         rng = self.put(jax.random.key(settings.seed)) if settings.augment_emotion else None
         remaining, length = iter(frames), 0
         while batch := list(itertools.islice(remaining, self.chunk)):
-            images, first = self.put((_padded(np.stack(batch), self.chunk), np.int32(length)))
+            images, first = self.put((padded(np.stack(batch), self.chunk), np.int32(length)))
             with jax.transfer_guard("disallow"):
                 encoded = self.parts.read_emotion(
                     self.variables, images, rng, first, mask_mouth=settings.mask_mouth
@@ -415,12 +428,7 @@ class Animator:
             )
         track = self.bank.features(emotions, length, level)
         starts = range(0, length, self.chunk)
-        return (self.put(_padded(track[at : at + self.chunk], self.chunk)) for at in starts)
-
-
-def _padded(rows: np.ndarray, length: int) -> np.ndarray:
-    """Repeats the last row until there are `length`."""
-    return np.concatenate([rows, np.repeat(rows[-1:], length - len(rows), axis=0)])
+        return (self.put(padded(track[at : at + self.chunk], self.chunk)) for at in starts)
 
 
 def _one_behind(

@@ -181,6 +181,14 @@ class EmotionBank:
             total += share[:, None]
         return (mixed / total).astype(np.float32)
 
+    def live(self, emotion: str, level: int | None = None) -> LiveEmotion:
+        """The features of an emotion that can be changed on the way.
+
+        Raises:
+            UserError: the bank has no track of it.
+        """
+        return LiveEmotion(self, emotion, level)
+
     def save(self, folder: Path) -> None:
         """Writes the bank into a checkpoint's folder, replacing the one that is there."""
         arrays = {}
@@ -235,6 +243,40 @@ class EmotionBank:
         return cls(entries)
 
 
+class LiveEmotion:
+    """Emotion features frame by frame, for as long as anybody asks; `EmotionBank.live` makes it."""
+
+    def __init__(self, bank: EmotionBank, emotion: str, level: int | None):
+        self._bank, self._track = bank, bank.entry(emotion, level).track
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins the emotion of now again."""
+        self._before, self._frame, self._faded = self._track, 0, 0
+
+    def change(self, emotion: str, level: int | None = None) -> None:
+        """Fades over to another emotion, from the next frame on.
+
+        Raises:
+            UserError: the bank has no track of it; nothing changes.
+        """
+        track = self._bank.entry(emotion, level).track
+        self._before = self.next(1, advance=False)  # as it looks now
+        self._track, self._faded = track, 0
+
+    def next(self, frames: int, *, advance: bool = True) -> Float32[np.ndarray, "frames n"]:
+        """The features of the frames that follow those of the calls before."""
+        fade = round(FADE_SECONDS * FRAME_RATE)
+        share = np.clip((self._faded + np.arange(frames)) / fade, 0, 1)[:, None]
+        before, now = (
+            _back_and_forth(track, frames, self._frame) for track in (self._before, self._track)
+        )
+        if advance:
+            self._frame += frames
+            self._faded += frames
+        return ((1 - share) * before + share * now).astype(np.float32)
+
+
 def _without_gaps(schedule: Sequence[Span], seconds: float) -> list[Span]:
     """The schedule with neutral spans in its gaps."""
     filled: list[Span] = []
@@ -249,7 +291,9 @@ def _without_gaps(schedule: Sequence[Span], seconds: float) -> list[Span]:
     return filled
 
 
-def _back_and_forth(track: Float32[np.ndarray, "t n"], length: int) -> Float32[np.ndarray, "_ n"]:
+def _back_and_forth(
+    track: Float32[np.ndarray, "t n"], length: int, start: int = 0
+) -> Float32[np.ndarray, "_ n"]:
     period = max(2 * (len(track) - 1), 1)
-    place = np.arange(length) % period
+    place = np.arange(start, start + length) % period
     return track[np.minimum(place, period - place)]

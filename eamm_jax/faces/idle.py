@@ -76,21 +76,33 @@ def smooth_noise(
     return smooth[margin : margin + length]
 
 
-def blinks(length: int, seed: int) -> Float32[np.ndarray, " length"]:
+class Blinks:
     """How far the eyes are closed, 0 to 1, by blinks at random times, about 14 per minute.
 
-    A longer track starts like a shorter one.
-
     Args:
-        length: frames.
         seed: of the times.
     """
-    rng, time = np.random.default_rng([seed, 1, 2]), np.arange(length) / FRAME_RATE
-    offsets, shares = zip(*_BLINK, strict=True)
-    mean_gap = 60 / _BLINKS_A_MINUTE
-    closed = np.zeros(length)
-    at = float(rng.uniform(_BEGIN_SECONDS, mean_gap))
-    while length and at < time[-1] + 1:
-        closed = np.maximum(closed, np.interp(time - at, offsets, shares))
-        at += _SHORTEST_GAP + float(rng.exponential(mean_gap - _SHORTEST_GAP))
-    return closed.astype(np.float32)
+
+    def __init__(self, seed: int):
+        self._rng, self._frame = np.random.default_rng([seed, 1, 2]), 0
+        self._times = [float(self._rng.uniform(_BEGIN_SECONDS, 60 / _BLINKS_A_MINUTE))]
+
+    def next(self, frames: int) -> Float32[np.ndarray, " frames"]:
+        """The frames that follow those of the calls before."""
+        time = (self._frame + np.arange(frames)) / FRAME_RATE
+        self._frame += frames
+        end = self._frame / FRAME_RATE
+        while self._times[-1] < end + 1:
+            gap = self._rng.exponential(60 / _BLINKS_A_MINUTE - _SHORTEST_GAP)
+            self._times.append(self._times[-1] + _SHORTEST_GAP + float(gap))
+        offsets, shares = zip(*_BLINK, strict=True)
+        closed = np.zeros(frames)
+        for at in self._times:
+            closed = np.maximum(closed, np.interp(time - at, offsets, shares))
+        self._times = [at for at in self._times if at > end - 1]
+        return closed.astype(np.float32)
+
+
+def blinks(length: int, seed: int) -> Float32[np.ndarray, " length"]:
+    """The first frames of `Blinks`; a longer track starts like a shorter one."""
+    return Blinks(seed).next(length)

@@ -56,7 +56,7 @@ def read_picture(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "h w 3"]:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _STRIP_ROWS):
         rows = pixels[top : top + _STRIP_ROWS]
-        rows[:] = image.crop((0, top, image.width, top + len(rows)))
+        rows[:] = np.asarray(image.crop((0, top, image.width, top + len(rows))))
     return pixels
 
 

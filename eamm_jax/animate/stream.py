@@ -1,0 +1,180 @@
+"""Animates speech as it comes: sound in, in pieces of any size; frames out, as they are due.
+
+    stream = animator.stream(source_image, pose)
+    for piece in microphone:
+        stream.push(piece)
+        for frame in stream.pull():
+            show(frame.image)
+
+Every network is causal but for the sound's window, so a frame needs the 0.175 s of sound that
+follow it, and the frames are those of `Animator.animate` for the same speech, whatever the pieces.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Float32
+
+from eamm_jax import features
+from eamm_jax.animate.session import Session, padded
+from eamm_jax.constants import POSE_NUMBERS
+from eamm_jax.errors import UserError
+from eamm_jax.faces.idle import Blinks
+
+if TYPE_CHECKING:
+    from eamm_jax.animate.animator import Animator, Settings
+
+
+class StreamedFrame(NamedTuple):
+    """A frame of a stream, RGB.
+
+    Attributes:
+        number: at 25 a second from the start of the speech; frames that were dropped are missing.
+        image: with the emotion, if there is one.
+        neutral: the same frame without emotion, where `Settings.neutral` asks for it.
+    """
+
+    number: int
+    image: np.ndarray
+    neutral: np.ndarray | None
+
+
+class Stream:
+    """An animation of speech that is not known yet; made by `Animator.stream`.
+
+    Portrait, pose, emotion and strength can be changed between any two frames. What is held does
+    not grow with the speech, as long as frames are pulled. One thread may push while another pulls.
+
+    Attributes:
+        dropped: frames that were not rendered so far.
+    """
+
+    def __init__(
+        self,
+        animator: Animator,
+        source_image: Float32[np.ndarray, "s s 3"],
+        pose: Float[np.ndarray, " _"],
+        settings: Settings,
+        *,
+        emotion: str | None = None,
+        level: int | None = None,
+        most_waiting: int | None = None,
+        as_uint8: bool = True,
+    ):
+        self._animator, self._settings = animator, settings
+        self._most_waiting = most_waiting
+        self._session = Session(animator, settings, as_uint8=as_uint8)
+        self._session.show(source_image)
+        self._emotion = None
+        if emotion is not None:
+            if animator.bank is None or not animator.has_emotion_network:
+                raise UserError("this model has no emotion bank, so a stream of it stays neutral")
+            self._emotion = animator.bank.live(emotion, level)
+        self.set_pose(pose)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._speech = features.SpeechStream()
+        self._windows: deque[np.ndarray] = deque()
+        self._number = self.dropped = 0
+        blinks = self._settings.blinks and bool(self._animator.config.inference.lid_keypoints)
+        self._blinks = Blinks(self._settings.seed) if blinks else None
+
+    def show(self, source_image: Float32[np.ndarray, "s s 3"]) -> None:
+        """Goes on with another portrait.
+
+        Raises:
+            UserError: it has another size than the model's.
+        """
+        self._session.show(source_image)
+
+    def set_pose(self, pose: Float[np.ndarray, " _"]) -> None:
+        """Turns the head: yaw, pitch, roll in degrees, scale, tx, ty and, unused, tz.
+
+        Raises:
+            UserError: there are not as many numbers.
+        """
+        if pose.ndim != 1 or len(pose) < POSE_NUMBERS or not np.isfinite(pose).all():
+            raise UserError(f"the pose has shape {pose.shape}; 6 or 7 finite numbers are needed")
+        self._pose = pose[:POSE_NUMBERS].astype(np.float32)
+
+    def set_emotion(self, emotion: str, level: int | None = None) -> None:
+        """Fades over to another emotion of the bank.
+
+        Raises:
+            UserError: the bank does not have it, or the stream was begun without any.
+        """
+        if self._emotion is None:
+            raise UserError("the stream was begun without an emotion; begin it with 'neutral'")
+        self._emotion.change(emotion, level)
+
+    def set_strength(self, strength: float) -> None:
+        """Sets the factor on the emotion's displacement; 0 is neutral."""
+        self._session.set_strength(strength)
+
+    @property
+    def waiting(self) -> int:
+        """Frames whose sound is there, and which have not been pulled."""
+        return len(self._windows)
+
+    def push(self, samples: Float[np.ndarray, " n"]) -> None:
+        """Takes more of the speech: mono samples at 16 kHz. Computes no frame.
+
+        Raises:
+            UserError: it is of another shape, or a sample is not a number.
+        """
+        if samples.ndim != 1 or not np.isfinite(samples).all():
+            raise UserError(f"expected finite samples of shape (n,), got {samples.shape}")
+        self._windows.extend(self._speech.push(samples))
+
+    def pull(self) -> Iterator[StreamedFrame]:
+        """Renders what is due, in whole chunks.
+
+        Where more than `most_waiting` frames are due, computing has fallen behind: the oldest
+        are dropped, which costs a small part of rendering them, and counted. Sound never is.
+        """
+        while len(self._windows) >= self._animator.chunk:
+            yield from self._step(self._animator.chunk)
+
+    def finish(self) -> Iterator[StreamedFrame]:
+        """The frames that are left at the end of the speech; then the stream starts anew."""
+        self._windows.extend(self._speech.finish())
+        while self._windows:
+            yield from self._step(min(self._animator.chunk, len(self._windows)))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets speech and frames so far; portrait, pose, emotion and strength stay."""
+        self._session.restart()
+        if self._emotion is not None:
+            self._emotion.restart()
+        self._begin()
+
+    def _step(self, count: int) -> Iterator[StreamedFrame]:
+        most = self._most_waiting
+        rendered = most is None or len(self._windows) - count < max(most, 1)
+        windows = np.stack([self._windows.popleft() for _ in range(count)])
+        chunk, felt = self._animator.chunk, None
+        if self._emotion is not None:
+            felt = self._animator.put(padded(self._emotion.next(count), chunk))
+        images = self._session.step(
+            windows,
+            np.repeat(self._pose[None], count, axis=0),
+            None if self._blinks is None else self._blinks.next(count),
+            felt,
+            rendered=rendered,
+        )
+        first, self._number = self._number, self._number + count
+        if images is None:
+            self.dropped += count
+            return
+        image, neutral = jax.device_get(images)
+        for index in range(count):
+            yield StreamedFrame(
+                first + index, image[index], None if neutral is None else neutral[index]
+            )
