@@ -3,8 +3,9 @@
     python benchmarks/frames.py [--root /data/LRW] [--kind lrw] [--quality 95] [--size 256]
 
 packs a folder of clips (random pictures by default) with each encoding, and reads examples of
-stage 1 from the pack and from the folder in one thread. Frames a second are those of CPU time:
-what one core reads that does nothing else.
+stage 1, of 17 frames each, from the pack and from the folder in one thread. A second is one of CPU
+time: what one core reads that does nothing else. If the folder holds image keypoints
+(`data.teach`), examples are also read that have these in place of the frames.
 """
 
 from __future__ import annotations
@@ -27,26 +28,30 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.workload import write_data_set  # noqa: E402
 from data.builder import Packing  # noqa: E402
-from eamm_jax.input_pipeline.clips import KINDS, WINDOW_FRAMES  # noqa: E402
+from eamm_jax.input_pipeline.clips import KINDS  # noqa: E402
 from eamm_jax.input_pipeline.examples import ExampleReader  # noqa: E402
+from eamm_jax.input_pipeline.published import find_teacher  # noqa: E402
 from eamm_jax.input_pipeline.sources import Source, open_folder  # noqa: E402
 
 CLIPS_WRITTEN = 4
 REPEATS = 5
 
 
-def frames_a_second(source: Source, size: int, examples: int) -> float:
-    """Frames of stage 1's examples by CPU time, the best of some repeats."""
-    folder = open_folder(source, with_motion=True)
+def examples_a_second(source: Source, size: int, examples: int, *, taught: bool) -> float:
+    """Examples of stage 1 by CPU time, the best of some repeats."""
+    folder = open_folder(source, with_motion=True, with_keypoints=taught, with_heatmaps=taught)
     groups = [[index] for index in range(len(folder.names))]
-    reader = ExampleReader(folder, KINDS[source.kind], groups, size)
+    kind = KINDS[source.kind]
+    reader = ExampleReader(
+        folder, kind, groups, size, with_frames=not taught, with_keypoints=taught
+    )
     seconds = []
     for _ in range(REPEATS):
         start = time.process_time()
         for number in range(examples):
             reader.read(number % len(groups), seed=number)
         seconds.append(time.process_time() - start)
-    return examples * WINDOW_FRAMES / min(seconds)
+    return examples / min(seconds)
 
 
 def measure(arguments: argparse.Namespace, root: Path, scratch: Path) -> dict[str, dict[str, Any]]:
@@ -54,10 +59,12 @@ def measure(arguments: argparse.Namespace, root: Path, scratch: Path) -> dict[st
     module = importlib.import_module(f"data.{arguments.kind}.{arguments.kind}_dataset_builder")
     files = [path for path in (root / "fomm_crop").glob("*/*/*") if path.suffix != ".npy"]
     rows = {"folder": {"kilobytes": np.mean([path.stat().st_size for path in files]) / 1e3}}
-    sources = {"folder": root}
+    sources, taught = {"folder": root}, find_teacher(root) is not None
     for encoding in ("original", "jpeg", "webp"):
         sources[encoding] = scratch / encoding
-        packing = Packing(str(root), encoding=encoding, quality=arguments.quality, workers=1)
+        packing = Packing(
+            str(root), keypoints=taught, encoding=encoding, quality=arguments.quality, workers=1
+        )
         builder = module.Builder(data_dir=str(scratch / encoding), packing=packing)
         builder.download_and_prepare()
         metadata = builder.info.metadata
@@ -69,8 +76,10 @@ def measure(arguments: argparse.Namespace, root: Path, scratch: Path) -> dict[st
             "lowest_psnr": metadata.get("lowest_psnr"),
         }
     for name, path in sources.items():
-        source = Source(arguments.kind, str(path))
-        rows[name]["frames_a_second"] = frames_a_second(source, arguments.size, arguments.examples)
+        job = Source(arguments.kind, str(path)), arguments.size, arguments.examples
+        rows[name]["examples_a_second"] = examples_a_second(*job, taught=False)
+        if taught:
+            rows[name]["taught"] = examples_a_second(*job, taught=True)
     return rows
 
 
@@ -92,13 +101,14 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows, indent=2))
         return
-    columns = ("kB a frame", "PSNR, dB", "lowest", "frames a second of a core", "speedup")
+    columns = ("kB a frame", "PSNR, dB", "lowest", "examples/s", "speedup", "taught", "speedup")
     table = Table("source", *columns)
     for name, row in rows.items():
         psnr = [f"{row[key]:.1f}" if row.get(key) else "" for key in ("psnr", "lowest_psnr")]
-        rate = row["frames_a_second"]
-        speedup = f"{rate / rows['folder']['frames_a_second']:.1f}"
-        table.add_row(name, f"{row['kilobytes']:.1f}", *psnr, f"{rate:.0f}", speedup)
+        rates = [row[key] for key in ("examples_a_second", "taught") if key in row]
+        base = rows["folder"]["examples_a_second"]
+        numbers = [text for rate in rates for text in (f"{rate:.1f}", f"{rate / base:.1f}")]
+        table.add_row(name, f"{row['kilobytes']:.1f}", *psnr, *numbers)
     Console().print(table)
 
 

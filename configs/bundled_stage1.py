@@ -28,6 +28,9 @@ def get_config(variant: str = "") -> ConfigDict:
     # Only every second of a clip's 16 frames is read: more clips for the same work.
     config.frame_stride = 2
 
+    # Image keypoints are those that data.teach keeps with the data.
+    config.taught = False
+
     # Losses.
     config.value_weight = 10.0
     config.heatmap_weight = 0.0

@@ -33,6 +33,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.emotion_keypoints = tuple(range(20))
     config.emotion_shares = EMOTION_SHARES
 
+    # Image keypoints are those that data.teach keeps with the data.
+    config.taught = False
+
     # Losses.
     config.value_weight = 100.0
     config.jacobian_weight = 10.0

@@ -21,6 +21,9 @@ from eamm_jax.training.config import base_config, parse_variants
 def get_config(variant: str = "") -> ConfigDict:
     config = base_config("stage1")
 
+    # Image keypoints are those that data.teach keeps with the data; needs augment = False.
+    config.taught = False
+
     # Losses.
     config.value_weight = 10.0
     config.heatmap_weight = 1000.0

@@ -27,6 +27,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.emotion_keypoints = (1, 4, 6, 8)
     config.emotion_shares = (0.2, 1.0, 1.0, 0.0)  # of their displacement, at inference
 
+    # Image keypoints are those that data.teach keeps with the data.
+    config.taught = False
+
     # Losses.
     config.value_weight = 10.0
     config.jacobian_weight = 10.0

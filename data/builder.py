@@ -34,6 +34,7 @@ from data.beam import run_with_beam
 from data.parallel import progress_bar, run_parallel
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import (
+    KEYPOINT_NUMBERS,
     KINDS,
     STORED_POSE_NUMBERS,
     STORED_WINDOW,
@@ -43,7 +44,7 @@ from eamm_jax.input_pipeline.clips import (
     decode_frame,
     decode_frames,
 )
-from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.input_pipeline.published import PublishedFolder, Teacher
 from eamm_jax.input_pipeline.sources import FRAMES_A_RECORD, SPLIT
 
 FILE_FORMAT = "array_record"
@@ -56,7 +57,7 @@ PLAN_FILE = "plan"
 
 
 def features() -> tfds.features.FeaturesDict:
-    """The features of a record: the audio features and pose of a clip, or some of its frames.
+    """The features of a record: the tracks of a clip, or some of its frames or heatmaps.
 
     Frames are encoded images stored as bytes, not as Image features, so that a reader decodes
     only the frames of its window.
@@ -72,6 +73,11 @@ def features() -> tfds.features.FeaturesDict:
             "mfcc": tfds.features.Tensor(
                 shape=(None, *STORED_WINDOW), dtype=np.float32, encoding="bytes"
             ),
+            # Keypoint by keypoint and frame by frame; heatmaps as the bytes of float16.
+            "keypoints": tfds.features.Tensor(
+                shape=(None, KEYPOINT_NUMBERS), dtype=np.float32, encoding="bytes"
+            ),
+            "heatmaps": tfds.features.Sequence(tfds.features.Text()),
         }
     )
 
@@ -83,6 +89,7 @@ class Packing:
     Attributes:
         root: a folder in the published layout.
         frames_only: pack no audio features and pose; they need not exist (for stage 0).
+        keypoints: also pack the image keypoints that `data.teach` has found.
         encoding: of the frames: `original` stores their files as they are.
         quality: of JPEG and WebP, from 1 to 100.
         on_bad_clip: `error` stops at the first bad clip, `skip` skips bad clips and lists them
@@ -94,6 +101,7 @@ class Packing:
 
     root: str
     frames_only: bool = False
+    keypoints: bool = False
     encoding: Literal["original", "jpeg", "webp"] = "original"
     quality: int = DEFAULT_QUALITY
     on_bad_clip: Literal["error", "skip"] = "error"
@@ -108,6 +116,7 @@ class Shard(NamedTuple):
     root: str
     kind: str
     frames_only: bool
+    teacher: Teacher | None
     encoding: str
     quality: int
     on_bad_clip: str
@@ -192,7 +201,11 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
 
     def plan_shards(self, packing: Packing, spool: Path) -> list[Shard]:
         """Splits the folder into shards, in the same way in every run."""
-        folder = PublishedFolder(packing.root, with_motion=not packing.frames_only)
+        folder = PublishedFolder(
+            packing.root,
+            with_motion=not packing.frames_only,
+            with_keypoints=packing.keypoints,
+        )
         size = packing.clips_per_shard or self.CLIPS_PER_SHARD
         pieces = [folder.names[n : n + size] for n in range(0, len(folder.names), size)]
         template = self._get_filename_template(SPLIT).replace(data_dir=spool)
@@ -201,6 +214,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
                 root=str(Path(packing.root).resolve()),
                 kind=self.name,
                 frames_only=packing.frames_only,
+                teacher=folder.teacher,
                 encoding=packing.encoding,
                 quality=packing.quality,
                 on_bad_clip=packing.on_bad_clip,
@@ -243,6 +257,7 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
             clips=clips,
             skipped=[fault for receipt in receipts for fault in receipt["skipped"]],
             encoding=packing.encoding,
+            teacher=shards[0].teacher,
         )
         if packing.encoding != "original":
             total, worst = zip(*(receipt["squared_error"] for receipt in receipts), strict=True)
@@ -261,7 +276,13 @@ def pack_shard(shard: Shard) -> None:
     Raises:
         UserError: a clip is bad and `on_bad_clip` is `error`, or the disk is full.
     """
-    folder = PublishedFolder(shard.root, with_motion=not shard.frames_only, names=shard.names)
+    folder = PublishedFolder(
+        shard.root,
+        with_motion=not shard.frames_only,
+        with_keypoints=shard.teacher is not None,
+        with_heatmaps=shard.teacher is not None and shard.teacher.heatmaps,
+        names=shard.names,
+    )
     serialize = features().serialize_example
     clips: list[tuple[str, str, int]] = []
     num_records = 0
@@ -334,14 +355,21 @@ def _records(name: ClipName, clip: Clip, encoding: str, quality: int) -> Iterato
         "frames": [],
         "pose": np.empty((0, STORED_POSE_NUMBERS), np.float32),
         "mfcc": np.empty((0, *STORED_WINDOW), np.float32),
+        "keypoints": np.empty((0, KEYPOINT_NUMBERS), np.float32),
+        "heatmaps": [],
     }
-    if clip.pose is None:
-        yield Record(nothing, [])
-    else:
-        pose, mfcc, _ = clip.motion()
-        yield Record(nothing | {"pose": pose, "mfcc": mfcc}, [])
-    for first in range(0, clip.num_frames, FRAMES_A_RECORD):
-        numbers = range(first, min(first + FRAMES_A_RECORD, clip.num_frames))
+    tracks: dict[str, Any] = {}
+    if clip.pose is not None:
+        tracks["pose"], tracks["mfcc"], _ = clip.motion()
+    if clip.keypoints is not None:
+        clip.taught(range(clip.num_frames))
+        tracks["keypoints"] = clip.keypoints.reshape(-1, KEYPOINT_NUMBERS)
+    yield Record(nothing | tracks, [])
+    pieces = [
+        range(first, min(first + FRAMES_A_RECORD, clip.num_frames))
+        for first in range(0, clip.num_frames, FRAMES_A_RECORD)
+    ]
+    for numbers in pieces:
         found = {n: clip.encoded_frame(n) for n in numbers}
         frames = decode_frames(replace(clip, encoded_frame=found.__getitem__), numbers)
         if encoding == "original":
@@ -353,6 +381,9 @@ def _records(name: ClipName, clip: Clip, encoding: str, quality: int) -> Iterato
                 for data, frame in zip(stored, frames, strict=True)
             ]
         yield Record(nothing | {"frames": stored}, errors)
+    if clip.heatmap is not None:
+        for numbers in pieces:
+            yield Record(nothing | {"heatmaps": [clip.heatmap(n).tobytes() for n in numbers]}, [])
 
 
 def _encode(pixels: UInt8[np.ndarray, "h w 3"], encoding: str, quality: int) -> bytes:

@@ -43,6 +43,11 @@ def main(kind: str, argv: Sequence[str] | None = None) -> None:
         help="pack frames only, for stage 0",
     )
     parser.add_argument(
+        "--keypoints",
+        action="store_true",
+        help="also pack the image keypoints that data.teach has found",
+    )
+    parser.add_argument(
         "--encoding",
         choices=("original", "jpeg", "webp"),
         default="original",
@@ -81,6 +86,7 @@ def _pack(kind: str, flags: argparse.Namespace) -> None:
         packing=Packing(
             root=flags.root,
             frames_only=flags.frames_only,
+            keypoints=flags.keypoints,
             encoding=flags.encoding,
             quality=flags.quality or DEFAULT_QUALITY,
             on_bad_clip=flags.on_bad_clip,

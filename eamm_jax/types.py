@@ -22,17 +22,33 @@ from jaxtyping import Float
 Array = jax.Array
 
 
+class Keypoints(NamedTuple):
+    """Learned keypoints and the local affine motion around each (Siarohin et al. 2019, eq. 4).
+
+    Attributes:
+        value: positions in [-1, 1], (x, y).
+        jacobian: 2x2 linear map around each keypoint; acts on column vectors (x, y).
+        heatmap: where the detector saw each keypoint (sums to 1 over the map), or None.
+    """
+
+    value: Float[Array, "*batch k 2"]
+    jacobian: Float[Array, "*batch k 2 2"]
+    heatmap: Float[Array, "*batch h w k"] | None = None
+
+
 class Clips(NamedTuple):
     """A batch of training clips with their source images (stages 1, 1 fine-tune and 2).
 
     Images are uint8 as they leave the input pipeline; the step converts them on the device.
+    `t/s`: of all frames or of every s-th.
     """
 
     source: Array | np.ndarray  # (b, h, w, 3)
-    frames: Array | np.ndarray  # (b, t, h, w, 3), or every s-th of them: (b, t/s, h, w, 3)
+    frames: Array | np.ndarray  # (b, t/s, h, w, 3); (b, 0, h, w, 3) where no loss reads them
     audio: Array | np.ndarray  # (b, t, 28, 12) MFCC windows
     pose: Array | np.ndarray  # (b, t, 6)
     emotion: Array | np.ndarray  # (b,) int32 index into EMOTIONS; -1 where unlabelled
+    keypoints: Keypoints | None = None  # (b, t/s, ...) image keypoints that came with the data
 
 
 class FaceTruth(NamedTuple):
@@ -49,17 +65,3 @@ class Pairs(NamedTuple):
     driving: Array | np.ndarray  # (b, h, w, 3)
     source_truth: FaceTruth | None = None
     driving_truth: FaceTruth | None = None
-
-
-class Keypoints(NamedTuple):
-    """Learned keypoints and the local affine motion around each (Siarohin et al. 2019, eq. 4).
-
-    Attributes:
-        value: positions in [-1, 1], (x, y).
-        jacobian: 2x2 linear map around each keypoint; acts on column vectors (x, y).
-        heatmap: where the detector saw each keypoint (sums to 1 over the map), or None.
-    """
-
-    value: Float[Array, "*batch k 2"]
-    jacobian: Float[Array, "*batch k 2 2"]
-    heatmap: Float[Array, "*batch h w k"] | None = None

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 from PIL import Image
 
 from eamm_jax.constants import AUDIO_WINDOW, CLIP_FRAMES, EMOTIONS, POSE_NUMBERS
-from eamm_jax.types import FaceTruth
+from eamm_jax.types import FaceTruth, Keypoints
 
 WINDOW_FRAMES = CLIP_FRAMES + 1
 """Consecutive frames per example: the source image, then the clip."""
@@ -26,6 +26,9 @@ STORED_POSE_NUMBERS = 7
 """Numbers per frame in a pose file: the six used, and tz."""
 
 LANDMARKS, PUPILS = 68, 2
+
+KEYPOINT_NUMBERS = 6
+"""Of an image keypoint that is kept with a clip: (x, y), and the Jacobian row by row."""
 
 ALBUM = "stills_001"
 """Name in place of a clip's, of unrelated frames for stage 0 (`data.synthetic`, `--stills`)."""
@@ -99,6 +102,10 @@ class Clip:
         pose: 3DDFA_V2 head pose of each frame, or None if not requested.
         windows: MFCC window of each frame, or None if not requested.
         points: landmarks and pupils of each frame, or None if not requested.
+        keypoints: image keypoints of each frame as `data.teach` found them, positions and
+            Jacobians, or None if not requested.
+        heatmap: function that returns their heatmap of frame n, or None if not requested;
+            raises `BadClip`.
     """
 
     num_frames: int
@@ -106,6 +113,8 @@ class Clip:
     pose: Float32[np.ndarray, "t 7"] | None = None
     windows: Float32[np.ndarray, "t 28 13"] | None = None
     points: Float32[np.ndarray, "t 70 2"] | None = None
+    keypoints: Float32[np.ndarray, "t k 6"] | None = None
+    heatmap: Callable[[int], Float16[np.ndarray, "h w k"]] | None = None
 
     def truth(self, n: int) -> FaceTruth:
         """Ground truth of the face in frame `n`.
@@ -121,6 +130,23 @@ class Clip:
             if not np.isfinite(track[n]).all():
                 raise BadClip(f"the {what} of frame {n} are not finite")
         return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS])
+
+    def taught(self, numbers: Sequence[int]) -> Keypoints:
+        """The image keypoints of some frames, with heatmaps if the clip was opened with them.
+
+        Raises:
+            BadClip: a track has the wrong length or is not finite.
+        """
+        if self.keypoints is None:
+            raise ValueError("the clip was opened without its keypoints")
+        k = self.keypoints.shape[1] if self.keypoints.ndim == 3 else 0
+        _check_shape("keypoints", self.keypoints, (self.num_frames, k, KEYPOINT_NUMBERS))
+        found = self.keypoints[numbers]
+        if not np.isfinite(found).all():
+            raise BadClip("its keypoints are not finite")
+        heatmaps = self.heatmap and np.stack([self.heatmap(n) for n in numbers])
+        jacobian = found[..., 2:].reshape(*found.shape[:2], 2, 2)
+        return Keypoints(found[..., :2], jacobian, heatmaps)  # type: ignore[arg-type]  # NumPy
 
     def motion(
         self,

@@ -83,6 +83,7 @@ class Batches:
     Attributes:
         num_examples: examples per epoch: clips (or identities) in the split.
         skipped: fault of each bad clip that this process found since `end_epoch`, by name.
+        detectors: fingerprint of the detector whose keypoints are read, by source.
     """
 
     def __init__(
@@ -91,12 +92,14 @@ class Batches:
         load: _LoadRows,
         *,
         identity: dict[str, Any],
+        detectors: dict[str, str],
         threads: int,
         workers: int,
     ):
         """Called by `make_dataset`."""
         self.num_examples: int = identity["examples"]
         self.skipped: dict[str, str] = {}
+        self.detectors = detectors
         self._plans = plans
         self._load = load
         self._identity = identity
@@ -194,6 +197,9 @@ def make_dataset(
     emotions: Sequence[str] = (),
     frame_stride: int = 1,
     with_truth: bool = False,
+    with_frames: bool = True,
+    with_keypoints: bool = False,
+    with_heatmaps: bool = False,
     on_bad_clip: OnBadClip = "error",
     threads: int = 4,
     workers: int = 0,
@@ -218,6 +224,9 @@ def make_dataset(
         emotions: emotions whose clips are used, for sources with labelled clips; empty: all.
         frame_stride: read every n-th of a clip's 16 frames; its audio is complete.
         with_truth: pairs include landmarks and pose, which the folder must contain.
+        with_frames: decode the frames of clips; if not, only their source images are decoded.
+        with_keypoints: clips include their image keypoints, which `data.teach` has found.
+        with_heatmaps: and the heatmaps of these.
         on_bad_clip: `error` raises `UserError` at the first bad clip, `skip` uses the next
             good one and records the bad one in `Batches.skipped`.
         threads: batches read concurrently in each worker.
@@ -252,10 +261,19 @@ def make_dataset(
         )
     digest = hashlib.sha256()
     readers: list[ExampleReader] = []
+    detectors: dict[str, str] = {}
     streams = []
     for number, source in enumerate(sources):
         kind = KINDS[source.kind]
-        folder = open_folder(source, with_motion=batch_of == "clips", with_truth=with_truth)
+        folder = open_folder(
+            source,
+            with_motion=batch_of == "clips",
+            with_truth=with_truth,
+            with_keypoints=with_keypoints,
+            with_heatmaps=with_heatmaps,
+        )
+        if folder.teacher is not None:
+            detectors[source.path] = folder.teacher.detector
         names = folder.names
         felt = tuple(f"{emotion}_" for emotion in emotions) if kind.emotional else ()
         wanted = [i for i, name in enumerate(names) if not felt or name.clip.startswith(felt)]
@@ -272,7 +290,17 @@ def make_dataset(
                 "validation_fraction or add data"
             )
         readers.append(
-            ExampleReader(folder, kind, groups, size, batch_of, on_bad_clip, frame_stride)
+            ExampleReader(
+                folder,
+                kind,
+                groups,
+                size,
+                batch_of,
+                on_bad_clip,
+                frame_stride,
+                with_frames,
+                with_keypoints,
+            )
         )
         order_seed, draw_seed = np.random.SeedSequence([seed, number]).generate_state(2).tolist()
         stream = grain.MapDataset.range(len(groups))
@@ -301,6 +329,7 @@ def make_dataset(
             "seed": seed,
             "clips digest": digest.hexdigest()[:16],
         },
+        detectors=detectors,
         threads=threads,
         workers=workers,
     )

@@ -54,6 +54,8 @@ class ExampleReader:
         on_bad_clip: `error` stops at the first bad clip, `skip` records it and continues.
         frame_stride: a divisor n of 16; only the last of every n frames of a clip is decoded.
             Audio features and pose are complete.
+        with_frames: decode the frames of clips; if not, only their source images are decoded.
+        with_keypoints: examples include the image keypoints that were kept with the clips.
     """
 
     folder: ClipFolder
@@ -63,6 +65,8 @@ class ExampleReader:
     batch_of: BatchOf = "clips"
     on_bad_clip: OnBadClip = "error"
     frame_stride: int = 1
+    with_frames: bool = True
+    with_keypoints: bool = False
 
     def read(self, group: int, seed: int) -> Example:
         """Reads an example from group `group`, or from the next group with a good clip.
@@ -127,7 +131,8 @@ class ExampleReader:
         starts, stride = self.kind.starts(length), self.frame_stride
         start = int(rng.integers(starts.start, starts.stop))
         window = range(start + 1, start + WINDOW_FRAMES)
-        frames = decode_frames(clip, window[stride - 1 :: stride], self.size)
+        chosen = window[stride - 1 :: stride]
+        frames = decode_frames(clip, chosen if self.with_frames else (), self.size)
         if self.kind.emotional:
             source = self._neutral_source(index, rng, skipped)
             pose = smooth_track(pose, TRAINING_POSE_FILTER)
@@ -135,10 +140,11 @@ class ExampleReader:
             source = decode_frames(clip, [start], self.size)[0]
         return Clips(
             source=source,
-            frames=np.stack(frames),
+            frames=np.asarray(frames, np.uint8).reshape(-1, *source.shape),
             audio=windows[window.start : window.stop, :, 1:],
             pose=pose[window.start : window.stop, :POSE_NUMBERS],
             emotion=np.asarray(emotion, np.int32),
+            keypoints=clip.taught(chosen) if self.with_keypoints else None,
         )
 
     @cached_property

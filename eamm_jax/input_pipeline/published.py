@@ -8,16 +8,25 @@ and the ground truth of synthetic faces (`data.synthetic`):
 
 <root>/landmarks/<identity>/<clip>.npy                  (frames, 68, 2)
 <root>/pupils/<identity>/<clip>.npy                     (frames, 2, 2)
+
+and the image keypoints that a trained detector has found in the frames (`data.teach`):
+
+<root>/keypoints/detector.json                          which detector, and whether with heatmaps
+<root>/keypoints/<identity>/<clip>.npy                  (frames, keypoints, 6)
+<root>/heatmaps/<identity>/<clip>.npy                   (frames, rows, columns, keypoints), float16
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import threading
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +38,41 @@ POSE_FOLDER = "fomm_pose_crop"
 SOUND_FOLDER = "MFCC"
 LANDMARKS_FOLDER = "landmarks"
 PUPILS_FOLDER = "pupils"
+KEYPOINTS_FOLDER = "keypoints"
+HEATMAPS_FOLDER = "heatmaps"
+
+STAMP_NAME = "detector.json"
+"""In the folder of keypoints: a `Teacher`."""
+
+
+class Teacher(NamedTuple):
+    """The detector whose keypoints are kept with a data set.
+
+    Attributes:
+        detector: its fingerprint (`checkpoint.fingerprint`).
+        heatmaps: whether its heatmaps are kept, too.
+    """
+
+    detector: str
+    heatmaps: bool
+
+
+def find_teacher(root: Path) -> Teacher | None:
+    """Whose keypoints are kept in a folder, or None.
+
+    Raises:
+        UserError: they are there, but not by whom.
+    """
+    stamp = root / KEYPOINTS_FOLDER / STAMP_NAME
+    if not stamp.is_file():
+        return None
+    try:
+        return Teacher(**json.loads(stamp.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{stamp} does not tell whose keypoints those are; remove {stamp.parent} and run "
+            "python -m data.teach again"
+        ) from error
 
 
 class PublishedFolder:
@@ -37,6 +81,7 @@ class PublishedFolder:
     Attributes:
         root: the folder.
         names: its clips, sorted.
+        teacher: whose keypoints are read, or None.
     """
 
     def __init__(
@@ -45,6 +90,8 @@ class PublishedFolder:
         *,
         with_motion: bool,
         with_truth: bool = False,
+        with_keypoints: bool = False,
+        with_heatmaps: bool = False,
         names: Sequence[ClipName] | None = None,
     ):
         """Lists the clips without opening them.
@@ -53,6 +100,8 @@ class PublishedFolder:
             root: the folder that contains `fomm_crop`.
             with_motion: also read audio features and pose; their folders must exist.
             with_truth: also read landmarks, pupils and pose; their folders must exist.
+            with_keypoints: also read image keypoints, which `data.teach` must have found.
+            with_heatmaps: also read their heatmaps.
             names: the clips, if already known; None lists them.
 
         Raises:
@@ -61,6 +110,8 @@ class PublishedFolder:
         self.root = Path(root)
         self._with_motion = with_motion
         self._with_truth = with_truth
+        self._with_keypoints = with_keypoints
+        self._with_heatmaps = with_heatmaps
         wanted = [FRAMES_FOLDER]
         if with_motion or with_truth:
             wanted.append(POSE_FOLDER)
@@ -75,6 +126,9 @@ class PublishedFolder:
                 f"{self.root} is not in the published layout: looked for {looked_for}, "
                 f"{_found_instead(self.root)}"
             )
+        self.teacher = find_teacher(self.root) if with_keypoints else None
+        if with_keypoints:
+            check_taught(self.teacher, self.root, with_heatmaps=with_heatmaps)
         if names is None:
             names = [
                 ClipName(identity, clip)
@@ -112,6 +166,11 @@ class PublishedFolder:
 
         frames = frame_files(folder)
 
+        @cache
+        def heatmaps() -> np.ndarray:
+            path = self.root / HEATMAPS_FOLDER / name.identity / f"{name.clip}.npy"
+            return _map_heatmaps(path, len(frames))
+
         def encoded_frame(n: int) -> bytes:
             path = folder / frames[n]
             try:
@@ -119,7 +178,30 @@ class PublishedFolder:
             except OSError as error:
                 raise BadClip(f"frame {n} is unreadable ({path}: {error.strerror})") from error
 
-        return Clip(len(frames), encoded_frame, pose, windows, points)
+        return Clip(
+            len(frames),
+            encoded_frame,
+            pose,
+            windows,
+            points,
+            track(KEYPOINTS_FOLDER) if self._with_keypoints else None,
+            (lambda n: heatmaps()[n]) if self._with_heatmaps else None,
+        )
+
+
+def check_taught(teacher: Teacher | None, root: Path, *, with_heatmaps: bool) -> None:
+    """Makes sure that a data set has the keypoints that are wanted.
+
+    Raises:
+        UserError: it has none, or none with heatmaps.
+    """
+    if teacher is None or (with_heatmaps and not teacher.heatmaps):
+        what = "no image keypoints" if teacher is None else "no heatmaps of its image keypoints"
+        raise UserError(
+            f"{root} holds {what}; compute them with python -m data.teach (for a packed data "
+            "set: in the folder it is packed from), or set taught to False, to detect them anew "
+            "in every step"
+        )
 
 
 def _folders(path: Path) -> list[str]:
@@ -173,6 +255,20 @@ def frame_files(folder: Path) -> list[str]:
 _HEADERS = threading.Lock()
 """NumPy parses file headers as Python. Before Python 3.11.8 and 3.12.2 this is not thread-safe and
 occasionally raises SystemError (CPython issue 106905)."""
+
+
+def _map_heatmaps(path: Path, num_frames: int) -> np.ndarray:
+    """The heatmaps of a clip on disk, of which a reader takes some."""
+    try:
+        with _HEADERS:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise BadClip(f"{path} is missing") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise BadClip(f"{path} is not a readable .npy file of numbers") from error
+    if array.dtype != np.float16 or array.ndim != 4 or len(array) != num_frames:
+        raise BadClip(f"{path} does not hold {num_frames} heatmaps in float16")
+    return array
 
 
 def _load_track(path: Path) -> np.ndarray:

@@ -1,22 +1,27 @@
 """Data sources: folders in the published layout, and data sets packed into ArrayRecord.
 
 The TFDS builders in `data/` pack clips (no TensorFlow). A clip is one record with its audio
-features and pose, then records with `FRAMES_A_RECORD` frames each. Frames stay encoded, so a reader
-fetches and decodes only what its window needs.
+features and pose, then records with `FRAMES_A_RECORD` frames each, and perhaps as many with the
+heatmaps of its image keypoints. Frames stay encoded, so a reader fetches and decodes only what its
+window needs.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import KINDS, BadClip, Clip, ClipName
-from eamm_jax.input_pipeline.published import PublishedFolder
+from eamm_jax.input_pipeline.clips import KEYPOINT_NUMBERS, KINDS, BadClip, Clip, ClipName
+from eamm_jax.input_pipeline.published import PublishedFolder, Teacher, check_taught
 
 SPLIT = "clips"
 """The only split of a packed data set; training and validation are split when it is read."""
@@ -25,9 +30,9 @@ FRAMES_A_RECORD = 16
 """A window of 17 frames touches two or three records, and reads few frames in excess."""
 
 
-def records_of(num_frames: int) -> int:
-    """The number of records of a clip."""
-    return 1 + -(-num_frames // FRAMES_A_RECORD)
+def records_of(num_frames: int, *, heatmaps: bool = False) -> int:
+    """The number of records of a clip, with those of heatmaps if it has any."""
+    return 1 + (2 if heatmaps else 1) * -(-num_frames // FRAMES_A_RECORD)
 
 
 class ClipFolder(Protocol):
@@ -36,6 +41,10 @@ class ClipFolder(Protocol):
     @property
     def names(self) -> list[ClipName]:
         """The clips, sorted."""
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """Whose keypoints are read, or None."""
 
     def open(self, index: int) -> Clip:
         """Clip number `index`; raises `BadClip`."""
@@ -91,13 +100,22 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def open_folder(source: Source, *, with_motion: bool, with_truth: bool = False) -> ClipFolder:
+def open_folder(
+    source: Source,
+    *,
+    with_motion: bool,
+    with_truth: bool = False,
+    with_keypoints: bool = False,
+    with_heatmaps: bool = False,
+) -> ClipFolder:
     """Opens a source, packed or not.
 
     Args:
         source: the source.
         with_motion: also read audio features and pose.
         with_truth: also read landmarks, pupils and pose.
+        with_keypoints: also read the image keypoints that were kept with the data.
+        with_heatmaps: also read their heatmaps.
 
     Raises:
         UserError: there are no clips of this kind; the message says which files are expected.
@@ -109,8 +127,20 @@ def open_folder(source: Source, *, with_motion: bool, with_truth: bool = False) 
                 f"{packed} is packed, and packed data sets have no landmarks; give the folder it "
                 "was packed from"
             )
-        return PackedFolder(packed, source.kind, with_motion=with_motion)
-    return PublishedFolder(source.path, with_motion=with_motion, with_truth=with_truth)
+        return PackedFolder(
+            packed,
+            source.kind,
+            with_motion=with_motion,
+            with_keypoints=with_keypoints,
+            with_heatmaps=with_heatmaps,
+        )
+    return PublishedFolder(
+        source.path,
+        with_motion=with_motion,
+        with_truth=with_truth,
+        with_keypoints=with_keypoints,
+        with_heatmaps=with_heatmaps,
+    )
 
 
 def find_packed(root: Path, kind: str) -> Path | None:
@@ -128,21 +158,35 @@ class PackedFolder:
     Attributes:
         root: the folder with `dataset_info.json`.
         names: its clips, sorted.
+        teacher: whose keypoints are read, or None.
     """
 
-    def __init__(self, root: Path, kind: str, *, with_motion: bool):
+    def __init__(
+        self,
+        root: Path,
+        kind: str,
+        *,
+        with_motion: bool,
+        with_keypoints: bool = False,
+        with_heatmaps: bool = False,
+    ):
         """Reads the list of clips without opening them.
 
         Args:
             root: from `find_packed`.
             kind: expected kind of the data set.
             with_motion: also read audio features and pose, which must have been packed.
+            with_keypoints: also read image keypoints, which must have been packed.
+            with_heatmaps: also read their heatmaps, likewise.
 
         Raises:
-            UserError: it was packed by another program, as another kind, or without motion.
+            UserError: it was packed by another program, as another kind, or without what is
+                wanted.
         """
         self.root = root
         self._with_motion = with_motion
+        self._with_keypoints = with_keypoints
+        self._with_heatmaps = with_heatmaps
         metadata = self._builder.info.metadata or {}
         if "clips" not in metadata:
             raise UserError(f"{root} was not packed by the builders in data/; pack it again")
@@ -153,9 +197,15 @@ class PackedFolder:
                 f"{root} was packed without audio and pose, for stage 0 only; "
                 "pack a folder that has them"
             )
+        packed = Teacher(*metadata["teacher"]) if metadata.get("teacher") else None
+        self.teacher = packed if with_keypoints else None
+        if with_keypoints:
+            check_taught(packed, root, with_heatmaps=with_heatmaps)
         self.names = [ClipName(identity, clip) for identity, clip, _ in metadata["clips"]]
         self._num_frames = [num_frames for _, _, num_frames in metadata["clips"]]
-        self._first_record = [0, *accumulate(map(records_of, self._num_frames))]
+        heatmaps = packed is not None and packed.heatmaps
+        counts = (records_of(n, heatmaps=heatmaps) for n in self._num_frames)
+        self._first_record = [0, *accumulate(counts)]
 
     @cached_property
     def _builder(self) -> Any:
@@ -178,17 +228,39 @@ class PackedFolder:
         Raises:
             BadClip: the record is damaged.
         """
-        first = self._first_record[index]
-        motion = self.read_record(first) if self._with_motion else {}
+        first, num_frames = self._first_record[index], self._num_frames[index]
+        tracks: dict[str, Any] = {}
+        if self._with_motion or self._with_keypoints:
+            record = self.read_record(first)
+            if self._with_motion:
+                tracks |= {"pose": record["pose"], "windows": record["mfcc"]}
+            if self._with_keypoints:
+                shape = num_frames, -1, KEYPOINT_NUMBERS
+                tracks["keypoints"] = record["keypoints"].reshape(shape)
+        encoded_frame = self._by_frame(first + 1, "frames")
+        if self._with_heatmaps:
+            encoded_heatmap = self._by_frame(first + records_of(num_frames), "heatmaps")
+            k = tracks["keypoints"].shape[1]
+
+            def heatmap(n: int) -> np.ndarray:
+                values = np.frombuffer(encoded_heatmap(n), np.float16)
+                side = math.isqrt(values.size // k)
+                return values.reshape(side, side, k)
+
+            tracks["heatmap"] = heatmap
+        return Clip(num_frames, encoded_frame, **tracks)
+
+    def _by_frame(self, first: int, field: str) -> Callable[[int], bytes]:
+        """A function of the frame's number, which reads each record once."""
         pieces: dict[int, list[bytes]] = {}
 
-        def encoded_frame(n: int) -> bytes:
+        def encoded(n: int) -> bytes:
             piece, place = divmod(n, FRAMES_A_RECORD)
             if piece not in pieces:
-                pieces[piece] = self.read_record(first + 1 + piece)["frames"]
+                pieces[piece] = self.read_record(first + piece)[field]
             return pieces[piece][place]
 
-        return Clip(self._num_frames[index], encoded_frame, motion.get("pose"), motion.get("mfcc"))
+        return encoded
 
     def read_record(self, record: int) -> dict[str, Any]:
         """The fields of a record.

@@ -180,6 +180,7 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
     import jax
 
     from eamm_jax.models import Networks
+    from eamm_jax.training.objectives import OBJECTIVES
     from eamm_jax.training.objectives.base import PERCEPTUAL_NETWORKS
 
     check_stage(config)
@@ -187,6 +188,12 @@ def check_config(config: ConfigDict, model_config: ModelConfig) -> None:
         numbers = [leaf for leaf in jax.tree.leaves(value) if isinstance(leaf, float)]
         if not all(map(math.isfinite, numbers)):
             raise UserError(f"config.{name} is {value}; give a number that is finite")
+    objective = OBJECTIVES[config.stage]
+    if config.get("taught", False) and config.augment and not objective.reads_frames:
+        raise UserError(
+            "config.augment changes the colours of frames, which keypoints that were found before "
+            "do not follow; set config.augment or config.taught to False"
+        )
     _check_choice(config, "dtype", DTYPES)
     _check_choice(config, "schedule", ("steps", "cosine"))
     for name in config.remat:

@@ -25,7 +25,7 @@ def open_data(config: ConfigDict, split: Split) -> Batches:
         UserError: no data, or a field that makes no sense.
     """
     check_stage(config)
-    objective = OBJECTIVES[config.stage]
+    objective, taught = OBJECTIVES[config.stage], config.get("taught", False)
     return make_dataset(
         parse_sources(config.data),
         batch_size=config.batch_size,
@@ -39,6 +39,9 @@ def open_data(config: ConfigDict, split: Split) -> Batches:
         emotions=config.emotions,
         frame_stride=config.get("frame_stride", 1),
         with_truth=objective.with_truth,
+        with_frames=objective.reads_frames or not taught,
+        with_keypoints=taught,
+        with_heatmaps=taught and objective.reads_heatmaps,
         on_bad_clip=config.on_bad_clip,
         threads=config.threads,
         workers=config.workers if split == "train" else 0,

@@ -47,6 +47,7 @@ from eamm_jax.training.distributed import (
 )
 from eamm_jax.training.metrics import Meter, MetricWriter
 from eamm_jax.training.stage import check_needed, make_stage, needed_networks
+from eamm_jax.training.taught import check_detectors
 
 CONFIG_NAME = "config.json"
 
@@ -116,6 +117,8 @@ def train(
         # Networks and state, created already sharded.
         stage = make_stage(ConfigDict({**config, "num_steps": total}), model_config)
         variables = given.load(model_config, stage.required, placement.replicated)
+        if batches.detectors:
+            check_detectors(batches.detectors, model_config, to_host(variables["kp_detector"]))
         rng = jax.jit(lambda: jax.random.key(config.seed), out_shardings=placement.replicated)()
         if resumed is None:
             state = jit_once(stage.init, placement)(rng, variables)

@@ -97,7 +97,7 @@ class Meter:
         self.flush()
         self._pending = step, metrics, names
         self._steps += 1
-        per_example = batch.frames.shape[1] if isinstance(batch, Clips) else FRAMES_OF_A_PAIR
+        per_example = batch.audio.shape[1] if isinstance(batch, Clips) else FRAMES_OF_A_PAIR
         self._frames += self._batch_size * per_example
 
     def flush(self) -> None:

@@ -11,5 +11,5 @@ def test_every_encoding_is_measured(tmp_path):
     arguments = argparse.Namespace(kind="lrw", quality=80, size=64, examples=2)
     rows = measure(arguments, root, tmp_path)
     assert list(rows) == ["folder", "original", "jpeg", "webp"]
-    assert all(row["frames_a_second"] > 0 for row in rows.values())
+    assert all(row["examples_a_second"] > 0 for row in rows.values())
     assert all(10 < rows[name]["lowest_psnr"] < rows[name]["psnr"] for name in ("jpeg", "webp"))

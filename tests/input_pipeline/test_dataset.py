@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -263,9 +264,8 @@ def test_processes_load_shares_of_the_same_batches(lrw, processes):
     for step, (clips, names) in enumerate(whole):
         rows = [shard[step] for shard in shards]
         assert names == sum((row_names for _, row_names in rows), ())
-        for field in Clips._fields:
-            joined = np.concatenate([getattr(data, field) for data, _ in rows])
-            np.testing.assert_array_equal(getattr(clips, field), joined)
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *(data for data, _ in rows))
+        jax.tree.map(np.testing.assert_array_equal, clips, joined)
 
 
 def test_shards_of_a_single_pass_are_disjoint_and_complete(lrw):

@@ -40,10 +40,11 @@ class ClipInputs(NamedTuple):
 
     Attributes:
         source: one image of each clip.
-        frames: all, or the last of every `frame_stride`.
+        frames: all, or the last of every `frame_stride`; none where keypoints stand for them.
         audio: of all frames.
         pose: of all frames.
         emotion: index into `EMOTIONS`, -1 where unlabelled.
+        keypoints: image keypoints of the frames, if they came with the data.
     """
 
     source: Float[Array, "b h w 3"]
@@ -51,17 +52,26 @@ class ClipInputs(NamedTuple):
     audio: Float[Array, "b t 28 12"]
     pose: Float[Array, "b t 6"]
     emotion: Array
+    keypoints: Keypoints | None = None
 
 
 def clip_inputs(batch: Clips) -> ClipInputs:
     """A batch as floats."""
-    images = to_float(batch.source), to_float(batch.frames)
-    return ClipInputs(*images, *map(jnp.asarray, (batch.audio, batch.pose, batch.emotion)))
+    return ClipInputs(
+        source=to_float(batch.source),
+        frames=to_float(batch.frames),
+        audio=jnp.asarray(batch.audio),
+        pose=jnp.asarray(batch.pose),
+        emotion=jnp.asarray(batch.emotion),
+        keypoints=jax.tree.map(lambda x: jnp.asarray(x).astype(float), batch.keypoints),
+    )
 
 
 class AudioKeypoints(Objective[Clips, ClipInputs]):
     """Part 1: audio keypoints are taught by image keypoints."""
 
+    reads_frames = False
+    reads_heatmaps = True
     trained: tuple[str, ...] = ("audio_feature", "kp_detector_a")
     frozen: tuple[str, ...] = ("kp_detector", "generator")  # the generator for panels only
     needed: tuple[str, ...] = ("kp_detector", "generator")
@@ -81,7 +91,7 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
 
     def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
         """L1 between audio and image keypoints: value, heatmap, Jacobian."""
-        image_keypoints = detect_keypoints(forward, inputs.frames)
+        image_keypoints = find_image_keypoints(forward, inputs)
         audio_keypoints = predict_keypoints(forward, inputs)
         return Losses(self.keypoint_terms(audio_keypoints, image_keypoints), {})
 
@@ -99,6 +109,7 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
 class AudioKeypointsFineTune(AudioKeypoints):
     """Part 1 fine-tune: the generator learns to render from audio keypoints, too."""
 
+    reads_frames = True
     trained = ("audio_feature", "kp_detector_a", "generator")
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
@@ -126,12 +137,20 @@ class AudioKeypointsFineTune(AudioKeypoints):
         return Losses(terms, {"psnr": losses.peak_signal_to_noise(prediction, target)})
 
 
+def find_image_keypoints(forward: Forward, inputs: ClipInputs) -> Keypoints:
+    """Image keypoints of every frame: those that came with the data, or else detected."""
+    if inputs.keypoints is not None:
+        return inputs.keypoints
+    return detect_keypoints(forward, inputs.frames)
+
+
 def predict_keypoints(forward: Forward, inputs: ClipInputs) -> Keypoints:
     """Audio keypoints of every frame there is, (b, t, ...).
 
     Where only some frames of a clip were read, the network still gets all of its audio.
     """
-    stride = inputs.audio.shape[1] // inputs.frames.shape[1]
+    shown = inputs.frames if inputs.keypoints is None else inputs.keypoints.value
+    stride = inputs.audio.shape[1] // shown.shape[1]
 
     def feature_maps(
         module: AudioToMotion, source: Array, audio: Array, pose: Array, *, train: bool = False
@@ -171,9 +190,18 @@ def render_clips(
 def clip_panel(
     forward: Forward, inputs: ClipInputs, driving: Keypoints
 ) -> Float[Array, "b h w6 3"]:
-    """The panel of the middle frame of each clip, rendered from the driving keypoints."""
-    middle = inputs.frames.shape[1] // 2
-    target, keypoints = inputs.frames[:, middle], frame(driving, middle)
-    of_source, of_target = detect_pair(forward, inputs.source, target)
+    """The panel of the middle frame of each clip, rendered from the driving keypoints.
+
+    Where the frames were not read, the target is rendered, too, from its image keypoints.
+    """
+    middle = driving.value.shape[1] // 2
+    keypoints = frame(driving, middle)
+    if inputs.keypoints is None:
+        target = inputs.frames[:, middle]
+        of_source, of_target = detect_pair(forward, inputs.source, target)
+    else:
+        of_source = frame(detect_keypoints(forward, inputs.source[:, None]), 0)
+        of_target = frame(inputs.keypoints, middle)
+        target = forward("generator", inputs.source, of_source, of_target).prediction
     rendering = forward("generator", inputs.source, of_source, keypoints)
     return draw_panel(inputs.source, target, rendering, of_source, of_target, keypoints)

@@ -102,6 +102,8 @@ class Objective(ABC, Generic[BatchT, InputsT]):
     Attributes:
         batch_of: the examples it learns from.
         with_truth: whether examples come with landmarks and head pose.
+        reads_frames: whether the losses read frames of clips, and not their keypoints alone.
+        reads_heatmaps: whether the losses read heatmaps of image keypoints.
         trained: networks that the loss trains.
         adversary: the network that is trained against them, or None.
         frozen: networks that are only applied.
@@ -110,6 +112,8 @@ class Objective(ABC, Generic[BatchT, InputsT]):
 
     batch_of: Literal["clips", "pairs"] = "clips"
     with_truth: bool = False
+    reads_frames: bool = True
+    reads_heatmaps: bool = False
     trained: tuple[str, ...]
     adversary: str | None = None
     frozen: tuple[str, ...]

@@ -20,13 +20,13 @@ from eamm_jax.training.objectives.audio_to_motion import (
     ClipInputs,
     clip_inputs,
     clip_panel,
+    find_image_keypoints,
     predict_keypoints,
 )
 from eamm_jax.training.objectives.base import (
     Forward,
     Losses,
     Objective,
-    detect_keypoints,
     fold,
     unfold,
 )
@@ -69,7 +69,7 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
     def losses(self, forward: Forward, inputs: EmotionInputs) -> Losses:
         """Distances of displaced audio keypoints from image keypoints; cross-entropy."""
         config = self.config
-        image_keypoints = detect_keypoints(forward, inputs.clips.frames)
+        image_keypoints = find_image_keypoints(forward, inputs.clips)
         audio_keypoints = predict_keypoints(forward, inputs.clips)
         emotion = read_emotion(forward, inputs.emotion_frames, audio_keypoints)
         distances = losses.displacement_distances(

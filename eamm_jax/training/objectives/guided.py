@@ -29,13 +29,13 @@ from eamm_jax.training.losses import l1
 from eamm_jax.training.objectives.audio_to_motion import (
     AudioKeypoints,
     ClipInputs,
+    find_image_keypoints,
     predict_keypoints,
 )
 from eamm_jax.training.objectives.base import (
     Forward,
     Losses,
     Objective,
-    detect_keypoints,
     image_pyramid,
     to_float,
 )
@@ -206,11 +206,11 @@ class GuidedAudioKeypoints(AudioKeypoints):
     def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
         """The terms of part 1 on some clips, and the motion of all."""
         config = self.config
-        target = detect_keypoints(forward, inputs.frames)
+        target = find_image_keypoints(forward, inputs)
         found = predict_keypoints(forward, inputs)
         labels = [EMOTIONS.index(emotion) for emotion in config.place_emotions]
         labels = labels or [-1, *range(len(EMOTIONS))]  # all, those without a label too
-        teaches = jnp.isin(inputs.emotion, jnp.array(labels)).astype(inputs.frames.dtype)
+        teaches = jnp.isin(inputs.emotion, jnp.array(labels)).astype(target.value.dtype)
 
         def distance(a: Array, b: Array) -> Array:
             return l1(a, b, teaches.reshape(-1, *(1,) * (a.ndim - 1)))
