@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from eamm_jax.training import checkpoint
@@ -16,6 +16,9 @@ from tests.conftest import QUICK_COMPILE, ROOT
 TRAIN = ROOT / "train.py"
 TOY_TRAIN = ROOT / "tests" / "training" / "toy_train.py"
 PLAIN_TRAIN = ROOT / "tests" / "training" / "plain_train.py"
+
+CLUSTERS = ROOT / "tests" / "training" / "clusters"
+"""Packages that stand in for those of a cluster."""
 
 # For larger work: programs that run long are worth some optimization.
 FAIR_COMPILE = QUICK_COMPILE.replace("--xla_backend_optimization_level=0 ", "")
@@ -30,6 +33,8 @@ class Training:
     Attributes:
         process: it.
         log: file with all it prints.
+
+    `cluster` are variables that a scheduler of many machines would set.
     """
 
     def __init__(
@@ -39,11 +44,13 @@ class Training:
         *flags: str,
         devices: int = 1,
         compiler_flags: str = QUICK_COMPILE,
+        cluster: Mapping[str, str] | None = None,
     ):
         self.log = log
         environment = {
             **os.environ,
-            "PYTHONPATH": str(ROOT),
+            **(cluster or {}),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *([str(CLUSTERS)] if cluster else [])]),
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
             "XLA_FLAGS": compiler_flags,
@@ -90,6 +97,32 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def slurm(number: int) -> list[dict[str, str]]:
+    """The variables that srun sets for each task of a job step on this machine."""
+    job = {"SLURM_JOB_ID": "1234", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": str(number)}
+    return [
+        {**job, "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)} for index in range(number)
+    ]
+
+
+def kubernetes(number: int) -> list[dict[str, str]]:
+    """The variables of each pod of an indexed job."""
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "HOSTNAME": "localhost"}
+    return [{**pod, "JOB_COMPLETION_INDEX": str(index)} for index in range(number)]
+
+
+def tpu_slice(number: int) -> list[dict[str, str]]:
+    """The variables of each host of a TPU slice on Google Kubernetes Engine."""
+    hosts = {"JAX_FORCE_TPU_INIT": "1", "TPU_WORKER_HOSTNAMES": ",".join(["127.0.0.1"] * number)}
+    # Of one slice; without them JAX asks the metadata server of Google Cloud.
+    hosts |= {
+        "MEGASCALE_COORDINATOR_ADDRESS": "",
+        "MEGASCALE_NUM_SLICES": "1",
+        "MEGASCALE_SLICE_ID": "0",
+    }
+    return [{**hosts, "TPU_WORKER_ID": str(index)} for index in range(number)]
 
 
 def peers(number: int) -> list[list[str]]:

@@ -13,7 +13,16 @@ import pytest
 
 from eamm_jax.checkpoint import load_networks
 from tests.published_layout import write_voxceleb
-from tests.training.processes import TOY_TRAIN, Training, peers, saved_steps
+from tests.training.processes import (
+    TOY_TRAIN,
+    Training,
+    free_port,
+    kubernetes,
+    peers,
+    saved_steps,
+    slurm,
+    tpu_slice,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +39,9 @@ def start(tmp_path_factory):
     data = write_voxceleb(folder / "data", people=4, clips=4, frames=3)
     with ExitStack() as stack:
 
-        def start_run(workdir, steps: int, processes: int = 2, **fields) -> list[Training]:
+        def start_run(
+            workdir, steps: int, processes: int = 2, clusters=None, **fields
+        ) -> list[Training]:
             flags = [
                 "--config=tests/training/toy.py",
                 f"--config.data=voxceleb={data}",
@@ -40,6 +51,9 @@ def start(tmp_path_factory):
                 f"--workdir={workdir}",
                 *(f"--config.{name}={value}" for name, value in fields.items()),
             ]
+            # Flags say who the others are, or the environment does.
+            joined = peers(processes) if processes > 1 and not clusters else [[]] * processes
+            known = clusters or [None] * processes
             return [
                 stack.enter_context(
                     Training(
@@ -48,9 +62,10 @@ def start(tmp_path_factory):
                         *flags,
                         *peer,
                         devices=2,
+                        cluster=cluster,
                     )
                 )
-                for index, peer in enumerate(peers(processes) if processes > 1 else [[]])
+                for index, (peer, cluster) in enumerate(zip(joined, known, strict=True))
             ]
 
         yield start_run
@@ -91,6 +106,17 @@ def test_one_is_killed_and_the_others_end_soon(start, tmp_path, victim):
     assert (restarted.finish(), whole.finish()) == (0, 0)
     assert "resumes from step 20" in restarted.log.read_text()
     np.testing.assert_allclose(networks_of(tmp_path), networks_of(tmp_path / "whole"), atol=1e-5)
+
+
+@pytest.mark.parametrize("cluster", [slurm, kubernetes, tpu_slice])
+def test_schedulers_say_who_the_others_are(start, tmp_path, cluster):
+    port = {"JAX_COORDINATOR_PORT": str(free_port())}
+    clusters = [variables | port for variables in cluster(2)]
+    trainings = start(tmp_path, 3, clusters=clusters)
+    assert [training.finish() for training in trainings] == [0, 0], trainings[0].log.read_text()
+    assert "on 4 x cpu (2 processes)" in trainings[0].log.read_text()
+    assert "done" not in trainings[1].log.read_text()
+    assert saved_steps(tmp_path) == [3]
 
 
 def test_bad_input_ends_all_with_its_code(start, tmp_path):
