@@ -196,10 +196,11 @@ def clip_panel(
     """
     middle = driving.value.shape[1] // 2
     keypoints = frame(driving, middle)
-    if inputs.keypoints is None:
+    if inputs.frames.shape[1]:
         target = inputs.frames[:, middle]
         of_source, of_target = detect_pair(forward, inputs.source, target)
     else:
+        assert inputs.keypoints is not None
         of_source = frame(detect_keypoints(forward, inputs.source[:, None]), 0)
         of_target = frame(inputs.keypoints, middle)
         target = forward("generator", inputs.source, of_source, of_target).prediction
