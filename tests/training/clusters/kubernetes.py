@@ -6,6 +6,7 @@ since nobody else knows it.
 """
 
 from types import SimpleNamespace
+from unittest import mock
 
 from jax._src.clusters.k8s_cluster import K8sCluster
 
@@ -33,8 +34,11 @@ def load_incluster_config() -> None:
         assert address.startswith(f"{FIRST_POD}:")
         return address.replace(FIRST_POD, HERE)
 
-    K8sCluster.get_coordinator_address = staticmethod(resolved)
-    K8sCluster._namespace = staticmethod(lambda: "default")
+    for name, stand_in in (
+        ("get_coordinator_address", resolved),
+        ("_namespace", lambda: "default"),
+    ):
+        mock.patch.object(K8sCluster, name, staticmethod(stand_in)).start()
 
 
 config = SimpleNamespace(load_incluster_config=load_incluster_config)
