@@ -6,8 +6,10 @@ the system's, and a content security policy has browsers refuse anything from an
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
+import shutil
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
@@ -113,6 +115,27 @@ def address_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+_LOCK = ".in_use"
+
+
+@contextmanager
+def server_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder for a server, for as long as the block lasts.
+
+    What servers left that were killed is removed: their locks ended with them.
+
+    Raises:
+        UserError: there is no place for it.
+    """
+    with temporary_folder(prefix) as folder, (folder / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for other in folder.parent.glob(f"{prefix}*/{_LOCK}"):
+            with suppress(OSError), other.open("r+") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(other.parent, ignore_errors=True)
+        yield folder
+
+
 @contextmanager
 def _prepared() -> Iterator[Path]:
     """Settings of Gradio, and where everything lies that visitors give and get."""
@@ -122,7 +145,7 @@ def _prepared() -> Iterator[Path]:
     for name in ("NO_PROXY", "no_proxy"):
         hosts = [host for host in os.environ.get(name, "").split(",") if host]
         os.environ[name] = ",".join([*hosts, "127.0.0.1", "localhost", "::1"])
-    with temporary_folder("eamm_studio_") as folder:
+    with server_folder("eamm_studio_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         yield folder
 

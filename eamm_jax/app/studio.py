@@ -169,7 +169,7 @@ class Studio:
         message = _how_found(read, cut, missed=crop and not self.choices.faces)
         return Preview(to_uint8(read.crop), read.picture, boxes, cut, message)
 
-    def work(self, form: Form) -> Iterator[Progress | Result]:
+    def work(self, form: Form) -> Generator[Progress | Result, None, None]:
         """Renders an animation, a frame each time it is asked for the next.
 
         Yields:

@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run, start_jax
@@ -29,6 +30,27 @@ def flag_parser() -> argparse.ArgumentParser:
     """The flags of this command."""
     parser = OneLineParser(description=DESCRIPTION, epilog=EXAMPLE)
     add_shared(parser, "checkpoint")
+    add_server_flags(parser, port=7860)
+    running = parser.add_argument_group("running")
+    add_shared(running, "chunk", "dtype", "cpu")
+    return parser
+
+
+def load(flags: argparse.Namespace) -> Animator:
+    """The model that the flags name."""
+    from eamm_jax.animate import Animator
+    from eamm_jax.checkpoint import load_config
+
+    load_config(flags.checkpoint)  # that there is a model
+    print("Loading the model ...", file=sys.stderr, flush=True)
+    start_jax(cpu=flags.cpu)
+    return Animator.from_checkpoint(
+        flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
+    )
+
+
+def add_server_flags(parser: argparse.ArgumentParser, port: int) -> None:
+    """Adds what all servers have: an address, and limits on their visitors."""
     where = parser.add_argument_group("where")
     where.add_argument(
         "--host",
@@ -36,7 +58,7 @@ def flag_parser() -> argparse.ArgumentParser:
         help="address to serve on; default: %(default)s, this "
         "computer alone; 0.0.0.0 is everybody who can reach it",
     )
-    where.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    where.add_argument("--port", type=int, default=port, help="default: %(default)s")
 
     limits = parser.add_argument_group("limits")
     for flag, field, kind, default, words in (
@@ -52,10 +74,6 @@ def flag_parser() -> argparse.ArgumentParser:
             f"--{flag}", dest=field, type=kind, default=default, metavar="N", help=words
         )
 
-    running = parser.add_argument_group("running")
-    add_shared(running, "chunk", "dtype", "cpu")
-    return parser
-
 
 def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
@@ -63,17 +81,8 @@ def _serve(flags: argparse.Namespace) -> None:
     from eamm_jax.app.form import Limits
 
     limits = Limits(**fields_of(Limits, vars(flags)))
-
-    def load() -> Animator:
-        from eamm_jax.animate import Animator
-
-        print("Loading the model ...", file=sys.stderr, flush=True)
-        start_jax(cpu=flags.cpu)
-        return Animator.from_checkpoint(
-            flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
-        )
-
-    with server.serving(load, flags.checkpoint, flags.host, flags.port, limits) as address:
+    loading = partial(load, flags)
+    with server.serving(loading, flags.checkpoint, flags.host, flags.port, limits) as address:
         if not server.is_loopback(flags.host):
             print(
                 f"warning: everybody who can reach {flags.host} can use the studio and this "
