@@ -49,9 +49,10 @@ from eamm_jax.evaluation import contestants, fer, report  # noqa: E402
 from eamm_jax.evaluation.asked import Asked, ask  # noqa: E402
 from eamm_jax.evaluation.cases import Case, DataSet, Sound, silent_frames  # noqa: E402
 from eamm_jax.evaluation.contestants import TRUTH, Contestant, Variables, animated  # noqa: E402
-from eamm_jax.evaluation.measurement import Tools, Values, measure  # noqa: E402
+from eamm_jax.evaluation.measurement import Values, measure  # noqa: E402
 from eamm_jax.evaluation.measurement import prepare as prepare_case  # noqa: E402
 from eamm_jax.evaluation.readers import Reader, make_reader, named_emotion  # noqa: E402
+from eamm_jax.evaluation.tools import Tools  # noqa: E402
 from eamm_jax.faces.emotion_video import EmotionVideo  # noqa: E402
 from eamm_jax.faces.head_pose import HeadPose  # noqa: E402
 from eamm_jax.faces.source import read_source  # noqa: E402

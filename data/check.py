@@ -129,9 +129,9 @@ def audit(
     Raises:
         UserError: the folder does not exist or contains no clips.
     """
-    from data.parallel import progress_bar, run_parallel
     from eamm_jax.input_pipeline.clips import ALBUM, KINDS
     from eamm_jax.input_pipeline.published import PublishedFolder
+    from eamm_jax.io.parallel import progress_bar, run_parallel
 
     names = PublishedFolder(root, with_motion=not frames_only).names
     result = Audit(root=root, kind=kind or guess_kind(names), clips=len(names))

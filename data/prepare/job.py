@@ -18,7 +18,6 @@ from typing import Any
 from data import layout
 from data.beam import run_with_beam
 from data.layout import RECIPE_FILE, TIMING
-from data.parallel import progress_bar, run_parallel
 from data.prepare.clip import (
     Recipe,
     Task,
@@ -30,6 +29,7 @@ from data.prepare.clip import (
 from data.prepare.names import Selection, guess_kind, name_clips, read_labels, videos_in
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
+from eamm_jax.io.parallel import progress_bar, run_parallel
 
 REPORT_FILE = "prepare_report.json"
 

@@ -111,8 +111,8 @@ def write_all(
     Raises:
         UserError: the folder holds another data set, or something that is needed is missing.
     """
-    from data.parallel import progress_bar, run_parallel
     from data.synthetic import writer
+    from eamm_jax.io.parallel import progress_bar, run_parallel
 
     if recipe.stills and recipe.voices != (ESPEAK,):
         raise UserError("--stills makes albums without sound: leave --voices out")

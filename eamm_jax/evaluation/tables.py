@@ -155,11 +155,15 @@ def _emotion(labels: Labels) -> str:
     return EMOTIONS[labels.emotion] if labels.emotion >= 0 else ""
 
 
-def all_sheets(by_clip: Table, labels: Mapping[str, Labels]) -> list[Sheet]:
+def all_sheets(
+    by_clip: Table, labels: Mapping[str, Labels], fid: Mapping[str, float]
+) -> list[Sheet]:
     """Every table of a report."""
+    distances = [Sheet("FID ↓", ("", "FID"), [(m, f"{x:.2f}") for m, x in fid.items()])]
     comparisons = [compared(by_clip)] if len(methods_of(by_clip)) > 1 else []
     return [
         means(by_clip),
+        *(distances if fid else []),
         *comparisons,
         *by_group(by_clip, labels),
         *confusions(by_clip, labels),

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from data.builder import Packing
-from data.parallel import run_parallel
 from data.synthetic import album, writer
 from data.synthetic.__main__ import main
 from data.synthetic.clip import record_clip
@@ -27,6 +26,7 @@ from eamm_jax.input_pipeline.examples import ExampleReader
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_audio
+from eamm_jax.io.parallel import run_parallel
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(

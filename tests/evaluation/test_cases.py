@@ -9,9 +9,10 @@ from PIL import Image
 from eamm_jax import features
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
-from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows, silent_frames
+from eamm_jax.evaluation.cases import DataSet, Pairs, mfcc_rows, read_pair, silent_frames
 from eamm_jax.input_pipeline.clips import ClipName, Labels
 from eamm_jax.input_pipeline.sources import Source
+from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer
 from tests.evaluation.faces import write_drawn
 from tests.published_layout import write_lrw
@@ -144,17 +145,18 @@ def test_pairs(pairs):
     found = Pairs(root)
     assert found.methods == ["ours", "theirs"]
     assert found.names == ["a_happy_level_3_001", "b"]
-    case = found.case("a_happy_level_3_001")
+    assert found.size() == SIZE
+    case = read_pair(found.files("a_happy_level_3_001"), SIZE)
+    assert case.faults == case.heard == {}
     np.testing.assert_array_equal(case.truth, frames[:11])  # as many as all have
     np.testing.assert_array_equal(case.made["ours"], 255 - frames[:11])
     assert np.abs(case.made["theirs"].astype(int) - frames[:11]).mean() < 4
     assert case.labels == Labels("a", EMOTIONS.index("happy"), 3)
     np.testing.assert_array_equal(case.portrait, frames[0])
-    other = found.case("b")
+    other = read_pair(found.files("b"), SIZE)
     assert other.emotion == -1
     assert np.abs(other.portrait.astype(int) - frames[5]).mean() < 4
-    assert len(Pairs(root, max_frames=3).case("b").truth) == 3
-    assert Pairs(root, size=16).case("b").truth.shape == (11, 16, 16, 3)
+    assert read_pair(found.files("b"), 16, max_frames=3).truth.shape == (3, 16, 16, 3)
 
 
 def test_what_a_mac_leaves_is_no_video_and_no_picture(pairs):
@@ -163,23 +165,64 @@ def test_what_a_mac_leaves_is_no_video_and_no_picture(pairs):
         (root / path).write_bytes(b"left by a Mac")
     found = Pairs(root)
     assert found.names == ["a_happy_level_3_001", "b"]
-    np.testing.assert_array_equal(found.case("b").truth, frames[:11])
+    np.testing.assert_array_equal(read_pair(found.files("b"), SIZE).truth, frames[:11])
 
 
-def test_mismatched_pairs_are_named(pairs):
+def test_missing_and_mismatched_videos_are_named(pairs):
     root, frames = pairs
     save_frames(root / "truth" / "c", frames)
-    with pytest.raises(UserError, match=r"ours has no video named c.*1 are missing"):
-        Pairs(root)
     save_frames(root / "ours" / "c", frames[:9])
-    save_frames(root / "theirs" / "c", frames)
-    with pytest.raises(UserError, match="c: ours has 9 frames, the ground truth 12"):
-        Pairs(root).case("c")
-    (root / "theirs" / "d").mkdir()
-    (root / "ours" / "d").mkdir()
-    (root / "truth" / "d").mkdir()
+    case = read_pair(Pairs(root).files("c"), SIZE)
+    assert case.made == {}
+    assert "ours has 9 frames, the ground truth 12" in case.faults["ours"]
+    assert case.faults["theirs"] == "theirs has no video of this name"
+    assert len(case.truth) == 12  # what is not compared does not cut it
+    for method in ("truth", "ours", "theirs"):
+        (root / method / "d").mkdir()
     with pytest.raises(UserError, match="no images named 0"):
-        Pairs(root).case("d")
+        read_pair(Pairs(root).files("d"), SIZE)
+
+
+def test_the_first_good_video_gives_the_size(pairs):
+    root, _ = pairs
+    (root / "truth" / "a.mp4").write_bytes(b"no video")
+    assert Pairs(root).size() == SIZE
+    for name in ("a_happy_level_3_001", "b"):
+        for picture in (root / "truth" / name).iterdir():
+            picture.write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"no ground-truth video can be read; the first: .*a\.mp4"):
+        Pairs(root).size()
+
+
+def test_videos_may_lie_in_folders(tmp_path, rng):
+    frames = rng.integers(0, 255, (4, SIZE, SIZE, 3), np.uint8)
+    for method in ("truth", "ours"):
+        save_frames(tmp_path / method / "anna" / "sad_2_001", frames)
+        save_frames(tmp_path / method / "bob" / "x" / "y", frames)
+    found = Pairs(tmp_path)
+    assert found.names == ["anna/sad_2_001", "bob/x/y"]
+    case = read_pair(found.files("anna/sad_2_001"), SIZE)
+    assert case.labels == Labels("anna", EMOTIONS.index("sad"), 2)
+    assert read_pair(found.files("bob/x/y"), SIZE).labels == Labels("bob")
+
+
+def test_sound_is_that_of_each_video_or_of_the_truth(tmp_path, rng):
+    for method, level in (("truth", 0.1), ("ours", 0.2), ("mute", None)):
+        sound = None
+        if level is not None:
+            sound = tmp_path / f"{method}.wav"
+            write_wav(sound, level * rng.uniform(-1, 1, 16000))
+        (tmp_path / "pairs" / method).mkdir(parents=True)
+        path = tmp_path / "pairs" / method / "a.mp4"
+        with video_writer(path, SIZE, SIZE, sound=sound) as video:
+            for _ in range(25):
+                video.write(np.zeros((SIZE, SIZE, 3), np.uint8))
+    case = read_pair(Pairs(tmp_path / "pairs").files("a"), SIZE)
+    assert sorted(case.heard) == ["ours"]
+    own, truth, mute = (case.mfcc_under(method) for method in ("ours", "still", "mute"))
+    np.testing.assert_array_equal(mute, truth)
+    # Twice as loud: log 4 more energy.
+    assert (own - truth)[30:80, 0].mean() == pytest.approx(np.log(4), abs=0.1)
 
 
 def test_folders_with_another_layout_are_rejected(tmp_path):
@@ -190,4 +233,8 @@ def test_folders_with_another_layout_are_rejected(tmp_path):
         Pairs(tmp_path)
     (tmp_path / "ours").mkdir()
     with pytest.raises(UserError, match="is empty"):
+        Pairs(tmp_path)
+    (tmp_path / "truth" / "a.mp4").touch()
+    (tmp_path / "ours" / "b.mp4").touch()
+    with pytest.raises(UserError, match=r"ours has no video of the same name.*such as a"):
         Pairs(tmp_path)

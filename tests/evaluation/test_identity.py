@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 
 import numpy as np
@@ -10,8 +11,9 @@ from PIL import Image
 
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import identity
-from eamm_jax.evaluation.identity import DlibEmbedder, cosine_similarity
+from eamm_jax.evaluation.identity import DlibEmbedder, OnnxEmbedder, cosine_similarity
 from eamm_jax.faces.detection import FaceFinder
+from tests.evaluation.faces import template
 
 
 def test_similarity_is_the_cosine():
@@ -39,6 +41,33 @@ def test_people_are_told_apart_wherever_they_are(shared):
     other = cosine_similarity(embed(np.asarray(second))[None], source)[0]
     assert same > 0.97
     assert other < 0.9 < same
+
+
+MEAN_COLOUR = base64.b64decode(
+    "CAg6YwoZCgFpEgFwIhFHbG9iYWxBdmVyYWdlUG9vbAoPCgFwEgFvIgdGbGF0dGVuEgFnWhwKAWkSFwoVCAESEQoDEgFu"
+    "CgIIAwoCCHAKAghwYhQKAW8SDwoNCAESCQoDEgFuCgIIA0IECgAQDQ=="
+)
+"""A network in ONNX format (n, 3, 112, 112) to (n, 3): a global mean."""
+
+
+def test_networks_in_onnx_format_see_the_aligned_face(tmp_path):
+    path = tmp_path / "mean.onnx"
+    path.write_bytes(MEAN_COLOUR)
+    embedder = OnnxEmbedder(path)
+    points = 0.4 * template()
+    pixels = ((points + 1) * 256 - 1) / 2
+    frames = np.zeros((2, 256, 256, 3), np.uint8)
+    left, top, right, bottom = np.r_[pixels.min(0) - 40, pixels.max(0) + 40].astype(int)
+    frames[:, top:bottom, left:right] = (255, 0, 51)  # all that the network sees, and more
+    found = embedder.embed(frames, np.stack([points, points]))
+    np.testing.assert_allclose(found, [[1, -1, -0.6]] * 2, atol=1e-4)  # float32 sums
+    assert embedder.name == "mean.onnx"
+    (tmp_path / "x.onnx").write_bytes(b"no network")
+    with pytest.raises(UserError, match=r"x\.onnx is not a network in ONNX format"):
+        OnnxEmbedder(tmp_path / "x.onnx")
+    path.write_bytes(MEAN_COLOUR.replace(b"\x08p", b"\x08q"))  # of 113x113
+    with pytest.raises(UserError, match="of other shapes than"):
+        OnnxEmbedder(path)
 
 
 def test_missing_weights_are_named(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,11 +19,14 @@ from eamm_jax.cli import evaluate as command
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import job as evaluation
+from eamm_jax.evaluation import pair_job
 from eamm_jax.evaluation.asked import cases_to_ask
-from eamm_jax.evaluation.cases import DataSet
+from eamm_jax.evaluation.cases import DataSet, read_pair
 from eamm_jax.evaluation.job import Job
 from eamm_jax.evaluation.measurement import METRICS, RECOGNIZED
+from eamm_jax.evaluation.tools import Tools
 from eamm_jax.input_pipeline.sources import Source
+from eamm_jax.io.video import read_video
 from tests.conftest import ROOT
 from tests.evaluation.faces import write_drawn
 from tests.tiny import tiny_variables
@@ -80,20 +84,21 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
         assert list(clip) == contestants
         for values in clip.values():
             # The clips' audio is noise without silence, and drawn people have no embedder.
-            absent = ("mouth_silence", "csim")
-            assert list(values) == [*(key for key in METRICS if key not in absent), RECOGNIZED]
+            absent = ("mouth_silence", "csim", "lse_d", "lse_c", "sync_offset", "eat_")
+            assert list(values) == [*(k for k in METRICS if not k.startswith(absent)), RECOGNIZED]
     assert list(facts["means"]) == contestants
     mean = np.mean([clip["model"]["psnr"] for clip in facts["clips"].values()])
     assert facts["means"]["model"]["psnr"]["mean"] == pytest.approx(mean)
     assert facts["means"]["truth"]["ssim"]["mean"] == pytest.approx(1)
     assert facts["means"]["still"]["mouth_correlation"]["mean"] == 0
-    assert facts["clips"] == result.by_clip
+    assert facts["clips"] == result.measured.by_clip
+    assert (facts["fid"], facts["faults"]) == ({}, {})
     assert [labels["identity"] for labels in facts["labels"].values()] == [
         name.partition("/")[0] for name in facts["clips"]
     ]
     assert "## Means by emotion" in (output / "tables.md").read_text()
     assert (output / "tables.tex").read_text().count("\\toprule") >= 3
-    assert ("measuring", 18, 18) in told
+    assert ("measuring", 3, 3) in told
     assert facts["evaluated"]["data"].startswith("synthetic=")
     assert facts["metrics"]["psnr"]["unit"] == "dB"
 
@@ -116,8 +121,8 @@ def test_emotion_control_is_measured(evaluated):
 @pytest.mark.slow
 def test_sheets_are_written(evaluated):
     output, result, _ = evaluated
-    sheets = sorted(path.name for path in (output / "clips").iterdir())
-    assert sheets == sorted(f"{name.replace('/', '_')}.png" for name in result.by_clip)
+    sheets = sorted(path.name for path in (output / "clips").glob("*.png"))
+    assert sheets == sorted(f"{name.replace('/', '_')}.png" for name in result.measured.by_clip)
     with Image.open(output / "clips" / sheets[0]) as sheet:
         assert sheet.size == (104 + 8 * 64, 18 + 6 * 64)
         height = sheet.height
@@ -137,7 +142,7 @@ def test_stage_0_is_measured_without_audio(drawn, weights, tmp_path):
         faces="none",
     )
     result = evaluation.run(job)
-    (clip,) = result.by_clip.values()
+    (clip,) = result.measured.by_clip.values()
     assert list(clip) == ["truth", "still", "keypoints"]
     assert result.asked is None
     # The landmarks are known, so there are regions, though nobody looks at generated faces.
@@ -156,7 +161,7 @@ def test_contestants_are_selected_by_name(drawn, weights, tmp_path):
         max_frames=6,
         only=("truth", "still"),
     )
-    (clip,) = evaluation.run(job).by_clip.values()
+    (clip,) = evaluation.run(job).measured.by_clip.values()
     assert list(clip) == ["truth", "still"]
     with pytest.raises(UserError, match=r"no contestant 'model' here; there are truth"):
         evaluation.run(Job(**{**vars(job), "only": ("model",), "overwrite": True}))
@@ -192,6 +197,12 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     assert means["theirs"]["psnr"]["mean"] == pytest.approx(20 * np.log10(255 / 20))
     with Image.open(output / "clips" / "clip.png") as sheet:
         assert sheet.size == (104 + 8 * 48, 18 + 4 * 48)
+    frames = list(read_video(output / "clips" / "clip.mp4", None))
+    assert len(frames) == 5
+    assert frames[0].shape == (48, 4 * 48, 3)  # truth, still, ours, theirs
+    text = (output / "report.html").read_text()
+    assert text.count("<video") == 1
+    assert "<span>theirs</span>" in text
     assert run_command("--pairs", pairs, "--faces", "none", "--output", output) == 2
     assert "exists and is not empty" in capsys.readouterr().err
     again = ("--pairs", pairs, "--faces", "none", "--output", output, "--overwrite", "--quiet")
@@ -201,6 +212,99 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     assert run_command(*again) == 2
     assert "it also holds novel.txt" in capsys.readouterr().err
     assert (output / "novel.txt").exists()
+
+
+def test_bad_and_missing_videos_are_named_and_the_rest_is_measured(pairs, tmp_path, capsys):
+    for method in ("truth", "ours"):
+        shutil.copytree(pairs / method / "clip", pairs / method / "other")
+    (pairs / "truth" / "broken.mp4").write_bytes(b"no video")
+    output = tmp_path / "report"
+    flags = ("--pairs", pairs, "--faces", "none", "--output", output, "--workers", 1, "--quiet")
+    assert run_command(*flags) == 2
+    error = capsys.readouterr().err
+    assert "not measured: other: theirs has no video of this name" in error
+    assert "not measured: broken: Cannot read the video" in error
+    facts = read(output)
+    assert list(facts["clips"]) == ["clip", "other"]
+    assert list(facts["clips"]["other"]) == ["truth", "still", "ours"]
+    assert list(facts["faults"]) == ["broken", "other"]
+    assert facts["means"]["theirs"]["psnr"]["clips"] == 1
+    for path in (pairs / "truth").rglob("*.png"):
+        path.unlink()
+    assert run_command(*flags, "--overwrite") == 2
+    assert "no ground-truth video can be read" in capsys.readouterr().err
+    assert list(read(output)["clips"]) == ["clip", "other"]  # what was there stays
+
+
+def test_a_stopped_evaluation_resumes(pairs, tmp_path, monkeypatch):
+    for method in ("truth", "ours", "theirs"):
+        for name in ("d", "e"):
+            shutil.copytree(pairs / method / "clip", pairs / method / name)
+    done = []
+
+    def stop_at_e(files, *options):
+        if files.name == "e" and len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(files.name)
+        return read_pair(files, *options)
+
+    monkeypatch.setattr(pair_job, "read_pair", stop_at_e)
+    job = Job(output=tmp_path / "report", pairs=pairs, faces="none")
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.run(job)
+    assert not job.output.exists()
+    assert done == ["clip", "d"]
+    (pairs / "ours" / "d" / "0.png").touch()  # made again since
+    done.append("e is good now")
+    result = evaluation.run(job)
+    assert done[3:] == ["d", "e"]
+    assert list(result.measured.by_clip) == ["clip", "d", "e"]
+    assert sorted(path.name for path in (job.output / "clips").glob("*.png")) == [
+        "clip.png", "d.png", "e.png",
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir() if "unfinished" in path.name] == []
+
+
+@pytest.mark.slow
+def test_workers_measure_the_same(pairs, tmp_path):
+    for method in ("truth", "ours", "theirs"):
+        shutil.copytree(pairs / method / "clip", pairs / method / "other")
+    jobs = [
+        Job(output=tmp_path / str(workers), pairs=pairs, faces="none", workers=workers)
+        for workers in (1, 2)
+    ]
+    alone, together = (evaluation.run(job).measured for job in jobs)
+    assert together == alone
+
+
+def test_clips_whose_files_would_be_mixed_are_refused(pairs, tmp_path):
+    for method in ("truth", "ours", "theirs"):
+        shutil.copytree(pairs / method / "clip", pairs / method / "x" / "y")
+        shutil.copytree(pairs / method / "clip", pairs / method / "x_y")
+    with pytest.raises(UserError, match=r"x/y and x_y would have files of the same name"):
+        evaluation.run(Job(output=tmp_path / "report", pairs=pairs, faces="none"))
+
+
+class Colours:
+    """Three features of a frame: its mean colour."""
+
+    name = "colours"
+
+    def features(self, frames):
+        return frames.mean(axis=(1, 2)).astype(np.float32)
+
+
+def test_the_distance_of_all_frames_is_measured(pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "make_tools", lambda *_: Tools(inception=Colours()))
+    monkeypatch.setattr(pair_job, "make_tools", lambda *_: Tools(inception=Colours()))
+    job = Job(output=tmp_path / "report", pairs=pairs)
+    result = evaluation.run(job)
+    # Five equal frames: the covariances are 0, the means differ by 4 and 20 in each channel.
+    assert result.fid == pytest.approx({"still": 0, "ours": 3 * 4**2, "theirs": 3 * 20**2})
+    assert "| ours | 48.00 |" in (job.output / "tables.md").read_text()
+    assert sorted(path.name for path in (job.output / "clips").iterdir()) == [
+        "clip.mp4", "clip.png",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -216,6 +320,10 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
         (["--output", "o", "--pairs", "p", "--faces", "none"], "No such folder of pairs: p"),
         (["--output", "o", "--data", "synthetic=x", "--checkpoint", "c"], "No such checkpoint"),
         (["--pairs", "p"], "--output"),
+        (
+            ["--output", "o", "--data", "synthetic=x", "--protocol", "evaluation_eat"],
+            "is for real faces; these are drawn",
+        ),
     ],
 )
 def test_invalid_input_gives_one_line(flags, words, tmp_path, monkeypatch, capsys):

@@ -9,9 +9,12 @@ import pytest
 
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import landmarks, measurement, pictures, sharpness
+from eamm_jax.evaluation.aligned import Aligned
 from eamm_jax.evaluation.cases import Case, Sound
-from eamm_jax.evaluation.measurement import RECOGNIZED, Tools, Values
+from eamm_jax.evaluation.measurement import RECOGNIZED, Values
 from eamm_jax.evaluation.readers import Reading, named_emotion
+from eamm_jax.evaluation.sync import Sync
+from eamm_jax.evaluation.tools import Tools
 from tests.evaluation.faces import talking, template
 
 SIZE, FRAMES = 64, 20
@@ -54,7 +57,8 @@ def quiet_end() -> Sound:
 
 
 def measured(case: Case, frames: np.ndarray, tools: Tools) -> Values:
-    return measurement.measure(measurement.prepare(case, tools), frames, tools)
+    mfcc = case.sound and case.sound.mfcc
+    return measurement.measure(measurement.prepare(case, tools), frames, tools, mfcc)
 
 
 class Angles:
@@ -68,6 +72,24 @@ class Angles:
         return 3 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
+class Steps:
+    """SyncNet that reads what it is given."""
+
+    name = "steps"
+
+    def measure(self, frames, landmarks, mfcc):
+        return Sync(len(frames), landmarks.shape[1], len(mfcc)) if len(frames) > 5 else None
+
+
+class Halves:
+    """Aligns faces by taking a corner."""
+
+    name = "halves"
+
+    def align(self, frames, landmarks):
+        return Aligned(frames[:, :32, :32], landmarks)
+
+
 class Levels:
     """Perception of the first pixel only."""
 
@@ -79,19 +101,23 @@ class Levels:
 
 def test_ground_truth_has_the_best_scores(case):
     reader = Oracle()
-    values = measured(case, case.truth, Tools(reader, Angles(), Levels()))
+    tools = Tools(reader, Angles(), Levels(), Steps(), aligner=Halves())
+    values = measured(case, case.truth, tools)
     assert list(values) == [*measurement.METRICS, RECOGNIZED]
-    for key in ("psnr", "psnr_worst", "psnr_mouth", "psnr_eyes"):
+    for key in ("psnr", "psnr_worst", "psnr_mouth", "psnr_eyes", "eat_psnr"):
         assert values[key] == pytest.approx(pictures.EIGHT_BITS)
     for key in (
         "ssim",
         "ssim_mouth",
         "ssim_eyes",
+        "eat_ssim",
         "mouth_correlation",
         "mouth_amplitude",
         "emotion",
     ):
         assert values[key] == pytest.approx(1)
+    for key in ("eat_m_lmd", "eat_f_lmd"):
+        assert values[key] == pytest.approx(0, abs=1e-9)
     for key in ("m_lmd", "f_lmd", "mouth_lag", "flicker", "neutral", "lpips", "blinks"):
         assert values[key] == pytest.approx(0, abs=1e-9)
     assert values["jitter"] == pytest.approx(landmarks.jitter(reader.track[:FRAMES]))
@@ -173,8 +199,21 @@ def test_identity_and_likeness_are_measured_on_some_frames(case):
     values = measured(case, frames, tools)
     assert values["csim"] == pytest.approx(np.cos([0.1, 0.6, 1.1, 1.6]).mean())
     assert values["lpips"] == 1  # the first frame of the second
-    assert tools.names == {"reader": "an oracle", "embedder": "angles", "perception": "levels"}
-    assert Tools().names["reader"] is None
+    assert tools.names == {
+        **{"reader": "an oracle", "embedder": "angles", "perception": "levels"},
+        **{"sync": None, "inception": None, "aligner": None},
+    }
+
+
+def test_lips_are_compared_with_the_sound(case):
+    tools = Tools(Oracle(), sync=Steps())
+    values = measured(case, case.truth, tools)
+    expected = (FRAMES, 68, len(case.sound.mfcc))
+    assert (values["lse_d"], values["lse_c"], values["sync_offset"]) == expected
+    mute = dataclasses.replace(case, sound=None)
+    assert "lse_d" not in measured(mute, case.truth, tools)
+    short = dataclasses.replace(case, truth=case.truth[:5])
+    assert "lse_d" not in measured(short, short.truth, tools)
 
 
 def test_an_identical_frame_does_not_make_the_mean_infinite(case):

@@ -47,11 +47,21 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 
 def test_undetected_faces_keep_the_last_box(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
-    found = DlibReader().read(np.zeros((3, 100, 100, 3), np.uint8)).landmarks[:, 0]
+    frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((100, 100, 3), np.uint8)
+    found = DlibReader().read(frames).landmarks[:, 0]
     left, top, *_ = readers.USUAL_FACE
     np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
     np.testing.assert_allclose(found[1], found[2])
     assert (found[1] != found[0]).any()
+
+
+def test_a_frame_that_is_shown_again_is_searched_once(imitation):
+    imitation.faces = [[Box(20, 40, 120, 140)], [Box(0, 0, 50, 50)]]
+    frames = np.zeros((3, 100, 100, 3), np.uint8)
+    frames[2] = 9
+    found = DlibReader().read(frames).landmarks
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[2] != found[1]).any()
 
 
 def test_dlib_on_a_portrait(shared):

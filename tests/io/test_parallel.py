@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from data.parallel import run_parallel
+from eamm_jax.io.parallel import run_parallel
 from tests.data.test_pack import REPOSITORY
 
 SLEEPERS = textwrap.dedent(
@@ -19,7 +19,7 @@ SLEEPERS = textwrap.dedent(
     import os, sys, time
     from contextlib import closing
     from pathlib import Path
-    from data.parallel import run_parallel
+    from eamm_jax.io.parallel import run_parallel
     from eamm_jax.cli.tool import run
 
     def sleep(path):

@@ -1,0 +1,99 @@
+"""One clip: measures all contestants, and writes what the report shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+from safetensors.numpy import save_file
+
+from eamm_jax.evaluation import report
+from eamm_jax.evaluation.cases import Case, Frames
+from eamm_jax.evaluation.contestants import TRUTH, Contestant
+from eamm_jax.evaluation.measurement import Values, measure, prepare
+from eamm_jax.evaluation.tools import Tools
+from eamm_jax.input_pipeline.clips import Labels
+from eamm_jax.io.image import write_png
+from eamm_jax.io.video_writer import video_writer
+
+SHEET, VIDEO, FEATURES = ".png", ".mp4", ".safetensors"
+"""Suffixes of the files of a clip: its sheet, its video of all contestants side by side, and
+features by contestant for the distance FID."""
+
+VIDEO_CELL = 192
+"""Side of a contestant in the video; larger frames are downsampled."""
+
+_QUALITY = 26  # of the video
+
+
+class ClipResult(NamedTuple):
+    """What is known of a clip.
+
+    Attributes:
+        labels: its person, emotion and level.
+        values: metrics by contestant.
+        faults: why a contestant, or the whole clip (by the name `truth`), is missing.
+    """
+
+    labels: Labels
+    values: Mapping[str, Values]
+    faults: Mapping[str, str]
+
+
+def file_name(clip: str) -> str:
+    """The name of a clip's files in the report, without suffix."""
+    return clip.replace("/", "_")
+
+
+def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: Path) -> ClipResult:
+    """Measures all contestants on a case.
+
+    Args:
+        case: the case; contestants named in its `faults` are left out.
+        field: the contestants, the main one last.
+        tools: to measure with.
+        folder: where the clip's files are written.
+    """
+    reference = prepare(case, tools)
+    shown = {TRUTH.name: _reduced(case.truth)}
+    rows = [report.Row(TRUTH.name, report.spread(case.truth))]
+    values: dict[str, Values] = {}
+    features: dict[str, Float32[np.ndarray, "n d"]] = {}
+    for contestant in field:
+        name = contestant.name
+        if name in case.faults:
+            continue
+        frames = contestant.frames(case)
+        values[name] = measure(reference, frames, tools, case.mfcc_under(name))
+        if name != TRUTH.name:
+            rows.append(report.Row(name, report.spread(frames)))
+            shown[name] = _reduced(frames)
+        if tools.inception is not None:
+            features[name] = tools.inception.features(frames)
+    main = field[-1].name
+    line = report.one_line(main, values[main]) if main in values else f"no {main}"
+    path = folder / file_name(case.name)
+    write_png(f"{path}{SHEET}", report.sheet(f"{case.name}   {line}", rows))
+    _write_video(Path(f"{path}{VIDEO}"), shown, case.sound_file)
+    if features:
+        save_file(features, f"{path}{FEATURES}")
+    return ClipResult(case.labels, values, dict(case.faults))
+
+
+def _reduced(frames: Frames) -> Frames:
+    side = min(VIDEO_CELL, frames.shape[1])
+    if side == frames.shape[1]:
+        return frames
+    box = Image.Resampling.BOX
+    return np.stack([np.asarray(Image.fromarray(f).resize((side, side), box)) for f in frames])
+
+
+def _write_video(path: Path, shown: Mapping[str, Frames], sound: Path | None) -> None:
+    height, width = next(iter(shown.values())).shape[1:3]
+    with video_writer(path, width * len(shown), height, sound=sound, crf=_QUALITY) as video:
+        for row in zip(*shown.values(), strict=True):
+            video.write(np.concatenate(row, axis=1))
