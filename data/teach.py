@@ -79,13 +79,13 @@ def teach(
     import grain
 
     from data import layout
-    from data.parallel import progress_bar
     from eamm_jax.input_pipeline.clips import BadClip, decode_frames
     from eamm_jax.input_pipeline.published import (
         HEATMAPS_FOLDER,
         KEYPOINTS_FOLDER,
         PublishedFolder,
     )
+    from eamm_jax.io.parallel import progress_bar
 
     folder = PublishedFolder(root, with_motion=False)
     detect, size, detector = make_detector(checkpoint)
