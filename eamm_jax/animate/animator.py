@@ -25,7 +25,7 @@ from eamm_jax.animate import program
 from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.animate.session import Session, padded
-from eamm_jax.animate.stream import Stream
+from eamm_jax.animate.stream import Pose, Stream
 from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
@@ -260,7 +260,9 @@ class Animator:
                 the emotion bank or the emotion.
         """
         settings = (settings or Settings()).resolved(self.config)
-        self._check(source_image, pose, emotion_frames is not None or bool(emotions), settings)
+        self._check(source_image, emotion_frames is not None or bool(emotions), settings)
+        if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
+            raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
         mfcc = features.speech_mfcc(speech) if speech.ndim == 1 else speech
         length = features.num_frames(len(mfcc))
         if settings.smoothing and len(pose) > 1:
@@ -279,7 +281,7 @@ class Animator:
     def stream(
         self,
         source_image: Float32[np.ndarray, "s s 3"],
-        pose: Float[np.ndarray, " _"],
+        pose: Pose,
         settings: Settings | None = None,
         *,
         emotion: str | None = None,
@@ -293,7 +295,7 @@ class Animator:
 
         Args:
             source_image: RGB in [0, 1].
-            pose: of the head, held until it is changed.
+            pose: of the head, held until it is changed; or one for each frame.
             settings: see `Settings`.
             emotion: of the model's emotion bank, to begin with; None stays neutral for good.
             level: intensity of the emotion, 1 to 3; None is the strongest.
@@ -305,7 +307,7 @@ class Animator:
             UserError: an input has a wrong size, or there is no such emotion.
         """
         settings = (settings or Settings()).resolved(self.config)
-        self._check(source_image, pose[None], emotion is not None, settings)
+        self._check(source_image, emotion is not None, settings)
         return Stream(
             self,
             source_image,
@@ -342,12 +344,8 @@ class Animator:
                 f"the source image has shape {source_image.shape}; this model needs {shape}"
             )
 
-    def _check(
-        self, source_image: np.ndarray, pose: np.ndarray, emotional: bool, settings: Settings
-    ) -> None:
+    def _check(self, source_image: np.ndarray, emotional: bool, settings: Settings) -> None:
         self.check_source(source_image)
-        if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
-            raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
         if emotional and not self.has_emotion_network:
             raise UserError(
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "

@@ -74,7 +74,7 @@ class Session:
             poses: of the head.
             closed: how far the eyes are closed; None leaves them alone.
             emotion: features of a whole chunk on the device, or None.
-            rendered: False moves on without images.
+            rendered: False moves on without images, and waits until that is done.
         """
         animator, settings = self._animator, self._settings
         parts, variables, put = animator.parts, animator.variables, animator.put
@@ -94,6 +94,7 @@ class Session:
                 self._motion, smooth=settings.smoothing, relative=settings.relative,
             )  # fmt: skip
             if not rendered:
+                jax.block_until_ready(driving.neutral.value)  # or work would pile up unseen
                 return None
             render = partial(
                 parts.render, variables, self._source.features, self._source.keypoints,

@@ -13,7 +13,7 @@ follow it, and the frames are those of `Animator.animate` for the same speech, w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -28,6 +28,9 @@ from eamm_jax.faces.idle import Blinks
 
 if TYPE_CHECKING:
     from eamm_jax.animate.animator import Animator, Settings
+
+
+Pose = Float[np.ndarray, " _"] | Iterable[Float[np.ndarray, " _"]]
 
 
 class StreamedFrame(NamedTuple):
@@ -58,7 +61,7 @@ class Stream:
         self,
         animator: Animator,
         source_image: Float32[np.ndarray, "s s 3"],
-        pose: Float[np.ndarray, " _"],
+        pose: Pose,
         settings: Settings,
         *,
         emotion: str | None = None,
@@ -70,6 +73,7 @@ class Stream:
         self._most_waiting = most_waiting
         self._session = Session(animator, settings, as_uint8=as_uint8)
         self._session.show(source_image)
+        self.dropped = 0
         self._emotion = None
         if emotion is not None:
             if animator.bank is None or not animator.has_emotion_network:
@@ -81,7 +85,7 @@ class Stream:
     def _begin(self) -> None:
         self._speech = features.SpeechStream()
         self._windows: deque[np.ndarray] = deque()
-        self._number = self.dropped = 0
+        self._number = 0
         blinks = self._settings.blinks and bool(self._animator.config.inference.lid_keypoints)
         self._blinks = Blinks(self._settings.seed) if blinks else None
 
@@ -93,15 +97,21 @@ class Stream:
         """
         self._session.show(source_image)
 
-    def set_pose(self, pose: Float[np.ndarray, " _"]) -> None:
-        """Turns the head: yaw, pitch, roll in degrees, scale, tx, ty and, unused, tz.
+    def set_pose(self, pose: Pose) -> None:
+        """Turns the head.
+
+        Args:
+            pose: yaw, pitch, roll in degrees, scale, tx, ty and, unused, tz, held until it is
+                changed; or such a row for each frame, of which the last is held.
 
         Raises:
-            UserError: there are not as many numbers.
+            UserError: there are not as many numbers, here or when a row is read.
         """
-        if pose.ndim != 1 or len(pose) < POSE_NUMBERS or not np.isfinite(pose).all():
-            raise UserError(f"the pose has shape {pose.shape}; 6 or 7 finite numbers are needed")
-        self._pose = pose[:POSE_NUMBERS].astype(np.float32)
+        if isinstance(pose, np.ndarray) and pose.ndim == 1:
+            pose = (pose,)
+        self._poses = iter(pose)
+        self._pose = _row(next(self._poses))
+        self._read = False
 
     def set_emotion(self, emotion: str, level: int | None = None) -> None:
         """Fades over to another emotion of the bank.
@@ -116,6 +126,11 @@ class Stream:
     def set_strength(self, strength: float) -> None:
         """Sets the factor on the emotion's displacement; 0 is neutral."""
         self._session.set_strength(strength)
+
+    @property
+    def image_size(self) -> int:
+        """Side of portraits and frames."""
+        return self._animator.image_size
 
     @property
     def waiting(self) -> int:
@@ -155,6 +170,13 @@ class Stream:
             self._emotion.restart()
         self._begin()
 
+    def _next_pose(self) -> Float32[np.ndarray, " 6"]:
+        if self._read:
+            row = next(self._poses, None)
+            self._pose = self._pose if row is None else _row(row)
+        self._read = True
+        return self._pose
+
     def _step(self, count: int) -> Iterator[StreamedFrame]:
         most = self._most_waiting
         rendered = most is None or len(self._windows) - count < max(most, 1)
@@ -164,7 +186,7 @@ class Stream:
             felt = self._animator.put(padded(self._emotion.next(count), chunk))
         images = self._session.step(
             windows,
-            np.repeat(self._pose[None], count, axis=0),
+            np.stack([self._next_pose() for _ in range(count)]),
             None if self._blinks is None else self._blinks.next(count),
             felt,
             rendered=rendered,
@@ -178,3 +200,9 @@ class Stream:
             yield StreamedFrame(
                 first + index, image[index], None if neutral is None else neutral[index]
             )
+
+
+def _row(pose: Float[np.ndarray, " _"]) -> Float32[np.ndarray, " 6"]:
+    if pose.ndim != 1 or len(pose) < POSE_NUMBERS or not np.isfinite(pose).all():
+        raise UserError(f"the pose has shape {pose.shape}; 6 or 7 finite numbers are needed")
+    return pose[:POSE_NUMBERS].astype(np.float32)

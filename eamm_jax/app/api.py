@@ -4,6 +4,7 @@
     GET    /v1/animations/{id}        where it stands
     GET    /v1/animations/{id}/video  the mp4
     DELETE /v1/animations/{id}        ends it and deletes its files
+    WS     /v1/live                   speech in as it comes, frames out
     GET    /v1/models                 the model, and what can be asked of it
     GET    /healthz, /metrics         for whoever watches the server
 
@@ -22,7 +23,17 @@ from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, File, HTTPException, Request, UploadFile
+from fastapi import (
+    Depends,
+    FastAPI,
+    File,
+    HTTPException,
+    Request,
+    UploadFile,
+    WebSocket,
+    WebSocketException,
+    status,
+)  # fmt: skip
 from fastapi import Form as Field
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -31,6 +42,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from eamm_jax import __version__
 from eamm_jax.app import form as forms
+from eamm_jax.app.live import live_animation
 from eamm_jax.app.orders import Busy, Order, Orders, Status, without_folder
 from eamm_jax.app.studio import Studio
 from eamm_jax.constants import LAYOUTS
@@ -46,11 +58,11 @@ _FILES = ("portrait", "sound", "emotion_video", "head_video", "head_file")
 Call = Callable[[Request], Awaitable[Response]]
 
 
-def problem(status: int, detail: str, **headers: str) -> JSONResponse:
+def problem(code: int, detail: str, **headers: str) -> JSONResponse:
     """An error as RFC 9457 has it."""
-    title = HTTPStatus(status).phrase
-    content = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(content, status, headers, media_type=PROBLEM)
+    title = HTTPStatus(code).phrase
+    content = {"type": "about:blank", "title": title, "status": code, "detail": detail}
+    return JSONResponse(content, code, headers, media_type=PROBLEM)
 
 
 def make_app(studio: Studio, orders: Orders, model: str, token: str | None = None) -> FastAPI:
@@ -80,6 +92,14 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
             return
         if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
             raise HTTPException(401, "A bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+    @app.websocket("/v1/live")
+    async def live(socket: WebSocket) -> None:
+        given = socket.headers.get("authorization", "").removeprefix("Bearer ")
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            raise WebSocketException(status.WS_1008_POLICY_VIOLATION, "A bearer token is needed")
+        await socket.accept()
+        await live_animation(socket, studio, uploads)
 
     def order_of(name: str) -> Order:
         order = orders.get(name)
@@ -180,11 +200,11 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
     def metrics() -> str:
         """Counts in Prometheus' text format."""
         lines = ["# TYPE eamm_animations gauge"]
-        for status in (Status.WAITING, Status.RUNNING):
-            lines.append(f'eamm_animations{{status="{status}"}} {orders.count(status)}')
+        for state in (Status.WAITING, Status.RUNNING):
+            lines.append(f'eamm_animations{{status="{state}"}} {orders.count(state)}')
         lines.append("# TYPE eamm_animations_ended_total counter")
-        for status in (Status.DONE, Status.FAILED, Status.CANCELLED):
-            lines.append(f'eamm_animations_ended_total{{status="{status}"}} {orders.ended[status]}')
+        for state in (Status.DONE, Status.FAILED, Status.CANCELLED):
+            lines.append(f'eamm_animations_ended_total{{status="{state}"}} {orders.ended[state]}')
         return "\n".join(lines) + "\n"
 
     return app

@@ -52,6 +52,7 @@ class Limits:
         text_letters: length of a text to be spoken.
         jobs: animations computed at a time.
         waiting: animations that may wait for their turn.
+        listeners: streams of speech that are animated at a time.
         keep_minutes: how long uploads and results stay.
     """
 
@@ -61,6 +62,7 @@ class Limits:
     text_letters: int = 1000
     jobs: int = 1
     waiting: int = 8
+    listeners: int = 3
     keep_minutes: float = 60
 
     def __post_init__(self) -> None:

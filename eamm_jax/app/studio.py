@@ -7,9 +7,11 @@ page.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import NamedTuple
@@ -18,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from eamm_jax import bundled
-from eamm_jax.animate import Animator
+from eamm_jax.animate import Animator, Settings, Stream
 from eamm_jax.animate import job as jobs
 from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.animate.pace import Pace
@@ -37,6 +39,8 @@ from eamm_jax.app.form import (
 from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError, out_of_memory
+from eamm_jax.faces.head_pose import HeadPose
+from eamm_jax.faces.idle import IdleMotion
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import write_wav
@@ -48,6 +52,9 @@ _POLL_SECONDS = 0.1
 
 _CLOSING_SECONDS = 60.0
 """How long closing waits for animations to end at their next frame."""
+
+_MOST_WAITING = 5
+"""Frames of a stream that may be due before the oldest are dropped: a fifth of a second."""
 
 _PREVIEWS = 4
 """Previews computed at a time."""
@@ -124,6 +131,7 @@ class Studio:
             made.mkdir()
         self._places = threading.Semaphore(self.limits.jobs)
         self._previews = threading.Semaphore(_PREVIEWS)
+        self._listeners = threading.Semaphore(self.limits.listeners)
         self._closing = threading.Event()
 
     def close(self) -> None:
@@ -194,6 +202,49 @@ class Studio:
             kept = Path(mkdtemp(dir=self._results), job.output.name)
             job.output.replace(kept)
         yield Result(kept, summary, command(form, self._checkpoint))
+
+    @contextmanager
+    def listening(self, portrait: Path, emotion: str, strength: float = 1.0) -> Iterator[Stream]:
+        """Animates a stream of speech while the block lasts, by a head that moves gently.
+
+        Args:
+            portrait: picture of a face.
+            emotion: of the model's, to begin with.
+            strength: factor on the emotion.
+
+        Raises:
+            UserError: the picture or the emotion cannot be used, or too many are listened to.
+        """
+        if emotion not in self.choices.emotions:
+            allowed = ", ".join(self.choices.emotions)
+            raise UserError(f"{emotion!r} is no emotion of this model; allowed are {allowed}")
+        if not self._listeners.acquire(blocking=False):
+            raise UserError(
+                f"{self.limits.listeners} streams are animated already; wait until one ends"
+            )
+        try:
+            self._check_open()
+            source = read_source(portrait, self._animator.image_size)
+            still = HeadPose(still=True).track(to_uint8(source.crop), 1)[0]
+            motion = IdleMotion(1.0, seed=0)
+            yield self._live.stream(
+                source.crop,
+                (still + motion.next(1)[0] for _ in itertools.count()),
+                Settings(emotion_strength=strength),
+                emotion=emotion if len(self.choices.emotions) > 1 else None,
+                most_waiting=_MOST_WAITING,
+            )
+        finally:
+            self._listeners.release()
+
+    @cached_property
+    def _live(self) -> Animator:
+        """The model, a frame at a time."""
+        animator = self._animator
+        return Animator(
+            animator.config, animator.variables, bank=animator.bank, chunk=1,
+            dtype=animator.dtype, device=animator.device,
+        )  # fmt: skip
 
     def _animate(self, job: jobs.Job) -> Generator[Progress, None, jobs.Summary]:
         pace = Pace(self._animator.chunk)

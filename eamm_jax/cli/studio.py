@@ -67,6 +67,7 @@ def add_server_flags(parser: argparse.ArgumentParser, port: int) -> None:
         ("max_video_seconds", "video_seconds", float, 30, "of a video"),
         ("jobs", "jobs", int, 1, "animations computed at a time"),
         ("max_waiting", "waiting", int, 8, "animations that wait"),
+        ("listeners", "listeners", int, 3, "streams of speech at a time (eamm-serve)"),
         ("keep_minutes", "keep_minutes", float, 60, "how long uploads and results are kept"),
     ):
         words = f"{words}; default: %(default)s"

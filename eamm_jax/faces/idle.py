@@ -11,8 +11,8 @@ from eamm_jax.constants import FRAME_RATE, POSE_NUMBERS
 _SWAY = (2.0, 1.3, 0.9)
 """Standard deviation of yaw, pitch and roll in degrees: a calm speaker's."""
 
-_SWAY_SECONDS, _TREMOR_SECONDS, _TREMOR = 1.2, 0.4, 0.3
-"""Time scales of the sway: a slow one, and a quick one of a smaller share."""
+_SWAY_TIMES, _TREMOR = (1.2, 0.4), 0.3
+"""Time scales of the sway in seconds: a slow one, and a quick one of a smaller share."""
 
 _DRIFT_SECONDS, _DRIFT_PIXELS, _DRIFT_SCALE = 1.0, 0.4, 2.8e-6
 """Of place (pixels of the pose's region) and scale."""
@@ -35,45 +35,72 @@ _BEGIN_SECONDS = 1.0
 """Over which the motion grows from the still pose."""
 
 
-def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
+class IdleMotion:
     """A gentle motion of a head, to be added to a still pose.
 
-    The head sways, drifts a little, and nods slightly with each of the `blinks` of the same seed
-    (the eyes themselves do not follow the pose). It starts from the still pose, and a longer track
-    starts like a shorter one.
+    The head sways, drifts a little, and nods slightly with each of the `Blinks` of the same seed
+    (the eyes themselves do not follow the pose). It starts from the still pose.
 
     Args:
-        length: frames.
         strength: factor on all of it; 1 is a calm speaker.
         seed: of the motion.
     """
-    time = np.arange(length) / FRAME_RATE
-    motion = np.zeros((length, POSE_NUMBERS))
-    for number, degrees in enumerate(_SWAY):
-        slow, fast = (
-            smooth_noise(np.random.default_rng([seed, number, part]), length, seconds)
-            for part, seconds in enumerate((_SWAY_SECONDS, _TREMOR_SECONDS))
-        )
-        motion[:, number] = degrees * (slow + _TREMOR * fast)
-    motion[:, 1] += NOD_DEGREES * blinks(length, seed)
-    for number, amount in ((3, _DRIFT_SCALE), (4, _DRIFT_PIXELS), (5, _DRIFT_PIXELS)):
-        rng = np.random.default_rng([seed, number])
-        motion[:, number] = amount * smooth_noise(rng, length, _DRIFT_SECONDS)
-    motion[:, 4:6] += FOLLOWED * motion[:, :2]
-    begun = np.clip(time / _BEGIN_SECONDS, 0, 1)
-    return (strength * (begun**2 * (3 - 2 * begun))[:, None] * motion).astype(np.float32)
+
+    def __init__(self, strength: float, seed: int):
+        def noise(seconds: float, *stream: int) -> SmoothNoise:
+            return SmoothNoise(np.random.default_rng([seed, *stream]), seconds)
+
+        self._strength, self._frame, self._blinks = strength, 0, Blinks(seed)
+        self._sway = [
+            [noise(seconds, number, part) for part, seconds in enumerate(_SWAY_TIMES)]
+            for number in range(len(_SWAY))
+        ]
+        self._drift = [noise(_DRIFT_SECONDS, number) for number in range(3, 6)]
+
+    def next(self, frames: int) -> Float32[np.ndarray, "frames 6"]:
+        """The frames that follow those of the calls before."""
+        time = (self._frame + np.arange(frames)) / FRAME_RATE
+        self._frame += frames
+        motion = np.zeros((frames, POSE_NUMBERS))
+        for number, (degrees, (slow, fast)) in enumerate(zip(_SWAY, self._sway, strict=True)):
+            motion[:, number] = degrees * (slow.next(frames) + _TREMOR * fast.next(frames))
+        motion[:, 1] += NOD_DEGREES * self._blinks.next(frames)
+        amounts = _DRIFT_SCALE, _DRIFT_PIXELS, _DRIFT_PIXELS
+        for number, (amount, noise) in enumerate(zip(amounts, self._drift, strict=True), 3):
+            motion[:, number] = amount * noise.next(frames)
+        motion[:, 4:6] += FOLLOWED * motion[:, :2]
+        begun = np.clip(time / _BEGIN_SECONDS, 0, 1)
+        eased = begun**2 * (3 - 2 * begun)
+        return (self._strength * eased[:, None] * motion).astype(np.float32)
+
+
+def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
+    """The first frames of `IdleMotion`; a longer track starts like a shorter one."""
+    return IdleMotion(strength, seed).next(length)
+
+
+class SmoothNoise:
+    """Noise of unit variance, one number per frame, correlated over about `seconds`."""
+
+    def __init__(self, rng: np.random.Generator, seconds: float):
+        self._rng, self._sigma = rng, seconds * FRAME_RATE / 2
+        self._margin = int(4 * self._sigma) + 1  # beyond it the filter does not reach
+        self._white = self._rng.standard_normal(2 * self._margin)
+
+    def next(self, frames: int) -> Float64[np.ndarray, " frames"]:
+        """The frames that follow those of the calls before."""
+        white = np.concatenate([self._white, self._rng.standard_normal(frames)])
+        self._white = white[frames:]
+        # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
+        smooth = gaussian_filter1d(white, self._sigma) * np.sqrt(2 * self._sigma * np.sqrt(np.pi))
+        return smooth[self._margin : self._margin + frames]
 
 
 def smooth_noise(
     rng: np.random.Generator, length: int, seconds: float
 ) -> Float64[np.ndarray, " length"]:
-    """Noise of unit variance, one number per frame, correlated over about `seconds`."""
-    sigma = seconds * FRAME_RATE / 2
-    margin = int(4 * sigma) + 1
-    white = rng.standard_normal(length + 2 * margin)
-    # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
-    smooth = gaussian_filter1d(white, sigma) * np.sqrt(2 * sigma * np.sqrt(np.pi))
-    return smooth[margin : margin + length]
+    """The first frames of `SmoothNoise`."""
+    return SmoothNoise(rng, seconds).next(length)
 
 
 class Blinks:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import threading
 import time
 
 import pytest
+from PIL import Image
 
+from eamm_jax import features
 from eamm_jax.animate import job as jobs
 from eamm_jax.app.form import Form, job_of
+from eamm_jax.io.audio import read_speech
 
 fastapi = pytest.importorskip("fastapi")
+from fastapi import WebSocketDisconnect  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
 
 from eamm_jax.app.api import PROBLEM, make_app  # noqa: E402
@@ -216,3 +223,93 @@ def test_twenty_at_once_lose_nothing(serve, files, animator):
     assert len(videos) == 1
     described = client.get("/openapi.json").json()
     assert "/v1/animations/{name}/video" in described["paths"]
+
+
+def hello(files, **words) -> dict:
+    portrait = base64.b64encode(files["face.png"].read_bytes()).decode()
+    return {"portrait": portrait, "emotion": "neutral", **words}
+
+
+def sound_of(files) -> bytes:
+    return (read_speech(files["voice.wav"]) * 32767).round().astype("<i2").tobytes()
+
+
+def test_speech_is_animated_as_it_comes(client, files):
+    sound = sound_of(files)
+    with client.websocket_connect("/v1/live") as socket:
+        socket.send_json(hello(files))
+        assert socket.receive_json() == {"size": 64, "frame_rate": 25}
+        for start in range(0, len(sound), 1600):
+            socket.send_bytes(sound[start : start + 1600])
+        socket.send_json({"emotion": "happy", "strength": 0.5})
+        socket.send_json({"end": True})
+        numbers, last = [], None
+        while last is None:
+            message = socket.receive()
+            if message.get("bytes") is None:
+                last = json.loads(message["text"])
+                continue
+            numbers.append(int.from_bytes(message["bytes"][:4], "big"))
+            with Image.open(io.BytesIO(message["bytes"][4:])) as picture:
+                assert (picture.format, picture.size) == ("JPEG", (64, 64))
+    frames = features.num_frames(features.mfcc_rows(len(sound) // 2))
+    assert numbers == sorted(numbers)
+    assert last == {"frames": len(numbers), "dropped": frames - len(numbers)}
+    assert left_behind(client) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([{"emotion": "happy"}], "names no portrait"),
+        (["not json"], "neither sound nor a JSON object"),
+        ([{"portrait": "x"}], "names no portrait"),
+        ([{"portrait": base64.b64encode(b"no picture").decode()}], "portrait: it is not an image"),
+        (["hello", b"odd"], "whole 16-bit samples"),
+        (["hello", {"strength": "much"}], "strength is 'much'"),
+        (["hello", {"emotion": "glad"}], "no 'glad'"),
+        (["hello", b"\0" * 400_000], "faster than it can be animated"),
+    ],
+)
+def test_what_is_wrong_in_a_stream_is_said(serve, files, messages, words):
+    client = serve(speech_seconds=4)
+    with client.websocket_connect("/v1/live") as socket:
+        for message in messages:
+            if isinstance(message, bytes):
+                socket.send_bytes(message)
+            elif message == "hello":
+                socket.send_json(hello(files))
+                assert socket.receive_json()["size"] == 64
+            else:
+                socket.send_text(message if isinstance(message, str) else json.dumps(message))
+        while (answer := socket.receive()).get("bytes") is not None:
+            pass
+    assert words in json.loads(answer["text"])["problem"]
+    assert left_behind(client) == []
+
+
+def test_more_listeners_than_may_are_told_to_wait_and_who_leaves_makes_room(serve, files):
+    client = serve(listeners=1)
+    with client.websocket_connect("/v1/live") as first:
+        first.send_json(hello(files))
+        first.receive_json()
+        with client.websocket_connect("/v1/live") as second:
+            second.send_json(hello(files))
+            assert "1 streams are animated already" in second.receive_json()["problem"]
+    deadline = time.monotonic() + 10
+    while True:
+        with client.websocket_connect("/v1/live") as third:
+            third.send_json(hello(files))
+            if third.receive_json() == {"size": 64, "frame_rate": 25}:
+                break
+        assert time.monotonic() < deadline
+
+
+def test_a_stream_needs_the_token_too(serve, files):
+    client = serve(token="secret")
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/v1/live") as socket:
+        socket.receive_json()
+    known = {"Authorization": "Bearer secret"}
+    with client.websocket_connect("/v1/live", headers=known) as socket:
+        socket.send_json(hello(files))
+        assert socket.receive_json()["size"] == 64

@@ -28,6 +28,14 @@ def test_idle_motion_is_of_its_seed_strength_and_not_of_its_length():
     assert idle.idle_motion(0, 1.0, seed=3).shape == (0, 6)
 
 
+def test_motion_and_blinks_come_in_any_pieces():
+    moving, blinking = idle.IdleMotion(0.7, 5), idle.Blinks(5)
+    pieces = [(moving.next(n), blinking.next(n)) for n in (1, 0, 7, 300, 1, 191)]
+    motion, closed = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+    np.testing.assert_allclose(motion, idle.idle_motion(500, 0.7, 5), atol=1e-6)
+    np.testing.assert_array_equal(closed, idle.blinks(500, 5))
+
+
 def test_idle_heads_dip_as_with_blinks(monkeypatch):
     with_nods = idle.idle_motion(3000, 1.0, seed=0)
     monkeypatch.setattr(idle, "NOD_DEGREES", 0.0)
