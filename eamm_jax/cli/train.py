@@ -67,7 +67,7 @@ def flag_parser() -> OneLineParser:
         "--workdir",
         required=True,
         metavar="DIR",
-        help="where checkpoints, networks and metrics are saved; made if need be",
+        help="where checkpoints, networks and metrics are saved, made if need be; may be on gs://",
     )
     parser.add_argument(
         "--init_from",

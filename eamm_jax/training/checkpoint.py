@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from eamm_jax.errors import UserError
@@ -55,15 +54,15 @@ class Checkpoints:
         """Opens the folder, and removes what a killed run left unfinished in it.
 
         Args:
-            workdir: of the run; all processes of a run must see the same.
+            workdir: of the run, absolute; all processes of a run must see the same.
             keep_last: newest checkpoints to keep.
             keep_best: checkpoints with the lowest validation loss to keep besides.
         """
-        folder = (Path(workdir) / FOLDER).resolve()
+        folder = epath.Path(workdir) / FOLDER
         if jax.process_index() == 0:
             # Orbax can do this, but in a thread that outlives a run which ends at once.
             for unfinished in folder.glob(f"*{_UNFINISHED}*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.rmtree(missing_ok=True)
         policies, when = ocp.training.preservation_policies, ocp.training.save_decision_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder,

@@ -25,7 +25,6 @@ from ml_collections import ConfigDict
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output
 from eamm_jax.training import networks
-from eamm_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
 from eamm_jax.training.checkpoint import Checkpoints, Saved
 from eamm_jax.training.compilation import compile_panel, compile_step, jit_once
 from eamm_jax.training.config import as_json, changes
@@ -48,6 +47,7 @@ from eamm_jax.training.distributed import (
 from eamm_jax.training.metrics import Meter, MetricWriter
 from eamm_jax.training.stage import check_needed, make_stage, needed_networks
 from eamm_jax.training.taught import check_detectors
+from eamm_jax.training.workdir import Workdir
 
 CONFIG_NAME = "config.json"
 
@@ -66,7 +66,8 @@ def train(
 
     Args:
         config: one of `configs/`.
-        workdir: created if needed; all processes of a run must see the same one.
+        workdir: created if needed; a folder, or a place on `gs://`. All processes of a run must
+            see the same one.
         init_from: networks that were trained before: a converted checkpoint, or the work
             directory of another stage.
 
@@ -74,32 +75,30 @@ def train(
         UserError: configuration, data, `init_from` or the content of `workdir` cannot be used.
         DivergedError: more than `max_bad_steps` steps were not finite.
     """
-    workdir, config = Path(workdir), ConfigDict(config)
+    config = ConfigDict(config)
     with ExitStack() as stack:
         # Devices, and the checkpoint to resume from.
         placement = make_placement()
         check_batch_size(config.batch_size, placement)
         preemption = stack.enter_context(Preemption())
         display = stack.enter_context(Display(active=is_main_process()))
-        for folder in (workdir, workdir / CHECKPOINTS_FOLDER):
-            if not folder.exists():
-                stack.callback(_remove_if_empty, folder)
-        _make_workdir(workdir)
-        checkpoints = Checkpoints(workdir, keep_last=config.keep, keep_best=KEEP_BEST)
+        work = stack.enter_context(Workdir(workdir))
+        init_from = work.local(init_from)
+        checkpoints = Checkpoints(work.path, keep_last=config.keep, keep_best=KEEP_BEST)
         stack.callback(checkpoints.close)
         resumed = checkpoints.latest
         if resumed is not None:
             for change in changes(checkpoints.config(resumed), config):
                 display.line(f"changed since step {resumed}: {change}")
-            init_from = workdir if networks.is_in(workdir) else init_from
-        elif init_from is not None and networks.is_of(workdir, init_from):
+            init_from = work.folder if networks.is_in(work.folder) else init_from
+        elif init_from is not None and networks.is_of(work.folder, init_from):
             raise UserError(
                 f"the networks of init_from, {init_from}, are those of the work directory "
                 f"{workdir}, which has no checkpoint to resume from; training would overwrite "
                 "them: name another work directory"
             )
         else:
-            _check_replaceable(workdir)
+            _check_replaceable(work.folder)
 
         given = networks.Given(init_from)
         model_config = given.adapt(configured_networks(config), config)
@@ -131,7 +130,9 @@ def train(
         step = first = resumed or 0
         history = given.provenance.get("from") if resumed else given.provenance
         provenance = {"stage": stage.name, "config": as_json(config), "from": history}
-        model = networks.ModelWriter(workdir, model_config, state, variables, provenance)
+        model = networks.ModelWriter(
+            work.folder, model_config, state, variables, provenance, work.publish
+        )
         stack.callback(model.close)
         del variables
         display.line(describe_run(stage.name, config, batches, held_out, step, total))
@@ -151,15 +152,15 @@ def train(
         validation = Validation(stage, held_out, placement) if held_out else None
 
         def save(metrics: Mapping[str, float] | None = None) -> None:
-            model.save(state, step, metrics)
             if is_main_process():
-                _write_json(workdir / CONFIG_NAME, as_json(config))
+                _write_json(work.folder / CONFIG_NAME, as_json(config))
+            model.save(state, step, metrics)
             saved = Saved(state, rng, batches.get_state())
             checkpoints.save(step, saved, as_json(config), metrics)
 
         if resumed is None:
             model.save(state, step)  # so that each training state finds its frozen networks
-        writer = MetricWriter(workdir, first_step=step + 1, active=is_main_process())
+        writer = MetricWriter(work.folder, first_step=step + 1, active=is_main_process())
         stack.callback(writer.close)
         bad_steps = int(to_host(state.bad_steps))
         meter = Meter(config.max_bad_steps, bad_steps, display.line, config.batch_size)
@@ -206,21 +207,8 @@ def train(
             display.line(f"Received SIGTERM at step {step}: {words}")
         else:
             model.wait()
-            display.line(f"done: {total} steps; the networks are in {workdir / networks.FOLDER}")
-
-
-def _make_workdir(workdir: Path) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the work directory {workdir}: {error.strerror}") from None
-    if not os.access(workdir, os.W_OK | os.X_OK):
-        raise UserError(f"Cannot write to the work directory {workdir}: permission denied")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+            where = f"{workdir}/{networks.FOLDER}"
+            display.line(f"done: {total} steps; the networks are in {where}")
 
 
 def _check_replaceable(workdir: Path) -> None:

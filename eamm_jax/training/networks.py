@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,7 @@ class ModelWriter:
         state: TrainState,
         variables: Mapping[str, PyTree],
         provenance: Mapping[str, Any],
+        then: Callable[[], None] = lambda: None,
     ):
         """Takes what stays the same.
 
@@ -170,6 +171,7 @@ class ModelWriter:
             state: of the training; tells which networks are trained.
             variables: of all networks that were given, by name.
             provenance: where the model comes from, apart from step and scores.
+            then: called whenever a model is written, in the background, too.
         """
         if is_main_process():
             _remove_unfinished(workdir)
@@ -177,6 +179,7 @@ class ModelWriter:
         self._provenance = {"made_by": f"eamm_jax {__version__}", "kind": "training", **provenance}
         others = {name: v for name, v in variables.items() if name not in state.params}
         self._fixed = _copies(others) if is_main_process() else {}
+        self._then = then
         self._executor = ThreadPoolExecutor(1, "model-writer")
         self._pending: Future[None] | None = None
 
@@ -197,13 +200,14 @@ class ModelWriter:
         if not is_main_process():
             return
         self._pending = self._executor.submit(
-            save_networks,
-            self._folder,
-            self._config,
+            self._write,
             {**self._fixed, **_copies(state.trained())},
-            provenance={**self._provenance, "step": step, "validation": validation},
-            overwrite=True,
+            {**self._provenance, "step": step, "validation": validation},
         )
+
+    def _write(self, variables: PyTree, provenance: Mapping[str, Any]) -> None:
+        save_networks(self._folder, self._config, variables, provenance=provenance, overwrite=True)
+        self._then()
 
     def wait(self) -> None:
         """Returns when the model is on disk.
