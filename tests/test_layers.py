@@ -25,6 +25,7 @@ LAYERS = [
     {"faces"},
     {"models"},
     {"features"},
+    {"provenance"},
     {"io"},
     {"ops"},
     {"types", "constants", "errors", "bundled"},
