@@ -15,6 +15,9 @@ LEVELS = (1, 2, 3)
 LAYOUTS = ("single", "side_by_side")
 """What a video shows: the animation, or source image, emotion video, neutral and emotion."""
 
+LABEL_CORNERS = ("bottom_right", "bottom_left", "top_right", "top_left")
+"""Where a visible label can stand."""
+
 DTYPES = ("float32", "bfloat16")
 """What networks can compute in."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -138,6 +139,14 @@ def published_variables(published_checkpoint: Path):
     from eamm_jax.checkpoint import load_networks
 
     return load_networks(published_checkpoint)[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_configuration(tmp_path_factory) -> Iterator[None]:
+    """The certificate that videos are signed with is made for the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("configuration")))
+        yield
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.animate.session import Session, padded
 from eamm_jax.animate.stream import Pose, Stream
-from eamm_jax.checkpoint import load_networks, model_folder, stored_networks
+from eamm_jax.checkpoint import WEIGHTS_NAME, load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import idle
@@ -156,6 +156,7 @@ class Animator:
         dtype: `float32`, or `bfloat16` for what computes faster in it: accelerators, and
             processors with AMX.
         device: to compute on; by default JAX's first.
+        weights: the file that the variables are from, if there is one.
 
     Attributes:
         parts: the compiled functions.
@@ -170,12 +171,14 @@ class Animator:
         chunk: int = DEFAULT_CHUNK,
         dtype: str = "float32",
         device: jax.Device | None = None,
+        weights: Path | None = None,
     ):
         if dtype not in DTYPES:
             raise UserError(f"dtype is {dtype!r}; allowed are {', '.join(DTYPES)}")
         if chunk < 1:
             raise UserError(f"chunk is {chunk}; it must be 1 or more frames")
         self.config, self.bank, self.chunk, self.dtype = config, bank, chunk, dtype
+        self.weights = weights
         self.device = jax.devices()[0] if device is None else device
         self.networks = build(config, jnp.dtype(dtype))
         self.parts = parts_of(self.networks, config, self.device)
@@ -200,8 +203,9 @@ class Animator:
         networks = (*REQUIRED_NETWORKS, EMOTION_NETWORK) if emotion else REQUIRED_NETWORKS
         config, variables = load_networks(folder, networks)
         width = config.emotion.stage_widths[-1]
-        bank = EmotionBank.load(model_folder(folder), width) if emotion else None
-        return cls(config, variables, bank=bank, **options)
+        model = model_folder(folder)
+        bank = EmotionBank.load(model, width) if emotion else None
+        return cls(config, variables, bank=bank, weights=model / WEIGHTS_NAME, **options)
 
     def on(self, device: jax.Device) -> Animator:
         """The same model on another device."""
@@ -212,6 +216,7 @@ class Animator:
             chunk=self.chunk,
             dtype=self.dtype,
             device=device,
+            weights=self.weights,
         )
 
     @property

@@ -30,6 +30,7 @@ from eamm_jax.io.decoding import start_time
 from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import fit_height, png_sequence, tile, to_uint8, write_png
 from eamm_jax.io.video_writer import LARGEST_SIDE, VideoWriter, video_writer
+from eamm_jax.provenance.marking import OutputMark, Provenance
 
 SHEET_FRAMES = 24
 """Frames in a contact sheet."""
@@ -68,6 +69,7 @@ class Job:
         face: number of the face in the source image, 1 for the largest; None is that one, with
             a notice where there are several.
         paste_back: whether the animated face is put back into the whole source image.
+        provenance: how the outputs are marked; None is not at all.
         settings: of the animation.
     """
 
@@ -88,6 +90,7 @@ class Job:
     template: Path | None = None
     face: int | None = None
     paste_back: bool = False
+    provenance: Provenance | None = dataclasses.field(default_factory=Provenance)
     settings: Settings = dataclasses.field(default_factory=Settings)
 
     @property
@@ -123,12 +126,14 @@ class Summary:
     Attributes:
         output: the file.
         frames: number of frames.
+        mark: identifier that the video carries, or None.
         seconds: reading the inputs; from there to the first frame, compilation included; waiting
             for all other frames; handing frames to the encoder, and closing the files.
     """
 
     output: Path
     frames: int = 0
+    mark: str | None = None
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys(("reading", "first frame", "rendering", "writing"), 0)
     )
@@ -154,7 +159,7 @@ class Summary:
             f"{self.output}: {self.frames} frames in {self.total:.1f} s "
             f"({self.frames / self.total:.2f} frames/s, "
             f"{self.total / (self.frames / FRAME_RATE):.1f} x real time; {parts})"
-        )
+        ) + (f", marked {self.mark}" if self.mark else "")
 
 
 def check(jobs: Mapping[str, Job]) -> None:
@@ -187,6 +192,8 @@ def _check_one(job: Job) -> None:
     for what, path in job.inputs:
         check_readable(path, what)
     job.head.check()
+    if job.provenance is not None:
+        job.provenance.check()
     if job.pose_network is not None:
         check_networks(job.pose_network, ["head_pose"])
     for path in job.outputs:
@@ -284,10 +291,13 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
         source.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
     )
     summary.lap("reading")
+    mark = _mark(job, animator)
+    if mark is not None:
+        summary.mark = mark.identifier
     sheet: list[Frame] = []
     wanted_in_sheet = np.linspace(0, len(animation) - 1, min(len(animation), SHEET_FRAMES)).round()
     with ExitStack() as outputs:
-        write = _open_outputs(job, view, outputs)
+        write = _open_outputs(job, view, mark, _mark(job, animator, output=1), outputs)
         for index, frame in enumerate(animation):
             summary.lap("rendering" if index else "first frame")
             picture, neutral = view.show(frame)
@@ -298,10 +308,18 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
             summary.lap("writing")
             yield index + 1, len(animation)
     if job.contact_sheet is not None:
-        write_png(job.contact_sheet, tile(sheet))
+        write_png(job.contact_sheet, tile(sheet), mark)
     summary.lap("writing")
     summary.frames = len(animation)
     return summary
+
+
+def _mark(job: Job, animator: Animator, output: int = 0) -> OutputMark | None:
+    if job.provenance is None:
+        return None
+    return job.provenance.mark(
+        job.inputs, animator.weights, composite=job.paste_back, output=output
+    )
 
 
 def _start(speech: Path, video: Path | None) -> Fraction | None:
@@ -368,27 +386,33 @@ def check_size(path: Path, picture: Frame) -> None:
 
 
 def _open_outputs(
-    job: Job, view: _View, outputs: ExitStack
+    job: Job,
+    view: _View,
+    mark: OutputMark | None,
+    neutral_mark: OutputMark | None,
+    outputs: ExitStack,
 ) -> Callable[[Frame, Frame | None], None]:
-    """Opens all outputs; returns what writes one frame to each."""
+    """Opens all outputs; returns what writes one frame to each. Here frames leave the program."""
     name = job.source_image.name
     origin = (
         f"Synthetic video: a still portrait ({name}) animated from speech ({job.speech.name}) by "
         f"eamm_jax {__version__}. This is not a recording."
     )
 
-    def video(path: Path, width: int, emotion: str) -> VideoWriter:
+    def video(path: Path, width: int, emotion: str, mark: OutputMark | None) -> VideoWriter:
         metadata = {"title": f"{job.source_image.stem}, {emotion}", "comment": origin}
         return outputs.enter_context(
-            video_writer(path, width, view.height, FRAME_RATE, sound=job.speech, metadata=metadata)
+            video_writer(
+                path, width, view.height, FRAME_RATE, job.speech, metadata=metadata, mark=mark
+            )
         )
 
-    main = video(job.output, view.width, job.emotion or "neutral")
+    main = video(job.output, view.width, job.emotion or "neutral", mark)
     neutral = pictures = None
     if job.neutral_output is not None:
-        neutral = video(job.neutral_output, view.panel_width, "neutral")
+        neutral = video(job.neutral_output, view.panel_width, "neutral", neutral_mark)
     if job.frames is not None:
-        pictures = outputs.enter_context(png_sequence(job.frames))
+        pictures = outputs.enter_context(png_sequence(job.frames, mark=mark))
 
     def write(picture: Frame, neutral_picture: Frame | None) -> None:
         main.write(picture)

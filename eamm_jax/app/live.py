@@ -31,6 +31,7 @@ from eamm_jax.animate import Stream, StreamedFrame
 from eamm_jax.app.studio import Studio
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
+from eamm_jax.io.marking import Mark
 
 _JPEG_QUALITY = 90
 _POLL_SECONDS = 0.005
@@ -54,7 +55,7 @@ async def live_animation(socket: WebSocket, studio: Studio, folder: Path) -> Non
             opened = studio.listening(portrait, str(emotion), strength)
             stream = await asyncio.to_thread(opened.__enter__)
             try:
-                await _animate(socket, stream, studio.limits.speech_seconds)
+                await _animate(socket, stream, studio.mark(), studio.limits.speech_seconds)
             finally:
                 opened.__exit__(None, None, None)
     except WebSocketDisconnect:
@@ -64,7 +65,7 @@ async def live_animation(socket: WebSocket, studio: Studio, folder: Path) -> Non
         await socket.close(status.WS_1008_POLICY_VIOLATION)
 
 
-async def _animate(socket: WebSocket, stream: Stream, most_seconds: float) -> None:
+async def _animate(socket: WebSocket, stream: Stream, mark: Mark, most_seconds: float) -> None:
     await socket.send_json({"size": stream.image_size, "frame_rate": FRAME_RATE})
     said: deque[dict[str, Any]] = deque()
     ended, sent = asyncio.Event(), 0
@@ -94,7 +95,7 @@ async def _animate(socket: WebSocket, stream: Stream, most_seconds: float) -> No
         iterator = iter(frames)
         while found := await asyncio.to_thread(lambda: list(islice(iterator, 1))):
             (frame,) = found
-            await socket.send_bytes(frame.number.to_bytes(4, "big") + _jpeg(frame.image))
+            await socket.send_bytes(frame.number.to_bytes(4, "big") + _jpeg(frame, mark))
             count += 1
             _change(stream, said)
         return count
@@ -151,7 +152,9 @@ def _picture(words: dict[str, Any], limit: int) -> bytes:
     return picture
 
 
-def _jpeg(image: np.ndarray) -> bytes:
+def _jpeg(frame: StreamedFrame, mark: Mark) -> bytes:
     encoded = io.BytesIO()
-    Image.fromarray(image).save(encoded, "JPEG", quality=_JPEG_QUALITY)
+    image = mark.picture(frame.image, frame.number / FRAME_RATE)
+    xmp = mark.xmp.encode()
+    Image.fromarray(image).save(encoded, "JPEG", quality=_JPEG_QUALITY, xmp=xmp)
     return encoded.getvalue()

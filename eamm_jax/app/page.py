@@ -125,6 +125,7 @@ class _Page:
                 self._make_more()
             with gr.Column(elem_id="output", scale=4, min_width=320):
                 self._make_result()
+        self._make_verify()
         _html(self._footer())
         self._connect()
 
@@ -253,6 +254,14 @@ class _Page:
                 self._stop = gr.Button("Stop", visible=False, elem_id="stop")
                 self._download = gr.DownloadButton("Download", visible=False, elem_id="download")
 
+    def _make_verify(self) -> None:
+        with gr.Accordion("Verify a video", open=False, elem_classes="card", elem_id="verify"):
+            _html("<p>Does a video or a picture say that this studio made it?</p>")
+            self._file = gr.File(
+                label="Video or picture", type="filepath", height=120, elem_id="verify-file"
+            )
+            self._report = gr.HTML(elem_id="report", visible=False, padding=False)
+
     def _make_gallery(self) -> None:
         with gr.Column(elem_id="examples"):
             _html("<p>Begin with an example, or with your own picture below.</p>")
@@ -273,7 +282,7 @@ class _Page:
         minutes = self._studio.limits.keep_minutes
         return (
             "<footer><p>Animate only people who agreed to it, and say that the result is "
-            "synthetic; every video says so in its metadata.</p>"
+            "synthetic; every video says so itself.</p>"
             "<p>What you give stays on the computer that serves this page and is deleted after "
             f"{minutes:g} minutes.</p></footer>"
         )
@@ -289,6 +298,7 @@ class _Page:
         fields["portrait"].change(self._show_portrait, portrait, seen, **quick)
         fields["crop"].input(self._show_portrait, portrait, seen, **quick)
         fields["face"].input(self._show_face, [*portrait, fields["face"]], self._preview, **quick)
+        self._file.change(self._verify, self._file, self._report, **quick)
         felt = [emotion for emotion in self._studio.choices.sources if emotion != NEUTRAL]
         for choice, shown_for in (
             ("voice", {"sound": [SOUND], "speak": [TEXT]}),
@@ -353,6 +363,17 @@ class _Page:
         except UserError as error:
             return gr.update(value=panels.preview_error(self._words(error)), visible=True)
         return gr.update(value=panels.preview(preview, number or 1), visible=True)
+
+    def _verify(self, file: Any) -> Any:
+        """What a file says about itself."""
+        path = self._path(file)
+        if path is None:
+            return gr.update(value="", visible=False)
+        try:
+            report = panels.report(self._studio.verify(path))
+        except UserError as error:
+            report = panels.preview_error(self._words(error))
+        return gr.update(value=report, visible=True)
 
     def _fill_in(self, event: gr.SelectData) -> tuple[Any, ...]:
         """Values of `EXAMPLE_FIELDS`."""

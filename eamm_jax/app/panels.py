@@ -12,6 +12,7 @@ from PIL import Image
 
 from eamm_jax.app.studio import Preview, Progress, Result
 from eamm_jax.constants import FRAME_RATE
+from eamm_jax.provenance.verify import Report
 
 _UNKNOWN = '<div class="bar unknown"><span></span></div>'
 
@@ -90,6 +91,15 @@ def done(result: Result) -> str:
         f"{_duration(result.summary.total)}.</p><details><summary>The same from a command line"
         f"</summary><pre>{command}</pre></details></div>"
     )
+
+
+def report(found: Report) -> str:
+    """What a file says about how it was made, a line for each kind of mark."""
+    lines = "".join(
+        f"<dt>{html.escape(what)}</dt><dd>{html.escape(line)}</dd>"
+        for what, line in found.lines().items()
+    )
+    return f'<dl class="report" role="status">{lines}</dl>'
 
 
 def stopped() -> str:

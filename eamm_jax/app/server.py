@@ -22,6 +22,7 @@ from eamm_jax.app.form import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import temporary_folder
+from eamm_jax.provenance.marking import Provenance
 
 _CONTENT_POLICY = "; ".join(
     (
@@ -152,7 +153,12 @@ def _prepared() -> Iterator[Path]:
 
 @contextmanager
 def serving(
-    load: Callable[[], Animator], checkpoint: Path, host: str, port: int, limits: Limits
+    load: Callable[[], Animator],
+    checkpoint: Path,
+    host: str,
+    port: int,
+    limits: Limits,
+    provenance: Provenance,
 ) -> Iterator[str]:
     """Serves the studio while the block lasts.
 
@@ -162,6 +168,7 @@ def serving(
         host: address of one of this computer's interfaces.
         port: number.
         limits: what is taken on.
+        provenance: how results are marked.
 
     Yields:
         The address for a browser. Afterwards all work has ended and all files are gone.
@@ -171,9 +178,10 @@ def serving(
     """
     check_available()
     check_port(host, port)
+    provenance.check()
     animator = load()
     with _prepared() as folder:
-        studio = Studio(animator, checkpoint, folder, limits)
+        studio = Studio(animator, checkpoint, folder, limits, provenance)
         from starlette.middleware import Middleware
 
         from eamm_jax.app import page

@@ -7,6 +7,7 @@ page.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from collections.abc import Generator, Iterator
@@ -45,7 +46,10 @@ from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.arrays import read_pose
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.image import read_image, to_uint8
+from eamm_jax.io.marking import Mark
 from eamm_jax.io.speech import synthesise
+from eamm_jax.provenance.marking import Provenance
+from eamm_jax.provenance.verify import Report, verify
 
 _POLL_SECONDS = 0.1
 """How soon an animation that waits for the networks notices that the studio closes."""
@@ -57,7 +61,7 @@ _MOST_WAITING = 5
 """Frames of a stream that may be due before the oldest are dropped: a fifth of a second."""
 
 _PREVIEWS = 4
-"""Previews computed at a time."""
+"""Previews and checks of files computed at a time."""
 
 
 class Progress(NamedTuple):
@@ -115,11 +119,18 @@ class Studio:
         checkpoint: where it is from; for the command that does the same.
         folder: for work and results; removed by whoever made it.
         limits: what is accepted.
+        provenance: how results are marked.
     """
 
     def __init__(
-        self, animator: Animator, checkpoint: Path, folder: Path, limits: Limits | None = None
+        self,
+        animator: Animator,
+        checkpoint: Path,
+        folder: Path,
+        limits: Limits | None = None,
+        provenance: Provenance | None = None,
     ):
+        self._provenance = provenance or Provenance()
         self.limits = limits or Limits()
         self.choices: Choices = choices_of(animator)
         self._animator = animator
@@ -177,6 +188,19 @@ class Studio:
         message = _how_found(read, cut, missed=crop and not self.choices.faces)
         return Preview(to_uint8(read.crop), read.picture, boxes, cut, message)
 
+    def mark(self) -> Mark:
+        """What the frames of a stream carry."""
+        return self._provenance.mark(model=self._animator.weights)
+
+    def verify(self, path: Path) -> Report:
+        """What a video or picture says about how it was made.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        with self._previews:
+            return verify(path)
+
     def work(self, form: Form) -> Generator[Progress | Result, None, None]:
         """Renders an animation, a frame each time it is asked for the next.
 
@@ -197,6 +221,7 @@ class Studio:
                 check_speech(sound, self.limits)
             assert sound is not None
             job = job_of(form, sound, folder, self._pose_network)
+            job = dataclasses.replace(job, provenance=self._provenance)
             jobs.check({"": job})
             summary = yield from self._animate(job)
             kept = Path(mkdtemp(dir=self._results), job.output.name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax import bundled
+from eamm_jax.cli.provenance import add_provenance, provenance_of
 from eamm_jax.cli.tool import (
     EXIT_SOME_FAILED,
     OneLineParser,
@@ -37,6 +38,11 @@ NEXT = """\
 That was the portrait, the voice and the model that come with the package. Now try
   {program} --in_file my.wav
 """
+
+UNMARKED = (
+    "note: --no_provenance: no watermark, IPTC metadata or Content Credentials say that this is "
+    "synthetic; say so where you show it"
+)
 
 DESCRIPTION = """\
 Animates a portrait: a face that says what is said in a recording, with an emotion. Writes an
@@ -236,6 +242,8 @@ def flag_parser() -> OneLineParser:
     )
     outputs.add_argument("--frames", type=Path, metavar="DIR", help="also write frames as PNG")
 
+    add_provenance(parser)
+
     running = parser.add_argument_group("running")
     running.add_argument(
         "--batch",
@@ -266,7 +274,14 @@ def job_of(flags: argparse.Namespace) -> Job:
     if output is None:
         names = [flags.source_image.stem, flags.speech.stem, emotion or "neutral"]
         output = make_folder(flags.result_path) / joined_name(names, ".mp4")
-    given = {**vars(flags), "emotions": emotions, "emotion": emotion, "output": output}
+    provenance = provenance_of(flags)
+    given = {
+        **vars(flags),
+        "provenance": provenance,
+        "emotions": emotions,
+        "emotion": emotion,
+        "output": output,
+    }
     head = HeadPose(
         file=flags.pose,
         motion=flags.pose_motion,
@@ -346,6 +361,8 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
             except UserError as error:
                 raise UserError(f"{row}: {error}" if batch else str(error)) from None
         check(jobs)
+        if flags.no_provenance and not flags.quiet:
+            print(UNMARKED, file=sys.stderr)
         start_jax(cpu=flags.cpu)
         if batch:
             return _render_all(flags, jobs)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from eamm_jax.cli.provenance import identity_of
 from eamm_jax.cli.studio import add_server_flags, load
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run
 from eamm_jax.errors import UserError
@@ -71,9 +72,12 @@ def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
     from eamm_jax.app.form import Limits
+    from eamm_jax.provenance.marking import Provenance
 
     token = token_of(flags.token_file)
     limits = Limits(**fields_of(Limits, vars(flags)))
+    provenance = Provenance(identity_of(flags))
+    provenance.check()
     server.check_available()
     server.check_port(flags.host, flags.port)
     animator = load(flags)
@@ -98,7 +102,7 @@ def _serve(flags: argparse.Namespace) -> None:
         yield
 
     with server.server_folder("eamm_serve_") as folder:
-        studio = Studio(animator, flags.checkpoint, folder, limits)
+        studio = Studio(animator, flags.checkpoint, folder, limits, provenance)
         orders = Orders(studio)
         try:
             app = make_app(studio, orders, flags.checkpoint.name, token)

@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from eamm_jax.cli.provenance import add_signer, identity_of
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run, start_jax
 
 if TYPE_CHECKING:
@@ -74,16 +75,21 @@ def add_server_flags(parser: argparse.ArgumentParser, port: int) -> None:
         limits.add_argument(
             f"--{flag}", dest=field, type=kind, default=default, metavar="N", help=words
         )
+    add_signer(parser.add_argument_group("who signs the videos"))
 
 
 def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
     from eamm_jax.app.form import Limits
+    from eamm_jax.provenance.marking import Provenance
 
     limits = Limits(**fields_of(Limits, vars(flags)))
     loading = partial(load, flags)
-    with server.serving(loading, flags.checkpoint, flags.host, flags.port, limits) as address:
+    provenance = Provenance(identity_of(flags))
+    with server.serving(
+        loading, flags.checkpoint, flags.host, flags.port, limits, provenance
+    ) as address:
         if not server.is_loopback(flags.host):
             print(
                 f"warning: everybody who can reach {flags.host} can use the studio and this "

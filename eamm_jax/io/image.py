@@ -19,12 +19,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Shaped, UInt8
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
+from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import atomic_output, atomic_output_dir, check_readable
+from eamm_jax.io.marking import Mark
 from eamm_jax.io.metadata import without_metadata
 
 _log = logging.getLogger(__name__)
+
+_XMP_KEYWORD = "XML:com.adobe.xmp"
+"""Of the PNG chunk that holds XMP (XMP specification, part 3)."""
 
 
 def read_image(path: str | os.PathLike[str], size: int | None) -> Float32[np.ndarray, "h w 3"]:
@@ -243,26 +249,35 @@ def to_uint8(image: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def _encode(path: Path, image: Shaped[np.ndarray, "h w 3"]) -> None:
+def _encode(path: Path, image: Shaped[np.ndarray, "h w 3"], mark: Mark | None) -> None:
     pixels = image if image.dtype == np.uint8 else to_uint8(image)
+    text = PngInfo()
+    if mark is not None:
+        text.add_itxt(_XMP_KEYWORD, mark.xmp)
     with path.open("xb") as file:
-        Image.fromarray(pixels).save(file, "PNG")
+        Image.fromarray(pixels).save(file, "PNG", pnginfo=text)
 
 
-def write_png(path: str | os.PathLike[str], image: Shaped[np.ndarray, "h w 3"]) -> None:
+def write_png(
+    path: str | os.PathLike[str], image: Shaped[np.ndarray, "h w 3"], mark: Mark | None = None
+) -> None:
     """Writes a picture: uint8, or floats in [0, 1]; RGB.
+
+    A mark says what it is.
 
     Raises:
         UserError: the file cannot be written; nothing is left of it then.
     """
+    if mark is not None:
+        image = mark.picture(image if image.dtype == np.uint8 else to_uint8(image), 0.0)
     with atomic_output(path) as temporary:
-        _encode(temporary, image)
+        _encode(temporary, image, mark)
 
 
 @contextmanager
 def png_sequence(
-    folder: str | os.PathLike[str],
-) -> Iterator[Callable[[Shaped[np.ndarray, "h w 3"]], None]]:
+    folder: str | os.PathLike[str], frame_rate: int = FRAME_RATE, mark: Mark | None = None
+) -> Iterator[Callable[[UInt8[np.ndarray, "h w 3"]], None]]:
     """Writes frames as 000000.png, 000001.png ... into a folder that appears when complete.
 
         with png_sequence("frames") as write:
@@ -270,6 +285,8 @@ def png_sequence(
 
     Args:
         folder: where to; it must not be there, or be empty.
+        frame_rate: frames a second.
+        mark: says of the frames what they are.
 
     Raises:
         UserError: on entering or writing: the folder cannot be made, holds files, or the disk
@@ -277,7 +294,14 @@ def png_sequence(
     """
     count = itertools.count()
     with atomic_output_dir(folder) as temporary:
-        yield lambda frame: _encode(temporary / f"{next(count):06d}.png", frame)
+
+        def write(frame: UInt8[np.ndarray, "h w 3"]) -> None:
+            number = next(count)
+            if mark is not None:
+                frame = mark.picture(frame, number / frame_rate)
+            _encode(temporary / f"{number:06d}.png", frame, mark)
+
+        yield write
 
 
 def tile(pictures: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "i j 3"]:

@@ -22,6 +22,7 @@ from jaxtyping import Float32, UInt8
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.io.audio import Block, sound_blocks
 from eamm_jax.io.files import atomic_output, cannot_write
+from eamm_jax.io.marking import Mark
 
 LARGEST_SIDE = 16384
 """Pixels, of what x264 encodes."""
@@ -54,6 +55,7 @@ def video_writer(
     sound: str | os.PathLike[str] | None = None,
     metadata: Mapping[str, str] | None = None,
     crf: int = _CRF,
+    mark: Mark | None = None,
 ) -> Iterator[VideoWriter]:
     """Writes an mp4 file that appears when the block ends.
 
@@ -72,6 +74,7 @@ def video_writer(
         sound: a file with a sound track, or None for a silent video.
         metadata: title, artist, comment, description, copyright, date or genre.
         crf: x264's constant rate factor: 0 (lossless) to 51; lower is better and larger.
+        mark: says of the video what it is.
 
     Raises:
         UserError: on entering, writing or leaving: the sound cannot be read, the file cannot
@@ -89,11 +92,13 @@ def video_writer(
         # Twice, as an interrupt may end the first: what the thread uses is closed next.
         for _ in range(2):
             stack.callback(thread.shutdown, cancel_futures=True)
-        writer = VideoWriter(path, encoder, thread, (height, width, 3))
+        writer = VideoWriter(path, encoder, thread, (height, width, 3), frame_rate, mark)
         yield writer
         writer.wait()
         with _named(path):
             encoder.finish()
+            if mark is not None:
+                mark.finish(temporary)
 
 
 class VideoWriter:
@@ -105,8 +110,11 @@ class VideoWriter:
         encoder: Encoder,
         thread: ThreadPoolExecutor,
         shape: tuple[int, int, int],
+        frame_rate: int,
+        mark: Mark | None,
     ):
         self._path, self._encoder, self._thread, self._shape = path, encoder, thread, shape
+        self._frame_rate, self._mark, self._count = frame_rate, mark, 0
         self._padding = ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0))
         self._pending: deque[Future[None]] = deque()
         self._most = max(1, min(_QUEUE_FRAMES, _QUEUE_BYTES // int(np.prod(shape))))
@@ -124,6 +132,9 @@ class VideoWriter:
             raise ValueError(
                 f"expected uint8 of shape {self._shape}, got {frame.dtype} of {frame.shape}"
             )
+        if self._mark is not None:
+            frame = self._mark.picture(frame, self._count / self._frame_rate)
+        self._count += 1
         if np.any(self._padding):
             frame = np.pad(frame, self._padding, "edge")
         if frame.size > 3 * _LARGE:

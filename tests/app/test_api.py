@@ -252,6 +252,7 @@ def test_speech_is_animated_as_it_comes(client, files):
             numbers.append(int.from_bytes(message["bytes"][:4], "big"))
             with Image.open(io.BytesIO(message["bytes"][4:])) as picture:
                 assert (picture.format, picture.size) == ("JPEG", (64, 64))
+                assert b"trainedAlgorithmicMedia" in picture.info["xmp"]
     frames = features.num_frames(features.mfcc_rows(len(sound) // 2))
     assert numbers == sorted(numbers)
     assert last == {"frames": len(numbers), "dropped": frames - len(numbers)}

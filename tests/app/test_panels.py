@@ -6,6 +6,8 @@ import numpy as np
 
 from eamm_jax.app import panels
 from eamm_jax.app.studio import Preview, Progress
+from eamm_jax.provenance.credentials import Credentials
+from eamm_jax.provenance.verify import Report
 
 
 def test_progress_is_told_in_words():
@@ -30,3 +32,11 @@ def test_a_picture_that_is_used_as_it_is_is_shown_once():
     picture = np.zeros((8, 8, 3), np.uint8)
     shown = panels.preview(Preview(picture, picture, [], False, "so"), 1)
     assert shown.count("<img") == 1
+
+
+def test_a_report_has_a_line_for_each_mark():
+    found = Report(Credentials("valid", signer="<b>A & B</b>"), {}, None, moves=True)
+    shown = panels.report(found)
+    assert shown.count("<dt>") == 4
+    assert "&lt;b&gt;A &amp; B&lt;/b&gt;" in shown
+    assert "does not mean that it is a recording" in shown

@@ -30,6 +30,7 @@ from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.models.presets import tiny
+from eamm_jax.provenance import credentials, metadata
 from tests.cli.conftest import FRAMES, command, described, write_wav
 from tests.conftest import ROOT
 
@@ -281,6 +282,7 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_
         paste_back=True,
         frames=tmp_path / "frames",
         contact_sheet=tmp_path / "sheet.png",
+        no_provenance=True,  # a watermark covers the whole frame
     )
     assert done.code == 0, done.err
     assert "square in its middle" not in done.err
@@ -421,3 +423,47 @@ def test_a_head_pose_network_in_the_checkpoint_is_used(tmp_path, files):
     flags = flag_parser().parse_args(["--source_image", str(files["face.png"]), "--idle_motion"])
     fill_in(flags)
     assert (flags.pose_network, flags.pose, flags.idle_motion) == (None, None, 1.0)
+
+
+def test_every_output_says_what_it_is(infer, tmp_path):
+    paths = {name: tmp_path / name for name in ("neutral.mp4", "sheet.png", "frames")}
+    done = infer(
+        driving_video=None,
+        neutral_output=paths["neutral.mp4"],
+        contact_sheet=paths["sheet.png"],
+        frames=paths["frames"],
+        label="AI",
+    )
+    assert done.code == 0, done.err
+    written = [tmp_path / "out.mp4", *paths.values()][:3] + sorted(paths["frames"].iterdir())
+    numbers = [metadata.read(path)["identifier"] for path in written]
+    assert len(numbers) == 3 + FRAMES
+    assert f"marked {numbers[0]}" in done.out
+    assert numbers[0] != numbers[1]
+    assert set(numbers[2:]) == {numbers[0]}
+    assert credentials.read(tmp_path / "out.mp4").state == credentials.SELF_SIGNED
+
+
+def test_marking_can_be_turned_off_and_says_so(infer, tmp_path):
+    done = infer(no_provenance=True)
+    assert done.code == 0, done.err
+    assert done.err.count("--no_provenance") == 1
+    assert not metadata.read(tmp_path / "out.mp4")
+    assert credentials.read(tmp_path / "out.mp4").state == credentials.NONE
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"no_provenance": True, "label": "AI"}, "choose one"),
+        ({"sign_cert": "cert.pem"}, "both --sign_cert"),
+        ({"sign_cert": "none.pem", "sign_key": "none.pem"}, "No such certificate: none.pem"),
+        ({"sign_timestamps": "http://127.0.0.1"}, "Time stamps need"),
+        ({"label": "\n"}, "one line"),
+    ],
+)
+def test_marks_that_cannot_be_made(infer, tmp_path, changes, words):
+    done = infer(**changes)
+    assert done.code == 2
+    assert words in done.err
+    assert not list(tmp_path.iterdir())

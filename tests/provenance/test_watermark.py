@@ -12,27 +12,13 @@ from PIL import Image
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from eamm_jax import bundled
 from eamm_jax.constants import FRAME_RATE
-from eamm_jax.io.image import read_picture
 from eamm_jax.io.video import read_video
 from eamm_jax.io.video_writer import video_writer
 from eamm_jax.provenance.watermark import PERIOD, Watermark, detect
+from tests.provenance.conftest import NUMBER, swaying
 
-PAYLOAD = 0xC0FFEE42
-
-
-def clip(seconds: float = 3.0, size: int = 128) -> list[np.ndarray]:
-    """A portrait that sways."""
-    portrait = Image.fromarray(read_picture(bundled.PORTRAIT))
-    frames = []
-    for number in range(round(seconds * FRAME_RATE)):
-        x = 4 + 2 * np.sin(number / 9)
-        y = 4 + np.sin(number / 6)
-        side = portrait.width - 8
-        box = (x, y, x + side, y + side)
-        frames.append(np.asarray(portrait.resize((size, size), Image.Resampling.BICUBIC, box)))
-    return frames
+PAYLOAD = NUMBER
 
 
 def marked(frames, payload: int = PAYLOAD) -> list[np.ndarray]:
@@ -51,7 +37,7 @@ def resized(frames, width: int, height: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def plain() -> list[np.ndarray]:
-    return clip()
+    return swaying()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +66,7 @@ def test_flat_pictures_change_by_one_level_at_most(level):
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=5, deadline=None)
 def test_any_payload_is_read(payload):
-    found = detect(timed(marked(clip(2.0), payload)))
+    found = detect(timed(marked(swaying(2.0), payload)))
     assert found.payload == payload
     assert found.log10_chance < -6
 
@@ -136,7 +122,7 @@ def test_another_frame_rate_leaves_it(carrying):
 
 def test_wide_and_large_pictures_carry_it():
     """Strips of a large picture fit together: the mark of the whole is smooth."""
-    frames = resized(clip(2.0), 400, 300)
+    frames = resized(swaying(2.0), 400, 300)
     carrying = marked(frames)
     assert detect(timed(carrying)).payload == PAYLOAD
     mark = (carrying[0].astype(float) - frames[0])[..., 1]

@@ -1,0 +1,157 @@
+"""How outputs are marked, and the mark of each: label, watermark, IPTC metadata, credentials."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from eamm_jax import __version__
+from eamm_jax.errors import UserError
+from eamm_jax.provenance import metadata
+from eamm_jax.provenance.credentials import Identity, Signer, local_signer, signer_of
+from eamm_jax.provenance.label import Label
+from eamm_jax.provenance.watermark import PAYLOAD_BITS, Watermark
+
+_log = logging.getLogger(__name__)
+
+Picture = UInt8[np.ndarray, "h w 3"]
+Files = Sequence[tuple[str, Path]]
+"""What each is, and where."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """How outputs are marked.
+
+    Attributes:
+        identity: who signs; None is a certificate made on this machine, if the extra
+            `provenance` is installed.
+        label: that everybody can see, or None.
+        number: of 32 bits, that the first output carries; the next one carries the next. None
+            draws one for each.
+    """
+
+    identity: Identity | None = None
+    label: Label | None = None
+    number: int | None = None
+
+    def check(self) -> None:
+        """Finds out whether outputs can be marked, before long work starts.
+
+        Raises:
+            UserError: they cannot.
+        """
+        if self.identity is not None:
+            self.identity.check()
+        if self.label is not None:
+            self.label.check()
+
+    def mark(
+        self,
+        inputs: Files = (),
+        model: Path | None = None,
+        *,
+        composite: bool = False,
+        output: int = 0,
+    ) -> OutputMark:
+        """The mark of a new output.
+
+        Args:
+            inputs: that it is made of; what is said of them is their SHA-256.
+            model: file of the networks, likewise.
+            composite: whether only a part of the picture was generated.
+            output: which one this is, of several.
+        """
+        number = secrets.randbits(PAYLOAD_BITS)
+        if self.number is not None:
+            number = (self.number + output) % 2**PAYLOAD_BITS
+        files = (*inputs, *([("model", model)] if model is not None else []))
+        return OutputMark(self, number, files, composite)
+
+
+class OutputMark:
+    """The mark of one output, for the writers of `io`.
+
+    Args:
+        provenance: how it is marked.
+        number: that it carries.
+        files: it was made of.
+        composite: as in `Provenance.mark`.
+
+    Attributes:
+        identifier: the number as people see it.
+        xmp: metadata.
+    """
+
+    def __init__(self, provenance: Provenance, number: int, files: Files, composite: bool):
+        self.identifier = f"{number:08x}"
+        source_type = metadata.COMPOSITE if composite else metadata.GENERATED
+        self.xmp = metadata.packet(source_type, __version__, self.identifier)
+        self._watermark = Watermark(number)
+        self._label, self._identity = provenance.label, provenance.identity
+        self._files, self._source_type = files, source_type
+
+    def picture(self, frame: Picture, seconds: float) -> Picture:
+        """The frame with its label and its watermark."""
+        if self._label is not None:
+            frame = self._label.draw(frame)
+        return self._watermark(frame, seconds)
+
+    def finish(self, path: Path) -> None:
+        """Adds metadata and credentials to a complete mp4 file.
+
+        Raises:
+            UserError: signing was asked for, and cannot be done.
+        """
+        metadata.append_to_mp4(path, self.xmp)
+        signer: Signer | None
+        if self._identity is not None:
+            signer = signer_of(self._identity)
+            signer.sign(path, self._manifest())
+        elif (signer := local_signer()) is not None:
+            try:
+                signer.sign(path, self._manifest())
+            except UserError as error:
+                _log.warning("no Content Credentials are written: %s", error)
+
+    def _manifest(self) -> dict[str, Any]:
+        """As `c2pa-python` takes it."""
+        program = {"name": metadata.SYSTEM, "version": __version__}
+        made = {
+            "action": "c2pa.created",
+            "digitalSourceType": metadata.SOURCE_TYPES + self._source_type,
+            "softwareAgent": program,
+        }
+        hashes = [{"role": role, "sha256": sha256(path)} for role, path in self._files]
+        return {
+            "claim_generator_info": [program],
+            "title": f"{self.identifier}.mp4",
+            "assertions": [
+                {"label": "c2pa.actions.v2", "data": {"actions": [made]}},
+                {
+                    "label": "org.eamm-jax.made",
+                    "data": {"identifier": self.identifier, "from": hashes},
+                },
+            ],
+        }
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content; of the same file it is computed once."""
+    found = path.stat()
+    return _sha256(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
