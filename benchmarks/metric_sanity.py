@@ -63,7 +63,7 @@ class Recorded(NamedTuple):
     sound: Path | None
 
 
-def record(videos: Sequence[Path], folder: Path) -> list[Recorded]:
+def record(videos: Sequence[Path], folder: Path, max_frames: int) -> list[Recorded]:
     """Crops the faces of videos, and takes out their sound."""
     prepare_clips(videos, folder / "data")
     source = Source("voxceleb", str(folder / "data"))
@@ -72,13 +72,14 @@ def record(videos: Sequence[Path], folder: Path) -> list[Recorded]:
         wav = folder / f"{len(sounds)}.wav"
         write_wav(wav, read_audio(video, start_time(video, "video")))
         sounds[f"{video.parent.name}/{video.stem}"] = wav
-    return [clip._replace(sound=sounds[name]) for name, clip in read_clips(source, 0).items()]
+    clips = read_clips(source, count=0, max_frames=max_frames)
+    return [clip._replace(sound=sounds[name]) for name, clip in clips.items()]
 
 
-def read_clips(source: Source, count: int) -> dict[str, Recorded]:
+def read_clips(source: Source, *, count: int, max_frames: int) -> dict[str, Recorded]:
     """Clips of a data set, by name."""
     options = {"split": "all", "validation_fraction": 0.0, "with_motion": False}
-    data = DataSet(source, size=SIZE, portrait_from="first", **options)
+    data = DataSet(source, size=SIZE, portrait_from="first", max_frames=max_frames, **options)
     cases = [data.case(name) for name in data.choose(count)]
     return {case.name: Recorded(case.identity, case.truth, None) for case in cases}
 
@@ -140,6 +141,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--count", type=int, default=8, metavar="N", help="clips of a data set; default: 8"
     )
     parser.add_argument(
+        "--max_frames", type=int, default=0, metavar="N", help="frames of each clip; default: all"
+    )
+    parser.add_argument(
         "--networks", type=Path, metavar="DIR", help="as in python -m eamm_jax.evaluation"
     )
     add_shared(parser, "overwrite", "cpu")
@@ -157,10 +161,12 @@ def _main(flags: argparse.Namespace) -> None:
         folder = Path(temporary)
         if flags.data:
             (source,) = parse_sources(flags.data)
-            clips = list(read_clips(source, flags.count).values())
+            clips = list(
+                read_clips(source, count=flags.count, max_frames=flags.max_frames).values()
+            )
             faces = "drawn" if source.kind == "synthetic" else "real"
         else:
-            clips, faces = record(find_clips(flags.clips), folder), "real"
+            clips, faces = record(find_clips(flags.clips), folder, flags.max_frames), "real"
         if len(clips) < 2:
             raise UserError("two clips are needed, of two people if possible")
         write_changes(clips, folder / "pairs")

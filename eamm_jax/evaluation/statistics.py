@@ -7,6 +7,7 @@ promise too much. Nothing is assumed about the distribution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -64,8 +65,14 @@ def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
     mean, count = float(values.mean()), len(values)
     if count < 2:
         return Estimate(mean, mean, mean, count)
+    return Estimate(mean, *_interval(tuple(values.tolist())), count)
+
+
+@cache
+def _interval(values: tuple[float, ...]) -> tuple[float, float]:
+    """Remembered, because several tables of a report show the same means."""
     interval = stats.bootstrap(
-        (values,),
+        (np.array(values),),
         np.mean,
         n_resamples=RESAMPLES,
         batch=_BATCH,
@@ -73,7 +80,7 @@ def estimate(values: Float[np.ndarray, " n"]) -> Estimate:
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(mean, float(interval.low), float(interval.high), count)
+    return float(interval.low), float(interval.high)
 
 
 def difference(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> Difference:
