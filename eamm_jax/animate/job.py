@@ -70,6 +70,7 @@ class Job:
             a notice where there are several.
         paste_back: whether the animated face is put back into the whole source image.
         provenance: how the outputs are marked; None is not at all.
+        fragments: the same video once more, which plays while it grows; None is not at all.
         settings: of the animation.
     """
 
@@ -91,6 +92,7 @@ class Job:
     face: int | None = None
     paste_back: bool = False
     provenance: Provenance | None = dataclasses.field(default_factory=Provenance)
+    fragments: Path | None = None
     settings: Settings = dataclasses.field(default_factory=Settings)
 
     @property
@@ -110,7 +112,9 @@ class Job:
     @property
     def outputs(self) -> list[Path]:
         """All that is written."""
-        paths = (self.output, self.neutral_output, self.frames, self.contact_sheet)
+        paths = (
+            self.output, self.neutral_output, self.frames, self.contact_sheet, self.fragments
+        )  # fmt: skip
         return [path for path in paths if path is not None]
 
     @property
@@ -399,15 +403,18 @@ def _open_outputs(
         f"eamm_jax {__version__}. This is not a recording."
     )
 
-    def video(path: Path, width: int, emotion: str, mark: OutputMark | None) -> VideoWriter:
+    def video(
+        path: Path, width: int, emotion: str, mark: OutputMark | None, fragments: Path | None = None
+    ) -> VideoWriter:
         metadata = {"title": f"{job.source_image.stem}, {emotion}", "comment": origin}
         return outputs.enter_context(
             video_writer(
-                path, width, view.height, FRAME_RATE, job.speech, metadata=metadata, mark=mark
+                path, width, view.height, FRAME_RATE, job.speech, metadata=metadata, mark=mark,
+                fragments=fragments,
             )
-        )
+        )  # fmt: skip
 
-    main = video(job.output, view.width, job.emotion or "neutral", mark)
+    main = video(job.output, view.width, job.emotion or "neutral", mark, job.fragments)
     neutral = pictures = None
     if job.neutral_output is not None:
         neutral = video(job.neutral_output, view.panel_width, "neutral", neutral_mark)

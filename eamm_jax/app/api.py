@@ -2,7 +2,7 @@
 
     POST   /v1/animations             multipart form -> 202 and an address to ask at
     GET    /v1/animations/{id}        where it stands
-    GET    /v1/animations/{id}/video  the mp4
+    GET    /v1/animations/{id}/video  the mp4, as it is made or when it is done
     DELETE /v1/animations/{id}        ends it and deletes its files
     WS     /v1/live                   speech in as it comes, frames out
     GET    /v1/models                 the model, and what can be asked of it
@@ -14,11 +14,12 @@ machine is read or shown; uploads get names of their own.
 
 # Annotations stay objects here: FastAPI reads them, and some name what is local.
 
+import asyncio
 import hmac
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -36,7 +37,13 @@ from fastapi import (
 )  # fmt: skip
 from fastapi import Form as Field
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -52,6 +59,9 @@ PROBLEM = "application/problem+json"
 
 _BODY_MARGIN = 1 << 20
 """Bytes of a request beside its files."""
+
+_POLL_SECONDS = 0.02
+"""How often a video that is being made is looked at."""
 
 _FILES = ("portrait", "sound", "emotion_video", "head_video", "head_file")
 
@@ -162,10 +172,12 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
 
     @app.get("/v1/animations/{name}/video", response_class=FileResponse, **guarded)
     def video(order: Ordered) -> Response:
-        """The video, when the animation is done."""
-        if order.result is None:
-            raise HTTPException(409, f"The animation is {order.status}: there is no video")
-        return FileResponse(order.result.video, media_type="video/mp4")
+        """The video; while it is made, in fragments that play as they come."""
+        if order.result is not None:
+            return FileResponse(order.result.video, media_type="video/mp4")
+        if order.status is Status.RUNNING:
+            return StreamingResponse(_growing(order), media_type="video/mp4")
+        raise HTTPException(409, f"The animation is {order.status}: there is no video")
 
     @app.delete("/v1/animations/{name}", status_code=204, **guarded)
     def delete(order: Ordered) -> Response:
@@ -208,6 +220,24 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
         return "\n".join(lines) + "\n"
 
     return app
+
+
+async def _growing(order: Order) -> AsyncIterator[bytes]:
+    """The bytes of a video as they are written, until it is complete or has failed."""
+    with ExitStack() as opened:
+        file = None
+        while True:
+            running = order.status is Status.RUNNING
+            if file is None and order.growing.exists():
+                with suppress(OSError):  # it has just ended
+                    file = opened.enter_context(order.growing.open("rb"))
+            piece = b"" if file is None else file.read(1 << 16)
+            if piece:
+                yield piece
+            elif running:
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
 
 
 def _described(order: Order) -> dict[str, Any]:

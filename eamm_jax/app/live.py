@@ -1,12 +1,7 @@
 """Speech in as it comes, frames out, over a web socket (`/v1/live`, docs/serving.md).
 
-client  {"portrait": base64, "emotion": "neutral", "strength": 1.0}
-server  {"size": 256, "frame_rate": 25}
-client  sound: 16 kHz, mono, 16-bit little-endian, in messages of any length
-{"emotion": "happy"}, {"strength": 0.5}, in between
-{"end": true}
-server  frames: their number (4 bytes, big-endian), then a JPEG
-{"frames": 120, "dropped": 0} at the end, or {"problem": "..."}
+The client names portrait, emotion and strength, then sends sound and, in between, what is to
+change; the server answers with marked frames and at last with their number, or what is wrong.
 """
 
 from __future__ import annotations

@@ -66,9 +66,9 @@ class Order:
     ended: float | None = None
 
     @property
-    def open(self) -> bool:
-        """Whether it waits or runs."""
-        return self.status in (Status.WAITING, Status.RUNNING)
+    def growing(self) -> Path:
+        """The video while it is made, in fragments; deleted with the uploads."""
+        return self.uploads / "growing.mp4"
 
 
 class Busy(Exception):  # noqa: N818 - it is no fault
@@ -174,7 +174,7 @@ class Orders:
 
     def _run(self, order: Order) -> tuple[Status, Result | None, str]:
         try:
-            with closing(self._studio.work(order.form)) as news:
+            with closing(self._studio.work(order.form, order.growing)) as news:
                 for item in news:
                     if isinstance(item, Result):
                         return Status.DONE, item, ""

@@ -201,8 +201,14 @@ class Studio:
         with self._previews:
             return verify(path)
 
-    def work(self, form: Form) -> Generator[Progress | Result, None, None]:
+    def work(
+        self, form: Form, fragments: Path | None = None
+    ) -> Generator[Progress | Result, None, None]:
         """Renders an animation, a frame each time it is asked for the next.
+
+        Args:
+            form: what is asked for.
+            fragments: where the video is written as well, to be played while it grows.
 
         Yields:
             How far it is, and at last the result. Closing the generator leaves nothing behind.
@@ -221,7 +227,7 @@ class Studio:
                 check_speech(sound, self.limits)
             assert sound is not None
             job = job_of(form, sound, folder, self._pose_network)
-            job = dataclasses.replace(job, provenance=self._provenance)
+            job = dataclasses.replace(job, provenance=self._provenance, fragments=fragments)
             jobs.check({"": job})
             summary = yield from self._animate(job)
             kept = Path(mkdtemp(dir=self._results), job.output.name)

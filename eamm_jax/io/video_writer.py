@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
@@ -37,6 +37,11 @@ _SMALL_MEMORY = (
     "rc-lookahead=0:sync-lookahead=0:bframes=0:ref=1:sliced-threads=1:subme=0:weightp=0:"
     "scenecut=0:aq-mode=0:mbtree=0"
 )
+_FRAGMENTED = {
+    "movflags": "frag_keyframe+delay_moov+default_base_moof",
+    "frag_duration": "500000",  # microseconds
+    "flush_packets": "1",
+}
 _QUEUE_FRAMES, _QUEUE_BYTES = 16, 256 * 2**20
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _AAC_BITS_PER_SAMPLE = 3  # 144 kbit/s a channel at 48 kHz: transparent; 48 at 16 kHz
@@ -56,6 +61,7 @@ def video_writer(
     metadata: Mapping[str, str] | None = None,
     crf: int = _CRF,
     mark: Mark | None = None,
+    fragments: Path | None = None,
 ) -> Iterator[VideoWriter]:
     """Writes an mp4 file that appears when the block ends.
 
@@ -75,6 +81,8 @@ def video_writer(
         metadata: title, artist, comment, description, copyright, date or genre.
         crf: x264's constant rate factor: 0 (lossless) to 51; lower is better and larger.
         mark: says of the video what it is.
+        fragments: a second file with the same pictures and sound, of which everything written so
+            far can be played while it grows. It is the caller's to delete.
 
     Raises:
         UserError: on entering, writing or leaving: the sound cannot be read, the file cannot
@@ -86,7 +94,7 @@ def video_writer(
         temporary = stack.enter_context(atomic_output(path))
         even = width + width % 2, height + height % 2
         with _named(path):
-            encoder = Encoder(temporary, *even, frame_rate, sound, metadata or {}, crf)
+            encoder = Encoder(temporary, *even, frame_rate, sound, metadata or {}, crf, fragments)
         stack.callback(encoder.close)
         thread = ThreadPoolExecutor(1, thread_name_prefix="video encoder")
         # Twice, as an interrupt may end the first: what the thread uses is closed next.
@@ -175,10 +183,12 @@ class Encoder:
         sound: str | os.PathLike[str] | None,
         metadata: Mapping[str, str],
         crf: int,
+        fragments: Path | None,
     ):
         import av
 
         self._frames = 0
+        self._fragments = None if fragments is None else Fragments(fragments)
         self._sound = None if sound is None else _sound_frames(sound, frame_rate)
         # The first frame tells the format; it is encoded with the first picture.
         self._next_sound = None if self._sound is None else next(self._sound)
@@ -210,20 +220,32 @@ class Encoder:
         """Encodes an RGB frame (PyAV's) and as much sound as lasts until it ends."""
         converted = _as_yuv(frame)
         converted.pts, converted.time_base = self._frames, self._time_base
-        self._container.mux(self._video.encode(converted))
+        self._mux(self._video.encode(converted))
         self._frames += 1
         if self._sound is not None:
-            self._container.mux(self._audio.encode(self._next_sound))
+            self._mux(self._audio.encode(self._next_sound))
             self._next_sound = next(self._sound)
 
     def finish(self) -> None:
         """Writes what the encoders still hold and completes the file."""
         if not self._frames:
             raise ValueError("a video needs at least one frame")
-        self._container.mux(self._video.encode(None))
+        self._mux(self._video.encode(None))
         if self._sound is not None:
-            self._container.mux(self._audio.encode(None))
+            self._mux(self._audio.encode(None))
         self._container.close()
+        if self._fragments is not None:
+            self._fragments.close()
+
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            if self._fragments is None:
+                self._container.mux(packet)
+                continue
+            copy = _copy(packet)  # muxing takes it
+            index = packet.stream.index
+            self._container.mux(packet)
+            self._fragments.mux(index, copy, list(self._container.streams))
 
     def close(self) -> None:
         """Lets go of the files; after a failure the file made is of no use."""
@@ -234,6 +256,54 @@ class Encoder:
         # Unless `finish` has done it, this writes what cannot be written, or need not be.
         with suppress(av.error.FFmpegError):
             self._container.close()
+        if self._fragments is not None:
+            with suppress(av.error.FFmpegError):
+                self._fragments.close()
+
+
+class Fragments:
+    """An mp4 file of short pieces, each complete in itself, of packets that are encoded already."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._container: Any = None
+        self._streams: dict[int, Any] = {}
+        self._held: list[tuple[int, Any]] = []
+
+    def mux(self, index: int, packet: Any, streams: list[Any]) -> None:
+        """Writes a packet; all are held until each stream's encoder has told its parameters.
+
+        Args:
+            index: of the packet's stream.
+            packet: which becomes this file's.
+            streams: all that packets come from.
+        """
+        import av
+
+        self._held.append((index, packet))
+        if self._container is None:
+            if not all(stream.codec_context.extradata for stream in streams):
+                return
+            self._container = av.open(str(self._path), "w", format="mp4", options=_FRAGMENTED)
+            self._streams = {s.index: self._container.add_stream_from_template(s) for s in streams}
+        for of_stream, held in self._held:
+            held.stream = self._streams[of_stream]
+            self._container.mux(held)
+        self._held.clear()
+
+    def close(self) -> None:
+        """Completes the file."""
+        if self._container is not None:
+            self._container.close()
+
+
+def _copy(packet: Any) -> Any:
+    import av
+
+    copy = av.Packet(bytes(packet))
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    copy.time_base, copy.is_keyframe = packet.time_base, packet.is_keyframe
+    return copy
 
 
 def _as_yuv(frame: Any) -> Any:

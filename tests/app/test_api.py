@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import json
+import secrets
 import threading
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from eamm_jax import features
 from eamm_jax.animate import job as jobs
 from eamm_jax.app.form import Form, job_of
-from eamm_jax.io.audio import read_speech
+from eamm_jax.io.audio import read_audio, read_speech
+from eamm_jax.io.video import read_video
 
 fastapi = pytest.importorskip("fastapi")
 from fastapi import WebSocketDisconnect  # noqa: E402
@@ -82,6 +85,17 @@ def problem_of(answer, status: int) -> str:
     return found["detail"]
 
 
+@pytest.fixture
+def same_mark(monkeypatch):
+    """Every watermark carries the same number, so that videos can be compared."""
+    monkeypatch.setattr(secrets, "randbits", lambda count: 7)
+
+
+def frames_of(path) -> np.ndarray:
+    return np.stack(list(read_video(path, None)))
+
+
+@pytest.mark.usefixtures("same_mark")
 def test_the_video_is_that_of_the_same_job(client, files, animator, tmp_path):
     answer = ask(client, files, emotion="happy", strength="1.5")
     assert answer.status_code == 202
@@ -102,7 +116,8 @@ def test_the_video_is_that_of_the_same_job(client, files, animator, tmp_path):
     )  # fmt: skip
     job = job_of(form, form.sound, tmp_path)
     jobs.run(animator, job)
-    assert video.content == job.output.read_bytes()
+    (tmp_path / "served.mp4").write_bytes(video.content)
+    np.testing.assert_array_equal(frames_of(tmp_path / "served.mp4"), frames_of(job.output))
 
 
 def test_uploads_end_with_their_animation_and_results_with_their_time(serve, files):
@@ -147,12 +162,26 @@ def test_more_than_may_wait_are_told_when_to_come_again(serve, files, animator):
     assert [ended(client, answer)["status"] for answer in answers] == ["done"] * 3
 
 
-def test_a_video_that_is_not_there_yet_is_a_conflict(client, files, animator):
-    animator.stop_before = 0
+def test_a_video_can_be_watched_while_it_is_made(client, files, animator, tmp_path):
+    animator.stop_before = 13  # the last frame but one
     answer = ask(client, files)
     assert animator.stopped.wait(60)
-    assert "running" in problem_of(client.get(answer.json()["links"]["video"]), 409)
-    animator.go_on.set()
+    waiting = ask(client, files)
+    assert "waiting" in problem_of(client.get(waiting.json()["links"]["video"]), 409)
+    (order,) = (o for o in map(client.orders.get, [answer.json()["id"]]) if o)
+    assert order.status == "running"
+    # A test client answers with the whole: it is let go on as soon as it has begun to read.
+    threading.Timer(0.3, animator.go_on.set).start()
+    growing = client.get(answer.json()["links"]["video"])
+    assert growing.status_code == 200
+    (tmp_path / "growing.mp4").write_bytes(growing.content)
+    assert ended(client, answer)["status"] == "done"
+    whole = client.get(answer.json()["links"]["video"]).content
+    (tmp_path / "whole.mp4").write_bytes(whole)
+    watched, kept = (frames_of(tmp_path / name) for name in ("growing.mp4", "whole.mp4"))
+    np.testing.assert_array_equal(watched, kept)
+    sounds = [read_audio(tmp_path / name) for name in ("growing.mp4", "whole.mp4")]
+    np.testing.assert_allclose(*sounds, atol=1e-4)
 
 
 def test_refusals_are_sentences(client, files):
@@ -208,7 +237,8 @@ def test_no_file_of_the_machine_is_reached(client, files, name):
     assert ended(client, answer)["status"] == "done"
 
 
-def test_twenty_at_once_lose_nothing(serve, files, animator):
+@pytest.mark.usefixtures("same_mark")
+def test_twenty_at_once_lose_nothing(serve, files, animator, tmp_path):
     client = serve(jobs=2, waiting=30)
     answers = []
     threads = [
@@ -219,8 +249,11 @@ def test_twenty_at_once_lose_nothing(serve, files, animator):
     for thread in threads:
         thread.join()
     assert {ended(client, answer)["status"] for answer in answers} == {"done"}
-    videos = {client.get(answer.json()["links"]["video"]).content for answer in answers}
-    assert len(videos) == 1
+    seen = set()
+    for answer in answers:
+        (tmp_path / "one.mp4").write_bytes(client.get(answer.json()["links"]["video"]).content)
+        seen.add(frames_of(tmp_path / "one.mp4").tobytes())
+    assert len(seen) == 1
     described = client.get("/openapi.json").json()
     assert "/v1/animations/{name}/video" in described["paths"]
 
@@ -301,7 +334,7 @@ def test_more_listeners_than_may_are_told_to_wait_and_who_leaves_makes_room(serv
     while True:
         with client.websocket_connect("/v1/live") as third:
             third.send_json(hello(files))
-            if third.receive_json() == {"size": 64, "frame_rate": 25}:
+            if "size" in third.receive_json():
                 break
         assert time.monotonic() < deadline
 

@@ -364,3 +364,38 @@ def test_frames_of_another_kind_are_refused(tmp_path, frame):
         video.write(grey(0))
         with pytest.raises(ValueError, match=r"expected uint8 of shape \(64, 64, 3\)"):
             video.write(frame)
+
+
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_fragments_play_while_they_grow_and_end_as_the_whole(tmp_path, tone, with_sound):
+    frames, growing = moving(200), tmp_path / "growing.mp4"
+    sound = tone if with_sound else None
+    with video_writer(tmp_path / "whole.mp4", 64, 64, sound=sound, fragments=growing) as video:
+        for frame in frames[:150]:
+            video.write(frame)
+        video.wait()
+        shutil.copy(growing, tmp_path / "so far.mp4")
+        for frame in frames[150:]:
+            video.write(frame)
+    whole = np.stack(list(read_video(tmp_path / "whole.mp4", None)))
+    so_far = np.stack(list(read_video(tmp_path / "so far.mp4", None)))
+    assert 75 <= len(so_far) < 150
+    sure = len(so_far) - 4  # later ones may refer to frames to come
+    np.testing.assert_array_equal(so_far[:sure], whole[:sure])
+    np.testing.assert_array_equal(np.stack(list(read_video(growing, None))), whole)
+    if with_sound:
+        expected = read_audio(tmp_path / "whole.mp4")
+        np.testing.assert_allclose(read_audio(growing), expected, atol=1e-4)
+
+
+def test_fragments_stay_whatever_happens_for_whoever_asked_for_them(tmp_path):
+    def fail():
+        with video_writer(tmp_path / "a.mp4", 64, 64, fragments=tmp_path / "b.mp4") as video:
+            for frame in moving(100):
+                video.write(frame)
+            video.wait()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mp4"]
