@@ -87,7 +87,7 @@ def test_help_and_bad_input_as_a_user_sees_them(tmp_path):
         assert flag in shown.stdout
     refused = run_program(CONFIG, f"--workdir={tmp_path}")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.startswith("error: no training data was named")
+    assert refused.stderr.startswith("error: stage1 needs trained kp_detector, generator: give")
     assert refused.stderr.count("\n") == 1
 
 
