@@ -322,4 +322,6 @@ def test_told_to_end_it_ends_and_leaves_nothing(server):
     assert server.files() == []
     log = server.log.read_text()
     assert "Traceback" not in log, log
-    assert len(log.splitlines()) == 1
+    loading, address = log.splitlines()
+    assert loading == "Loading the model ..."
+    assert address.startswith("The studio is open at")
