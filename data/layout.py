@@ -45,9 +45,14 @@ def write_whole(path: Path, content: bytes) -> None:
     unfinished.replace(path)
 
 
+def track_of(root: Path, folder: str, name: ClipName) -> Path:
+    """The file of a clip's per-frame values."""
+    return root / folder / name.identity / f"{name.clip}.npy"
+
+
 def write_track(root: Path, folder: str, name: ClipName, array: np.ndarray) -> None:
     """Writes per-frame values of a clip atomically."""
-    path = parent(root / folder / name.identity / f"{name.clip}.npy")
+    path = parent(track_of(root, folder, name))
     with open(f"{path}{UNFINISHED}", "wb") as file:
         np.save(file, array, allow_pickle=False)
     os.replace(f"{path}{UNFINISHED}", path)

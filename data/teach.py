@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -90,7 +90,8 @@ def teach(
     folder = PublishedFolder(root, with_motion=False)
     detect, size, detector = make_detector(checkpoint)
     _stamp(folder.root, detector, heatmaps)
-    done = {name for name in folder.names if _track(folder.root, KEYPOINTS_FOLDER, name).is_file()}
+    tracks = {name: layout.track_of(folder.root, KEYPOINTS_FOLDER, name) for name in folder.names}
+    done = {name for name, track in tracks.items() if track.is_file()}
     missing = [index for index, name in enumerate(folder.names) if name not in done]
     skipped: dict[str, str] = {}
 
@@ -125,10 +126,6 @@ def teach(
                 layout.write_track(folder.root, KEYPOINTS_FOLDER, name, keypoints)
             progress.advance(task)
     return len(missing) - len(skipped), skipped
-
-
-def _track(root: Path, folder: str, name: Any) -> Path:
-    return root / folder / name.identity / f"{name.clip}.npy"
 
 
 def _stamp(root: Path, detector: str, heatmaps: bool) -> None:

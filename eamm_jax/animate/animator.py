@@ -29,7 +29,6 @@ from eamm_jax.animate.stream import Pose, Stream
 from eamm_jax.checkpoint import WEIGHTS_NAME, load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
-from eamm_jax.faces import idle
 from eamm_jax.models import Networks, build
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.smoothing import POSE_FILTER, smooth_track
@@ -371,14 +370,11 @@ class Animator:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
         session = Session(self, settings, as_uint8=as_uint8)
         session.show(source_image)
-        blinks = settings.blinks and bool(self.config.inference.lid_keypoints)
-        closed = idle.blinks(len(poses), settings.seed) if blinks else None
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
             images = session.step(
                 features.audio_windows(mfcc, start, stop),
                 poses[start:stop],
-                None if closed is None else closed[start:stop],
                 None if emotion is None else next(emotion),
             )
             assert images is not None

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from eamm_jax.animate import program
+from eamm_jax.faces.idle import Blinks
 from eamm_jax.ops.keypoints import movement_scale
 from eamm_jax.types import Array
 
@@ -55,12 +56,13 @@ class Session:
         """Forgets the frames so far, as before the first one."""
         self._lstm, self._motion = self._animator.parts.initial_state()
         self._scale, self._started = self._animator.put(np.float32(1)), False
+        blinks = self._settings.blinks and bool(self._animator.config.inference.lid_keypoints)
+        self._blinks = Blinks(self._settings.seed) if blinks else None
 
     def step(
         self,
         windows: Float32[np.ndarray, "t 28 12"],
         poses: Float32[np.ndarray, "t 6"],
-        closed: Float32[np.ndarray, " t"] | None,
         emotion: Array | None,
         *,
         rendered: bool = True,
@@ -72,12 +74,12 @@ class Session:
         Args:
             windows: of the audio features.
             poses: of the head.
-            closed: how far the eyes are closed; None leaves them alone.
             emotion: features of a whole chunk on the device, or None.
             rendered: False moves on without images, and waits until that is done.
         """
         animator, settings = self._animator, self._settings
         parts, variables, put = animator.parts, animator.variables, animator.put
+        closed = None if self._blinks is None else self._blinks.next(len(windows))
         inputs = windows, poses, closed
         # No implicit transfers between host and device.
         with jax.transfer_guard("disallow"):

@@ -12,6 +12,7 @@ follow it, and the frames are those of `Animator.animate` for the same speech, w
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +25,6 @@ from eamm_jax import features
 from eamm_jax.animate.session import Session, padded
 from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
-from eamm_jax.faces.idle import Blinks
 
 if TYPE_CHECKING:
     from eamm_jax.animate.animator import Animator, Settings
@@ -69,8 +69,7 @@ class Stream:
         most_waiting: int | None = None,
         as_uint8: bool = True,
     ):
-        self._animator, self._settings = animator, settings
-        self._most_waiting = most_waiting
+        self._animator, self._most_waiting = animator, most_waiting
         self._session = Session(animator, settings, as_uint8=as_uint8)
         self._session.show(source_image)
         self.dropped = 0
@@ -86,8 +85,6 @@ class Stream:
         self._speech = features.SpeechStream()
         self._windows: deque[np.ndarray] = deque()
         self._number = 0
-        blinks = self._settings.blinks and bool(self._animator.config.inference.lid_keypoints)
-        self._blinks = Blinks(self._settings.seed) if blinks else None
 
     def show(self, source_image: Float32[np.ndarray, "s s 3"]) -> None:
         """Goes on with another portrait.
@@ -109,9 +106,9 @@ class Stream:
         """
         if isinstance(pose, np.ndarray) and pose.ndim == 1:
             pose = (pose,)
-        self._poses = iter(pose)
-        self._pose = _row(next(self._poses))
-        self._read = False
+        rows = map(_row, pose)
+        self._pose = next(rows)
+        self._poses = itertools.chain([self._pose], rows)
 
     def set_emotion(self, emotion: str, level: int | None = None) -> None:
         """Fades over to another emotion of the bank.
@@ -171,10 +168,7 @@ class Stream:
         self._begin()
 
     def _next_pose(self) -> Float32[np.ndarray, " 6"]:
-        if self._read:
-            row = next(self._poses, None)
-            self._pose = self._pose if row is None else _row(row)
-        self._read = True
+        self._pose = next(self._poses, self._pose)
         return self._pose
 
     def _step(self, count: int) -> Iterator[StreamedFrame]:
@@ -187,7 +181,6 @@ class Stream:
         images = self._session.step(
             windows,
             np.stack([self._next_pose() for _ in range(count)]),
-            None if self._blinks is None else self._blinks.next(count),
             felt,
             rendered=rendered,
         )

@@ -69,10 +69,14 @@ Call = Callable[[Request], Awaitable[Response]]
 
 
 def problem(code: int, detail: str, **headers: str) -> JSONResponse:
+    """The answer to a request that fails."""
+    return JSONResponse(_document(code, detail), code, headers, media_type=PROBLEM)
+
+
+def _document(code: int, detail: str) -> dict[str, Any]:
     """An error as RFC 9457 has it."""
     title = HTTPStatus(code).phrase
-    content = {"type": "about:blank", "title": title, "status": code, "detail": detail}
-    return JSONResponse(content, code, headers, media_type=PROBLEM)
+    return {"type": "about:blank", "title": title, "status": code, "detail": detail}
 
 
 def make_app(studio: Studio, orders: Orders, model: str, token: str | None = None) -> FastAPI:
@@ -97,16 +101,16 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
     _limit_bodies(app, len(_FILES) * (studio.limits.upload_megabytes << 20) + _BODY_MARGIN)
     bearer = HTTPBearer(auto_error=False)
 
+    def knows(given: str) -> bool:
+        return token is None or hmac.compare_digest(given.encode(), token.encode())
+
     def allowed(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
-        if token is None:
-            return
-        if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
+        if not knows("" if given is None else given.credentials):
             raise HTTPException(401, "A bearer token is needed", {"WWW-Authenticate": "Bearer"})
 
     @app.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
-        given = socket.headers.get("authorization", "").removeprefix("Bearer ")
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        if not knows(socket.headers.get("authorization", "").removeprefix("Bearer ")):
             raise WebSocketException(status.WS_1008_POLICY_VIOLATION, "A bearer token is needed")
         await socket.accept()
         await live_animation(socket, studio, uploads)
@@ -250,12 +254,7 @@ def _described(order: Order) -> dict[str, Any]:
         "links": {"self": here, "video": f"{here}/video"},
     }
     if order.error:
-        described["problem"] = {
-            "type": "about:blank",
-            "title": HTTPStatus.UNPROCESSABLE_ENTITY.phrase,
-            "status": 422,
-            "detail": order.error,
-        }
+        described["problem"] = _document(422, order.error)
     return described
 
 

@@ -23,6 +23,7 @@ from fastapi import WebSocket, WebSocketDisconnect, status
 from PIL import Image
 
 from eamm_jax.animate import Stream, StreamedFrame
+from eamm_jax.app.form import MAX_STRENGTH
 from eamm_jax.app.studio import Studio
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
@@ -130,8 +131,8 @@ def _words(text: str | None) -> dict[str, Any]:
 
 def _strength(words: dict[str, Any]) -> float:
     value = words.get("strength", 1.0)
-    if not isinstance(value, (int, float)) or not 0 <= value <= 2:
-        raise UserError(f"the strength is {value!r}; give a number from 0 to 2")
+    if not isinstance(value, (int, float)) or not 0 <= value <= MAX_STRENGTH:
+        raise UserError(f"the strength is {value!r}; give a number from 0 to {MAX_STRENGTH:g}")
     return float(value)
 
 
