@@ -180,8 +180,9 @@ def test_a_video_can_be_watched_while_it_is_made(client, files, animator, tmp_pa
     (tmp_path / "whole.mp4").write_bytes(whole)
     watched, kept = (frames_of(tmp_path / name) for name in ("growing.mp4", "whole.mp4"))
     np.testing.assert_array_equal(watched, kept)
-    sounds = [read_audio(tmp_path / name) for name in ("growing.mp4", "whole.mp4")]
-    np.testing.assert_allclose(*sounds, atol=1e-4)
+    grown, sound = (read_audio(tmp_path / name) for name in ("growing.mp4", "whole.mp4"))
+    np.testing.assert_allclose(grown[: len(sound)], sound, atol=1e-4)
+    assert len(grown) - len(sound) < 1024  # FFmpeg 9 plays the last packet whole
 
 
 def test_refusals_are_sentences(client, files):

@@ -384,8 +384,10 @@ def test_fragments_play_while_they_grow_and_end_as_the_whole(tmp_path, tone, wit
     np.testing.assert_array_equal(so_far[:sure], whole[:sure])
     np.testing.assert_array_equal(np.stack(list(read_video(growing, None))), whole)
     if with_sound:
-        expected = read_audio(tmp_path / "whole.mp4")
-        np.testing.assert_allclose(read_audio(growing), expected, atol=1e-4)
+        expected, sound = read_audio(tmp_path / "whole.mp4"), read_audio(growing)
+        np.testing.assert_allclose(sound[: len(expected)], expected, atol=1e-4)
+        # Where fragments end is not known when they begin: FFmpeg 9 plays the last packet whole.
+        assert len(sound) - len(expected) < 1024
 
 
 def test_fragments_stay_whatever_happens_for_whoever_asked_for_them(tmp_path):
