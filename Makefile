@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: test test-fast lint install demo train-demo clean
+.PHONY: test test-fast test-all lint install demo train-demo clean
 
 install: $(VENV)/.installed
 
@@ -33,7 +33,11 @@ test: install lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "not exhaustive" --durations=20
 
 test-fast: install
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not exhaustive"
+
+# With the tests that are marked `exhaustive`: before a release.
+test-all: install lint
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Renders a video into outputs/ with the bundled model and inputs.
 demo: $(VENV)/.runs

@@ -73,7 +73,9 @@ def opening_and_loudness(speech):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("voice", ["bundled", "real"])
+@pytest.mark.parametrize(
+    "voice", [pytest.param("bundled", marks=pytest.mark.exhaustive), "real"]
+)
 def test_the_mouth_moves_with_the_voice_and_rests_in_silence(voice, request):
     if voice == "bundled":
         speech = read_speech(bundled.SPEECH)

@@ -153,7 +153,7 @@ def test_emotions_are_drawn_as_often_as_they_should():
     assert chances.sum() == pytest.approx(1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_it_learns():
     """Landmarks of faces that are shifted about, and which of two emotions they show."""
     examples, unseen = dot_faces(256), dot_faces(64, seed=1)

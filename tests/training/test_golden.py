@@ -20,7 +20,13 @@ pytestmark = pytest.mark.slow
 TOLERANCES = {"losses": 2e-5, "norms": 1e-2, "directions": 3e-2}
 
 
-@pytest.mark.parametrize("name", parity.STAGES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name == "part 1 fine-tune" else ())
+        for name in parity.STAGES
+    ],
+)
 def test_losses_and_gradients_are_the_goldens(name, goldens, goldens64, published_variables):
     stage = parity.STAGES[name]
     found = parity.losses_and_gradients(stage, goldens, published_variables)

@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 from tests.published_layout import lay_out_lrw_clip
 from tests.training.processes import FAIR_COMPILE, TRAIN, Training
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 SIZE = 64
 LAST = 10
