@@ -126,7 +126,12 @@ def model(size: Size, dtype: str) -> tuple[Any, Any]:
     from eamm_jax.models.config import ModelConfig
     from eamm_jax.models.presets import tiny
 
-    config = ModelConfig() if size.model == "published" else tiny()
+    shallow = ("keypoint_detector.blocks", "generator.dense_motion.blocks", "emotion.blocks")
+    config = (
+        ModelConfig()
+        if size.model == "published"
+        else tiny().replace({**dict.fromkeys(shallow, 1), "generator.res_blocks": 1})
+    )
     return build(config, jnp.dtype(dtype)), config
 
 

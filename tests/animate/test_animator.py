@@ -332,7 +332,7 @@ def demo(goldens):
 
 @pytest.fixture(scope="module")
 def published_animator(published_variables):
-    return Animator(published(), published_variables)
+    return Animator(published(), published_variables, chunk=4)
 
 
 def demo_frames(animator, demo, goldens, settings: Settings, count: int):
