@@ -34,9 +34,6 @@ from filelock import FileLock
 LONG_FILES = {
     "animate/test_animator.py",
     "benchmarks/test_accelerator.py",
-    "models/test_float64.py",
-    "training/test_distributed.py",
-    "training/test_float64.py",
     "training/test_golden.py",
     "training/test_overfit.py",
     "training/test_runs.py",

@@ -157,7 +157,7 @@ def test_numbers_of_all_processes_are_added():
     assert distributed.sum_over_processes(3) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_one_device_and_eight_train_alike_with_every_seed():
     """In float64, where no rounding moves the input of a ReLU across zero."""
     script = ROOT / "tests" / "training" / "many_devices.py"

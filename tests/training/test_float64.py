@@ -13,7 +13,7 @@ from eamm_jax.ops.thin_plate import warp_image
 from eamm_jax.training.objectives.base import to_float
 from tests.training import parity
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 # 3e-12 was measured, over two seeds.
 TOLERANCES = {"losses": 1e-10, "norms": 1e-10, "directions": 1e-10}
@@ -28,13 +28,7 @@ def _float64(goldens64):
     jax.clear_caches()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "part 1" else pytest.mark.exhaustive)
-        for name in parity.STAGES
-    ],
-)
+@pytest.mark.parametrize("name", parity.STAGES)
 def test_losses_and_gradients_are_exact(name, goldens64, variables64):
     stage = parity.STAGES[name]
     found = parity.losses_and_gradients(stage, goldens64, variables64, parity.FrameByFrame)

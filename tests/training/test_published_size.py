@@ -13,7 +13,7 @@ from eamm_jax.training.config import model_config
 from eamm_jax.training.stage import make_stage
 from tests.published_layout import lay_out_lrw_clip
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.exhaustive
 
 STEPS = 2
 STAGES = {
@@ -46,13 +46,7 @@ def batches(clip, stage):
 
 
 # The goldens check losses and gradients of all stages at this size.
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(name, marks=() if name == "stage1" else pytest.mark.exhaustive)
-        for name in STAGES
-    ],
-)
+@pytest.fixture(scope="module", params=STAGES)
 def run(request, clip, published_checkpoint):
     name, variant = STAGES[request.param]
     config = importlib.import_module(f"configs.{name}").get_config(variant)

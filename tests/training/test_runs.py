@@ -75,13 +75,14 @@ def networks_of(workdir: Path) -> dict[str, np.ndarray]:
 
 
 def test_killed_resumed_preempted_is_bit_for_bit_the_straight_run(start, tmp_path):
-    training = start(tmp_path / "stopped", steps=MANY_STEPS)
+    small = "--config.batch_size=2"
+    training = start(tmp_path / "stopped", small, steps=MANY_STEPS)
     training.wait_until(lambda: SAVE_EVERY in saved_steps(tmp_path / "stopped"))
     training.process.kill()
     training.finish()
     assert saved_steps(tmp_path / "stopped") == [SAVE_EVERY]
 
-    again = start(tmp_path / "stopped", "--config.save_every=0", steps=MANY_STEPS)
+    again = start(tmp_path / "stopped", small, "--config.save_every=0", steps=MANY_STEPS)
     again.wait_until(lambda: f"step {SAVE_EVERY + 2}/" in again.log.read_text())
     again.process.send_signal(signal.SIGTERM)
     assert again.finish(60) == 0
@@ -90,7 +91,7 @@ def test_killed_resumed_preempted_is_bit_for_bit_the_straight_run(start, tmp_pat
     assert f"resumes from step {SAVE_EVERY}" in again.log.read_text()
     assert f"Received SIGTERM at step {last}: checkpoint saved" in again.log.read_text()
 
-    straight = start(tmp_path / "straight", "--config.save_every=0", steps=last)
+    straight = start(tmp_path / "straight", small, "--config.save_every=0", steps=last)
     assert straight.finish() == 0, straight.log.read_text()
     expected, got = networks_of(tmp_path / "straight"), networks_of(tmp_path / "stopped")
     assert expected.keys() == got.keys()
