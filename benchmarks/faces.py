@@ -3,10 +3,16 @@
     python benchmarks/faces.py [--shared ../shared] [--json]
 
 prints, for the raw photos among the reference material: how far the corners of our crop lie from
-where the published template puts them (pixels of 256), and with that template the PSNR of our crop
-against the published one, once it is through the same JPEG compression; for a raw video of an
-emotional face: the shake of the crop's corners (mean length of their second difference) as the
-detector gives it and as it is used; seconds to find a face and to paste one frame back.
+where dlib and the published template put them (pixels of 256), and with that template the PSNR of
+our crop against the published one, once it is through the same JPEG compression; for a raw video of
+an emotional face: the shake of the crop's corners (mean length of their second difference) as the
+detector gives it and as it is used; seconds to find a face and to paste one frame back. With
+EAMM_FACES=dlib in the environment dlib finds the faces (docs/faces.md).
+
+    python benchmarks/faces.py --calibrate
+
+prints how the canonical face of MediaPipe lies in crops that dlib and the published template make
+of the other reference material, of the clips of the package `pyfame` and of NASA's portrait.
 
     python benchmarks/faces.py --picture docs/faces.png
 
@@ -31,12 +37,15 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.real_faces import find_clips  # noqa: E402
 from eamm_jax import bundled  # noqa: E402
-from eamm_jax.faces.detection import FaceFinder  # noqa: E402
+from eamm_jax.faces.detection import make_finder  # noqa: E402
+from eamm_jax.faces.dlib_finder import DlibFinder  # noqa: E402
 from eamm_jax.faces.emotion_video import places  # noqa: E402
-from eamm_jax.faces.framing import read_template  # noqa: E402
+from eamm_jax.faces.framing import SOURCE_POINTS, frame_face, read_template  # noqa: E402
+from eamm_jax.faces.mediapipe_finder import MediaPipeFinder  # noqa: E402
 from eamm_jax.faces.pasting import Patch  # noqa: E402
-from eamm_jax.faces.similarity import corners  # noqa: E402
+from eamm_jax.faces.similarity import Similarity, corners, fit_similarity  # noqa: E402
 from eamm_jax.faces.source import FramedSource, read_source  # noqa: E402
 from eamm_jax.faces.tracking import track  # noqa: E402
 from eamm_jax.io.image import fit_height, to_uint8, write_png  # noqa: E402
@@ -58,13 +67,60 @@ def psnr_as_published(crop: np.ndarray, published: Path) -> float:
     return float(10 * np.log10(255**2 / np.mean(error**2)))
 
 
+def published_place(picture: np.ndarray, template: Path) -> Similarity | None:
+    """Where the crop of a picture lies as it was published; None if dlib finds no face."""
+    finder = DlibFinder()
+    return next(
+        (
+            frame_face(face.landmarks, read_template(template, finder), SIZE)
+            for face in finder.find(picture)
+        ),
+        None,
+    )
+
+
+def calibrate(media: Path) -> None:
+    from skimage import data
+
+    finder = MediaPipeFinder()
+    raw = {Path(name).stem for name in PHOTOS}
+    people = [
+        [np.asarray(Image.open(path).convert("RGB"))]
+        for path in sorted((media / "image").iterdir())
+        if path.stem not in raw
+    ]
+    people.append([data.astronaut()])
+    frames = sorted((media / "lrw_clip" / "frames").iterdir())[::7]
+    people.append([np.asarray(Image.open(path).convert("RGB")) for path in frames])
+    films = [media / "emotion_video", media / "raw_video"]
+    for path in [path for folder in films for path in sorted(folder.iterdir())] + find_clips(None):
+        people.append(list(islice(read_video(path, None), 10, 81, 20)))
+    laid = []
+    for pictures in people:
+        landmarks = []
+        for picture in pictures:
+            place = published_place(picture, media / "alignment_landmarks.npy")
+            found = finder.find(picture)
+            if place is not None and found:
+                landmarks.append(place.inverse()(found[0].landmarks))
+        laid.append(np.mean(landmarks, axis=0))
+    points, middle = finder.template()[SOURCE_POINTS], np.mean(laid, axis=0)[SOURCE_POINTS]
+    change = fit_similarity(points, middle)
+    print(
+        f"{len(laid)} faces: times {change.scale:.4f}, {change.degrees:+.2f} degrees, moved by "
+        f"{np.round(middle.mean(axis=0) - points.mean(axis=0), 2)} pixels"
+    )
+
+
 def measure_photo(media: Path, raw: str) -> dict[str, float]:
     template = media / "alignment_landmarks.npy"
     path = media / "raw_image" / raw
     ours, theirs = read_source(path, SIZE), read_source(path, SIZE, template=template)
+    expected = published_place(ours.picture, template)
+    assert expected is not None
     ends = corners(SIZE)
-    apart = np.linalg.norm(ours.to_picture(ends) - theirs.to_picture(ends), axis=1)
-    finder = FaceFinder()
+    apart = np.linalg.norm(ours.to_picture(ends) - expected(ends), axis=1)
+    finder = make_finder()
     started = time.perf_counter()
     finder.find(ours.picture)
     found = time.perf_counter()
@@ -73,7 +129,7 @@ def measure_photo(media: Path, raw: str) -> dict[str, float]:
     ready = time.perf_counter()
     patch.paste(still)
     return {
-        "corner_pixels": float(apart.max() / theirs.to_picture.scale),
+        "corner_pixels": float(apart.max() / expected.scale),
         "psnr_db": psnr_as_published(to_uint8(theirs.crop), media / "image" / PHOTOS[raw]),
         "find_seconds": found - started,
         "paste_seconds": time.perf_counter() - ready,
@@ -81,14 +137,15 @@ def measure_photo(media: Path, raw: str) -> dict[str, float]:
 
 
 def measure_video(path: Path, frames: int) -> dict[str, float]:
+    finder = make_finder()
     started = time.perf_counter()
-    found = track(FaceFinder(), islice(read_video(path, None), frames))
+    found = track(finder, islice(read_video(path, None), frames))
     seconds = time.perf_counter() - started
     if found is None:
         raise SystemExit(f"no face in {path}")
 
     def shake(smoothed: bool) -> float:
-        laid = places(found, read_template(None), SIZE, smoothed=smoothed)
+        laid = places(found, read_template(None, finder), SIZE, smoothed=smoothed)
         path = np.array([place(corners(SIZE)) for place in laid]) / laid[0].scale
         return float(np.linalg.norm(np.diff(path, 2, axis=0), axis=-1).mean())
 
@@ -145,12 +202,16 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--frames", type=int, default=50, help="of the video")
     parser.add_argument("--picture", type=Path, help="draw this PNG and measure nothing")
+    parser.add_argument("--calibrate", action="store_true", help="how the canonical face lies")
     parser.add_argument("--json", action="store_true")
     flags = parser.parse_args()
     if flags.picture:
         draw_picture(flags.picture)
         return
     media = flags.shared / "media"
+    if flags.calibrate:
+        calibrate(media)
+        return
     results = {raw: measure_photo(media, raw) for raw in PHOTOS}
     video = next((media / "raw_video").glob("*.mp4"))
     results[video.name] = measure_video(video, flags.frames)

@@ -39,7 +39,7 @@ from rich.table import Table
 
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.faces import generic_face, pose_geometry
-from eamm_jax.faces.detection import FaceFinder
+from eamm_jax.faces.detection import make_finder
 from eamm_jax.faces.head_pose import (
     Framed,
     LandmarkEstimator,
@@ -99,7 +99,7 @@ def films(media: Path) -> list[Seen]:
 
 
 def framed(images: Iterable[np.ndarray]) -> list[Framed]:
-    finder = FaceFinder()
+    finder = make_finder()
     return [Framed.of(image, finder.find(image)) for image in images]
 
 

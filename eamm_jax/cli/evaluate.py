@@ -107,8 +107,9 @@ def flag_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--faces",
         choices=("drawn", "real", "none"),
-        help="reader of landmarks: the bundled network for synthetic (drawn) faces, dlib for "
-        "photographs, or none; default: drawn for synthetic data, else real",
+        help="reader of landmarks: the bundled network for synthetic (drawn) faces, what finds "
+        "faces (extra 'faces') for photographs, or none; default: drawn for synthetic data, "
+        "else real",
     )
     how.add_argument(
         "--protocol",
@@ -128,7 +129,7 @@ def flag_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="recognition network for CSIM in ONNX format, with ArcFace's input; default: dlib's "
-        "for real faces",
+        "for real faces, if it is installed",
     )
     how.add_argument(
         "--emotions",

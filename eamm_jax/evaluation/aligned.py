@@ -22,7 +22,7 @@ from skimage.metrics import structural_similarity
 from eamm_jax.evaluation import landmarks as metrics
 from eamm_jax.evaluation.landmarks import MOUTH, PIXELS, Track
 from eamm_jax.evaluation.pictures import EIGHT_BITS, psnr, squared_error
-from eamm_jax.faces.detection import mean_face
+from eamm_jax.faces.dlib_finder import mean_face
 from eamm_jax.faces.similarity import Similarity, crop, fit_similarity
 
 SIZE = 128

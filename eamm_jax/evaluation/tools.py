@@ -17,6 +17,7 @@ from eamm_jax.evaluation.perception import Perception
 from eamm_jax.evaluation.readers import Reader, make_reader
 from eamm_jax.evaluation.realism import InceptionFeatures
 from eamm_jax.evaluation.sync import SyncMeter
+from eamm_jax.faces.dlib_finder import DlibFinder
 
 Protocol = Literal["plain", "evaluation_eat"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -72,7 +73,8 @@ def make_tools(
     real = faces == "real"
     fan = FanClassifier(given["emotion_fan"]) if real and "emotion_fan" in given else None
     return Tools(
-        make_reader(faces, fan),
+        # evaluation_eat's numbers are of dlib's landmarks.
+        make_reader(faces, fan, DlibFinder() if protocol == "evaluation_eat" else None),
         _embedder(real, embedder),
         Perception() if perception.is_installed() else None,
         SyncMeter(given["syncnet"]) if faces != "none" and "syncnet" in given else None,

@@ -1,6 +1,9 @@
 """Faces: found, aligned, tracked through videos, their pose estimated, pasted back.
 
-detection       faces and their 68 landmarks in an image (dlib)
+face            a face, and what finds it
+detection       which of these finds faces here
+mediapipe_finder  by the networks of MediaPipe
+dlib_finder     by dlib
 similarity      similarity transforms of the plane, and squares cut out by them
 framing         where a face belongs in a crop
 source          the source image

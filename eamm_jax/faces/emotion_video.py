@@ -23,7 +23,7 @@ from scipy.signal import savgol_filter
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.faces.detection import FaceFinder
+from eamm_jax.faces.face import FaceFinder
 from eamm_jax.faces.framing import frame_face, is_framed, no_face, read_template
 from eamm_jax.faces.similarity import Similarity, crop, fit_similarity
 from eamm_jax.faces.tracking import Track, shots, track
@@ -85,7 +85,8 @@ class EmotionVideo:
                     "%s: its middle is used; faces are found with: %s", path, detection.INSTALL
                 )
             return
-        points, finder = read_template(template), detection.FaceFinder()
+        finder = detection.make_finder()
+        points = read_template(template, finder)
         if height == width and self._is_aligned(finder, points):
             return
         found = track(finder, self._read(None))

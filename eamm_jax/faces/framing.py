@@ -1,8 +1,8 @@
 """Where a face belongs in a crop.
 
 The published crops were aligned to the landmarks of one person. The default template here is the
-mean face of the landmark model, placed like that person's. A template is 68 points in pixels of a
-256 x 256 crop.
+mean face of whatever finds the landmarks, placed like that person's. A template is 68 points in
+pixels of a 256 x 256 crop.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection
-from eamm_jax.faces.detection import LANDMARKS
+from eamm_jax.faces.face import LANDMARKS, SMALLEST_FACE, FaceFinder
 from eamm_jax.faces.similarity import Similarity, corners, fit_similarity, resized
 from eamm_jax.io.arrays import read_npy
 
@@ -28,28 +27,19 @@ TEMPLATE_SIZE = 256
 SOURCE_POINTS = slice(0, 47)
 """Jaw, brows, nose and eyes (but for the last point of an eye), as published."""
 
-_MEAN_FACE_SCALE = 142.8
-_MEAN_FACE_DEGREES = 0.46
-_MEAN_FACE_MIDDLE = 134.71 + 141.68j
-"""How the mean face lies in a crop: its unit of length, its turn, and where (0.5, 0.5) goes.
-
-Procrustes' placement on the published template by the landmarks of a portrait: their centroids
-and mean distances from it agree, and the turn is the one of least squares.
-"""
-
 _EXPECTED = "expected a .npy file of shape (68, 2): landmarks in pixels of a 256 x 256 crop"
 
 
-def read_template(path: str | os.PathLike[str] | None) -> Float[np.ndarray, "68 2"]:
-    """A template from a `.npy` file, or without one the mean face.
+def read_template(
+    path: str | os.PathLike[str] | None, finder: FaceFinder
+) -> Float[np.ndarray, "68 2"]:
+    """A template from a `.npy` file, or without one that of what finds the landmarks.
 
     Raises:
-        UserError: the file is not a template, or the mean face is not installed.
+        UserError: the file is not a template.
     """
     if path is None:
-        turn = _MEAN_FACE_SCALE * np.exp(1j * np.radians(_MEAN_FACE_DEGREES))
-        placed = Similarity(turn, _MEAN_FACE_MIDDLE - turn * (0.5 + 0.5j))
-        return placed(detection.mean_face())
+        return finder.template()
     path = Path(path)
     template = read_npy(path, "template", _EXPECTED)
     if template.shape != (LANDMARKS, 2) or template.dtype.kind not in "fiu":
@@ -80,9 +70,9 @@ def frame_face(
     return fit_similarity(wanted, landmarks[SOURCE_POINTS])
 
 
-_IN_PLACE = 0.03
+_IN_PLACE = 0.04
 """Of the side, by which the corners of a crop that is made already may lie elsewhere; the
-published crops, aligned again, move by up to 0.025."""
+published crops, aligned again, move by up to 0.039."""
 
 _ALIKE = 0.2
 """By how much a face in a square picture may be larger or smaller than the template for it to
@@ -115,5 +105,5 @@ def no_face(path: Path, height: int, width: int) -> str:
     """The words for a picture without a face, and for what would be one."""
     return (
         f"No face was found in {path} ({width} x {height} pixels): it must look towards the "
-        f"camera, be upright, and be {detection.SMALLEST_FACE} pixels wide or more"
+        f"camera, be upright, and be {SMALLEST_FACE} pixels wide or more"
     )

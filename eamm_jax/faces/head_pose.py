@@ -2,7 +2,7 @@
 
 A pose file comes first. Without one the pose is estimated from the source image: by 3DDFA_V2's
 network if there is a converted one, else by fitting a generic face (`faces.generic_face`) to the
-68 landmarks; without a face the head is taken to be upright. Motion may be added: from a track,
+landmarks; without a face the head is taken to be upright. Motion may be added: from a track,
 from the head in a video, or generated (`faces.idle`).
 """
 
@@ -24,13 +24,14 @@ from eamm_jax import bundled, features
 from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face, idle
-from eamm_jax.faces.detection import Face
+from eamm_jax.faces.face import Face
 from eamm_jax.faces.pose_geometry import (
     FRAMED_REGION,
     Region,
     camera_pose,
     cut_region,
     face_region,
+    fit_place,
     fit_pose,
 )
 from eamm_jax.faces.tracking import TrackedFrame, fill_gaps, follow
@@ -116,9 +117,12 @@ class NetworkEstimator:
 
 
 class LandmarkEstimator:
-    """The pose in which a generic face projects to the landmarks that were found."""
+    """The pose in which a generic face projects to the landmarks that were found.
 
-    name = "the 68 landmarks"
+    Of a face whose rotation was measured in three dimensions, only scale and place are fitted.
+    """
+
+    name = "the landmarks"
 
     def poses(self, pictures: Iterable[Framed]) -> Iterator[Float32[np.ndarray, " 7"] | None]:
         """None where there is no face."""
@@ -127,7 +131,11 @@ class LandmarkEstimator:
                 yield None
                 continue
             seen = picture.region.from_picture(picture.face.landmarks[generic_face.LANDMARKS])
-            pose = fit_pose(generic_face.POINTS, seen, generic_face.WEIGHTS)
+            points, weights = generic_face.POINTS, generic_face.WEIGHTS
+            if picture.face.rotation is None:
+                pose = fit_pose(points, seen, weights)
+            else:
+                pose = fit_place(points, seen, picture.face.rotation, weights)
             yield np.array([*pose, TZ], np.float32)
 
 
@@ -223,7 +231,7 @@ class HeadPose:
 
 
 def _of_source(source: Picture, estimator: PoseEstimator) -> Float32[np.ndarray, "m 7"]:
-    finder = detection.FaceFinder() if detection.is_installed() else None
+    finder = detection.make_finder() if detection.is_installed() else None
     found = [] if finder is None else finder.find(source)
     pose = next(iter(estimator.poses([Framed.of(source, found).taken_as_aligned()])))
     if pose is None:
@@ -264,7 +272,7 @@ def video_track(
     Raises:
         UserError: it cannot be read, no face is found in it, or the extra `faces` is missing.
     """
-    finder = detection.FaceFinder()
+    finder = detection.make_finder()
     frames = itertools.islice(read_video(path, None, start=start), length)
     poses = list(estimator.poses(framed(follow(finder, frames))))
     missing = sum(pose is None for pose in poses)

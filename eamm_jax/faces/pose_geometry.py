@@ -137,6 +137,22 @@ def fit_pose(
     return pose_of(found.x)
 
 
+def fit_place(
+    head: Float[np.ndarray, "n 3"],
+    seen: Float[np.ndarray, "n 2"],
+    rotation: Float[np.ndarray, "3 3"],
+    weights: Float[np.ndarray, " n"],
+) -> Float64[np.ndarray, " 6"]:
+    """As `fit_pose`, by least squares, of a head whose rotation is known."""
+    turned = np.asarray(head, np.float64) @ rotation[:2].T
+    middle, place = (np.average(points, axis=0, weights=weights) for points in (turned, seen))
+    turned, seen = turned - middle, seen - place
+    scale = np.sum(weights * (turned * seen).sum(axis=1)) / np.sum(
+        weights * (turned**2).sum(axis=1)
+    )
+    return np.array([*rotation_angles(rotation), scale, *(place - scale * middle)])
+
+
 FRAMED_REGION = Region(0.075, 0.164, 0.908)
 """Of a portrait that is aligned as the published ones are, in sides of the picture.
 

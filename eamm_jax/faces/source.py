@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from eamm_jax import bundled
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.faces.detection import Face
+from eamm_jax.faces.face import Face
 from eamm_jax.faces.framing import frame_face, is_framed, no_face, read_template
 from eamm_jax.faces.similarity import Similarity, crop, middle_square
 from eamm_jax.io.image import middle, read_picture
@@ -74,8 +74,9 @@ def read_source(
         if height != width:
             _log.info("faces in photos are found and cropped with: %s", detection.INSTALL)
         return _middle(path, picture, size, None)
-    points = read_template(template)
-    found = detection.FaceFinder().find(picture)
+    finder = detection.make_finder()
+    points = read_template(template, finder)
+    found = finder.find(picture)
     if not found:
         if height != width or asked:
             raise UserError(f"{no_face(path, height, width)}; without cropping its middle is used")

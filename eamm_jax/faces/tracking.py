@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from eamm_jax.faces.detection import Face, FaceFinder
+from eamm_jax.faces.face import Face, FaceFinder
 from eamm_jax.faces.similarity import Similarity, resized
 
 _SEARCH = 1.8
@@ -143,7 +143,8 @@ def _find_near(finder: FaceFinder, frame: UInt8[np.ndarray, "h w 3"], last: Face
 
 def _moved(face: Face, to_frame: Similarity) -> Face:
     left, top, right, bottom = to_frame(np.array(face.box).reshape(2, 2)).ravel().tolist()
-    return Face((left, top, right, bottom), to_frame(face.landmarks).astype(np.float32))
+    landmarks = to_frame(face.landmarks).astype(np.float32)
+    return face._replace(box=(left, top, right, bottom), landmarks=landmarks)
 
 
 def fill_gaps(

@@ -105,7 +105,7 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.slow
 def test_the_command(photo, clips, checkpoint, tmp_path, capsys):
     if not is_installed():
-        pytest.skip("dlib and its landmarks are not installed")
+        pytest.skip("needs the extra 'faces'")
     words = ["--quick", "--checkpoint", str(checkpoint), "--clips", str(clips)]
     words += ["--output", str(tmp_path / "report"), "--cpu", "--overwrite"]
     (tmp_path / "report").mkdir()

@@ -31,7 +31,7 @@ from data.prepare.names import (
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection, generic_face
-from eamm_jax.faces.detection import Face
+from eamm_jax.faces.face import Face
 from eamm_jax.faces.head_pose import LandmarkEstimator
 from eamm_jax.faces.pose_geometry import Region, project
 from eamm_jax.input_pipeline.clips import KINDS, ClipName
@@ -276,7 +276,7 @@ def test_strange_names_are_refused(tmp_path):
 def test_a_data_set_is_complete_and_passes_the_audit(prepared):
     report = prepared.report
     assert (report.kind, report.clips, report.made, report.skipped) == ("mead", 3, 3, {})
-    assert report.pose == "the 68 landmarks"
+    assert report.pose == "the landmarks"
     found = audit(str(prepared.out))
     assert found.problems == {}
     assert (found.good_clips, found.sizes) == (3, {SIZE: 3})
@@ -521,7 +521,7 @@ def test_the_command_line_reports(mead, tmp_path, capsys):
         main([*flags, "--workers", "1"])
     out, err = capsys.readouterr()
     assert ended.value.code == 0
-    assert "3 clips of mead (3 new), poses by the 68 landmarks, 1 videos skipped" in out
+    assert "3 clips of mead (3 new), poses by the landmarks, 1 videos skipped" in out
     assert "skipped M030_happy_1_001.mp4:" in err
     for wrong, words in (
         (["--workers", "0"], "--workers: 0 is out of range"),

@@ -65,7 +65,7 @@ def sitter(small, picture) -> Sitter:
 
 def sit(model: Path, picture: tuple[np.ndarray, np.ndarray]) -> Sitter:
     rng = np.random.default_rng(0)
-    return Sitter(head_model.load(model), rng, portrait.framed(*picture))
+    return Sitter(head_model.load(model), rng, portrait.framed(*picture, detection.make_finder()))
 
 
 @needs_faces
@@ -143,14 +143,14 @@ def test_a_real_portrait_is_itself_too(real):
 @needs_faces
 @pytest.mark.slow
 def test_truth_is_where_the_photograph_shows_it(real):
-    finder = detection.FaceFinder()
+    finder = detection.make_finder()
     for row in (REST, SPEECH):
         for pose in real.limited([held(0, 3, 0), held(8, 3, 0)]):
             frame = real.picture(row, pose, 256, 0)
             (face,) = finder.find(frame)
             truth = (real.landmarks(row, pose) + 1) * 128 - 0.5
             away = np.linalg.norm(truth - face.landmarks, axis=1)
-            # dlib itself is off by one or two pixels; its contour by more.
+            # The finder itself is off by one or two pixels; its contour by more.
             assert np.median(away[17:]) < 3
             assert away[48:].mean() < 4
 

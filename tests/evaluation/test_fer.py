@@ -13,8 +13,9 @@ from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
 from eamm_jax.evaluation.fer import EmotionClassifier, face_crops
-from eamm_jax.evaluation.readers import DlibReader, make_reader, named_emotion
+from eamm_jax.evaluation.readers import PhotoReader, make_reader, named_emotion
 from eamm_jax.faces.detection import is_installed
+from eamm_jax.faces.dlib_finder import DlibFinder
 from tests.evaluation.faces import template
 from tests.faces.imitations import Box, imitate_dlib
 
@@ -112,18 +113,18 @@ def test_the_reader_of_photographs_reads_emotions_where_it_can(network, monkeypa
     imitate_dlib(monkeypatch, faces).faces = [[Box(20, 40, 120, 140)]]
     # Every package is found in that folder.
     network.weights.parent.rename(faces / "data")
-    reader = make_reader("real")
+    reader = make_reader("real", finder=DlibFinder())
     assert reader.name == "dlib and fer"
     network.answer = np.eye(7, dtype=np.float32)[3]
     seen = reader.read(np.zeros((1, 200, 200, 3), np.uint8))
     assert EMOTIONS[named_emotion(seen.emotion)] == "happy"
-    assert DlibReader().name == "dlib"
+    assert PhotoReader(DlibFinder()).name == "dlib"
 
 
 def test_a_smile_is_happy():
     """NASA's portrait of Eileen Collins, which is in the public domain."""
     if not (fer.is_installed() and is_installed()):
-        pytest.skip(f"not installed: {fer.INSTALL}, and dlib")
+        pytest.skip(f"not installed: {fer.INSTALL}, or what finds faces")
     from skimage import data
 
     reader = make_reader("real")

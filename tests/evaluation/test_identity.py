@@ -12,7 +12,7 @@ from PIL import Image
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import identity
 from eamm_jax.evaluation.identity import DlibEmbedder, OnnxEmbedder, cosine_similarity
-from eamm_jax.faces.detection import FaceFinder
+from eamm_jax.faces.detection import make_finder
 from tests.evaluation.faces import template
 
 
@@ -23,7 +23,7 @@ def test_similarity_is_the_cosine():
 
 
 def test_people_are_told_apart_wherever_they_are(shared):
-    finder, embedder = FaceFinder(), DlibEmbedder()
+    finder, embedder = make_finder(), DlibEmbedder()
 
     def embed(picture):
         landmarks = finder.find(picture)[0].landmarks
@@ -76,5 +76,5 @@ def test_missing_weights_are_named(monkeypatch):
         importlib.util, "find_spec", lambda name: None if name == "dlib" else find(name)
     )
     assert not identity.is_installed()
-    with pytest.raises(UserError, match=r"eamm_jax\[faces\]"):
+    with pytest.raises(UserError, match=r"eamm_jax\[dlib\]"):
         DlibEmbedder()

@@ -1,4 +1,4 @@
-"""Who looks at the frames; dlib where it is installed, and words where it is not."""
+"""Who looks at the frames, and words where nobody can."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import readers
-from eamm_jax.evaluation.readers import DlibReader, make_reader
-from eamm_jax.faces.detection import is_installed
+from eamm_jax.evaluation.readers import PhotoReader, make_reader
+from eamm_jax.faces import detection, mediapipe_finder
+from eamm_jax.faces.dlib_finder import DlibFinder
 from eamm_jax.io.image import read_image, to_uint8
 from tests.faces.imitations import Box, imitate_dlib
 
@@ -24,8 +25,9 @@ def test_unknown_kind_is_an_error():
         make_reader("painted")
 
 
-def test_without_dlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dlib", None)
+def test_without_a_finder(monkeypatch):
+    monkeypatch.setattr(mediapipe_finder, "is_installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(UserError, match=r"\[faces\].*faces 'none'"):
         make_reader("real")
 
@@ -38,7 +40,7 @@ def imitation(monkeypatch, tmp_path):
 def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(imitation):
     small, large = Box(0, 0, 10, 10), Box(20, 40, 120, 140)
     imitation.faces = [[small, large]]
-    seen = DlibReader().read(np.zeros((1, 100, 200, 3), np.uint8))
+    seen = PhotoReader(DlibFinder()).read(np.zeros((1, 100, 200, 3), np.uint8))
     assert seen.emotion is None
     # The middle of pixel (20, 40) in a frame of 200 by 100.
     np.testing.assert_allclose(seen.landmarks[0, 0], (41 / 200 - 1, 81 / 100 - 1), atol=1e-6)
@@ -48,7 +50,7 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 def test_undetected_faces_keep_the_last_box(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((100, 100, 3), np.uint8)
-    found = DlibReader().read(frames).landmarks[:, 0]
+    found = PhotoReader(DlibFinder()).read(frames).landmarks[:, 0]
     left, top, *_ = readers.USUAL_FACE
     np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
     np.testing.assert_allclose(found[1], found[2])
@@ -59,16 +61,16 @@ def test_a_frame_that_is_shown_again_is_searched_once(imitation):
     imitation.faces = [[Box(20, 40, 120, 140)], [Box(0, 0, 50, 50)]]
     frames = np.zeros((3, 100, 100, 3), np.uint8)
     frames[2] = 9
-    found = DlibReader().read(frames).landmarks
+    found = PhotoReader(DlibFinder()).read(frames).landmarks
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[2] != found[1]).any()
 
 
-def test_dlib_on_a_portrait(shared):
-    if not is_installed():
-        pytest.skip("dlib and its landmarks are not installed")
+def test_a_portrait(shared):
+    if not detection.is_installed():
+        pytest.skip("needs the extra 'faces'")
     frame = to_uint8(read_image(shared / "media" / "image" / "60.png", 256))
     template = np.load(shared / "media" / "alignment_landmarks.npy")
-    found = 128 * (DlibReader().read(frame[None]).landmarks[0] + 1)
-    # The portrait was aligned to the template by these landmarks.
+    found = 128 * (make_reader("real").read(frame[None]).landmarks[0] + 1)
+    # The portrait was aligned to the template.
     assert np.linalg.norm(found[:47] - template[:47], axis=-1).mean() < 6

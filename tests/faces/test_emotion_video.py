@@ -12,13 +12,13 @@ from PIL import Image
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.faces.emotion_video import VIDEO_POINTS, EmotionVideo, places, ranges
-from eamm_jax.faces.framing import frame_face, read_template
+from eamm_jax.faces.framing import frame_face
 from eamm_jax.faces.similarity import Similarity, corners, crop
 from eamm_jax.faces.tracking import Track
 from eamm_jax.io.video import read_video
 from eamm_jax.io.video_writer import video_writer
 
-needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_faces = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
 
 ANGLES = np.linspace(0, 2 * np.pi, 68, endpoint=False)
 OVAL = np.stack([0.4 * np.cos(ANGLES), 0.5 * np.sin(ANGLES)], axis=-1)
@@ -120,7 +120,7 @@ def test_without_a_finder_videos_are_taken_as_before(noise_video, monkeypatch, c
     assert "pip install" in caplog.text
 
 
-@needs_dlib
+@needs_faces
 def test_a_video_without_a_face(noise_video, caplog):
     caplog.set_level(logging.INFO, logger="eamm_jax")
     square = noise_video(64, 64)
@@ -137,7 +137,7 @@ def test_a_video_that_is_none(tmp_path):
         EmotionVideo(tmp_path / "no.mp4", 64)
 
 
-@needs_dlib
+@needs_faces
 def test_what_is_lost_and_cut_is_said_with_frame_numbers(tmp_path, caplog):
     """Frames 3 and 4 with a hand before the face; from frame 8 on mirrored."""
     data = pytest.importorskip("skimage.data")
@@ -155,7 +155,7 @@ def test_what_is_lost_and_cut_is_said_with_frame_numbers(tmp_path, caplog):
     assert list(video)[5].shape == (128, 128, 3)  # and again
 
 
-@needs_dlib
+@needs_faces
 @pytest.mark.parametrize("emotion", ["disgusted", "happy", "sad"])
 def test_published_videos_are_left_alone(shared, emotion):
     path = shared / "media" / "emotion_video" / f"{emotion}.mp4"
@@ -165,7 +165,7 @@ def test_published_videos_are_left_alone(shared, emotion):
     )
 
 
-@needs_dlib
+@needs_faces
 @pytest.mark.parametrize("black", [0, 1, 15])
 def test_a_video_that_fades_in_from_black_is_aligned_like_any(tmp_path, black):
     data = pytest.importorskip("skimage.data")
@@ -177,17 +177,17 @@ def test_a_video_that_fades_in_from_black_is_aligned_like_any(tmp_path, black):
     assert np.abs(apart).max() / plain.places[-1].scale < 2
 
 
-@needs_dlib
+@needs_faces
 def test_a_real_video_is_aligned(shared):
     """1080p; landmarks stay within 2 of 256 pixels of the first frame's, and hardly shake."""
     path = shared / "media" / "raw_video" / "M030_sad_3_001.mp4"
     video = EmotionVideo(path, 256, frames=12)
     aligned = list(video)
     assert len(aligned) == 12
-    finder = detection.FaceFinder()
+    finder = detection.make_finder()
     found = np.stack([finder.find(frame)[0].landmarks[VIDEO_POINTS] for frame in aligned])
     assert np.linalg.norm(found - found[0], axis=-1).mean() < 2.5
-    template = read_template(None)[VIDEO_POINTS]
+    template = finder.template()[VIDEO_POINTS]
     assert np.linalg.norm(found.mean(axis=1) - template.mean(axis=0), axis=-1).max() < 6
     scale = video.places[0].scale
     path_of_corners = np.array([place(corners(256)) for place in video.places]) / scale

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, framing
+from eamm_jax.faces import dlib_finder, framing
+from eamm_jax.faces.dlib_finder import DlibFinder
 from eamm_jax.faces.framing import is_framed, read_template
 from eamm_jax.faces.similarity import Similarity, middle_square
 
 SIZE = 256
 
-needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_dlib = pytest.mark.skipif(not dlib_finder.is_installed(), reason="needs the extra 'dlib'")
 
 
 @needs_dlib
 def test_the_mean_face_is_upright_and_even():
-    mean = detection.mean_face()
+    mean = dlib_finder.mean_face()
     left, right = mean[:8], mean[16:8:-1]
     np.testing.assert_allclose(left[:, 0] + right[:, 0], 2 * mean[8, 0], atol=0.01)
     assert mean[8, 1] == mean[:, 1].max()  # the chin is lowest
@@ -28,7 +29,7 @@ def test_the_mean_face_is_upright_and_even():
 @needs_dlib
 def test_the_mean_face_lies_where_the_published_template_does(shared):
     published = np.load(shared / "media" / "alignment_landmarks.npy")[framing.SOURCE_POINTS]
-    ours = read_template(None)[framing.SOURCE_POINTS]
+    ours = DlibFinder().template()[framing.SOURCE_POINTS]
     np.testing.assert_allclose(ours.mean(axis=0), published.mean(axis=0), atol=0.05)
 
     def spread(points):
@@ -60,7 +61,7 @@ def test_bad_templates(tmp_path, what):
     elif content is not None:
         np.save(path, content)
     with pytest.raises(UserError, match=words):
-        read_template(path)
+        read_template(path, None)
 
 
 @pytest.mark.parametrize(

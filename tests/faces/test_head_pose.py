@@ -14,8 +14,9 @@ from eamm_jax import bundled
 from eamm_jax.checkpoint import load_networks
 from eamm_jax.conversion.published import convert_files
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, generic_face, idle
-from eamm_jax.faces.detection import Face
+from eamm_jax.faces import detection, dlib_finder, generic_face, idle
+from eamm_jax.faces.dlib_finder import DlibFinder
+from eamm_jax.faces.face import Face
 from eamm_jax.faces.head_pose import (
     Framed,
     HeadPose,
@@ -28,7 +29,8 @@ from eamm_jax.faces.pose_geometry import Region, face_region, project
 from eamm_jax.faces.tracking import fill_gaps, follow
 from eamm_jax.io.video_writer import video_writer
 
-needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_faces = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_dlib = pytest.mark.skipif(not dlib_finder.is_installed(), reason="needs the extra 'dlib'")
 
 POSE = np.array([8.0, -5.0, 3.0, 4.7e-4, 62.0, 66.0])
 
@@ -57,9 +59,9 @@ def mean_errors(estimator, seen, published) -> np.ndarray:
     return wrong.mean(axis=0)
 
 
-@needs_dlib
+@needs_faces
 def test_the_network_agrees_with_the_published_poses(network, portraits):
-    finder = detection.FaceFinder()
+    finder = detection.make_finder()
     seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     assert len(seen) >= 7
     wrong = mean_errors(network, seen, portraits[1])
@@ -72,9 +74,17 @@ def test_the_network_needs_nobody_to_find_the_face_of_an_aligned_portrait(networ
     assert (wrong < [3, 3, 3, 0.06, 4, 4]).all(), wrong
 
 
-@needs_dlib
+@needs_faces
 def test_landmarks_agree_with_the_published_poses(portraits):
-    finder = detection.FaceFinder()
+    finder = detection.make_finder()
+    seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
+    wrong = mean_errors(LandmarkEstimator(), seen, portraits[1])
+    assert (wrong < [2, 2, 1, 0.08, 3, 4]).all(), wrong
+
+
+@needs_dlib
+def test_so_do_those_of_dlib(portraits):
+    finder = DlibFinder()
     seen = [Framed.of(image, finder.find(image)) for image in portraits[0]]
     wrong = mean_errors(LandmarkEstimator(), seen, portraits[1])
     assert (wrong[:3] < 5).all(), wrong
@@ -121,7 +131,7 @@ class Finder:
 def finder(monkeypatch) -> Finder:
     finder = Finder()
     monkeypatch.setattr(detection, "is_installed", lambda: True)
-    monkeypatch.setattr(detection, "FaceFinder", lambda: finder)
+    monkeypatch.setattr(detection, "make_finder", lambda: finder)
     return finder
 
 
@@ -130,9 +140,9 @@ def none_installed(monkeypatch) -> None:
     monkeypatch.setattr(detection, "is_installed", lambda: False)
 
     def fail():
-        raise UserError("finding faces needs dlib")
+        raise UserError("finding faces needs LiteRT")
 
-    monkeypatch.setattr(detection, "FaceFinder", fail)
+    monkeypatch.setattr(detection, "make_finder", fail)
 
 
 def spot(x: float, y: float, side: int = 24, width: int = 256, height: int = 256) -> np.ndarray:
@@ -164,7 +174,7 @@ def test_a_file_wins_and_nobody_looks(tmp_path, none_installed):
 def test_without_a_file_the_landmarks_tell(finder, notices):
     (pose,) = HeadPose().track(spot(128, 128), 20)
     np.testing.assert_allclose(pose[:3], POSE[:3], atol=0.1)
-    assert "head pose by the 68 landmarks: yaw 8.0, pitch -5.0, roll 3.0" in notices()
+    assert "head pose by the landmarks: yaw 8.0, pitch -5.0, roll 3.0" in notices()
 
 
 def test_a_network_comes_before_the_landmarks(finder, notices, network):

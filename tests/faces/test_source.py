@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, framing
-from eamm_jax.faces.detection import Face
-from eamm_jax.faces.framing import frame_face, read_template
+from eamm_jax.faces import detection, dlib_finder, framing, mediapipe_finder
+from eamm_jax.faces.face import Face
+from eamm_jax.faces.framing import frame_face
 from eamm_jax.faces.similarity import Similarity, corners
 from eamm_jax.faces.source import read_source
 from eamm_jax.io.image import read_image, to_uint8
@@ -26,7 +26,8 @@ SIZE = 256
 RAW = {"brade2.jpg": "brade2.jpg", "dune_1.png": "dune_1.jpg", "scarlett.jpg": "scarlett.jpg"}
 """Raw photos, and the published crops made of them."""
 
-needs_dlib = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_faces = pytest.mark.skipif(not detection.is_installed(), reason="needs the extra 'faces'")
+needs_dlib = pytest.mark.skipif(not dlib_finder.is_installed(), reason="needs the extra 'dlib'")
 
 
 @pytest.fixture
@@ -62,21 +63,26 @@ class Finder:
     def find(self, image):
         return self.found
 
+    def template(self):
+        return TEMPLATE
+
 
 @pytest.fixture
 def finding(monkeypatch):
-    """Puts an imitation in the place of dlib; the template is an oval of points."""
+    """Puts an imitation in the place of a finder; the template is an oval of points."""
 
     def install(*found: Face) -> None:
         monkeypatch.setattr(detection, "is_installed", lambda: True)
-        monkeypatch.setattr(detection, "FaceFinder", lambda: Finder(*found))
-        monkeypatch.setattr(detection, "mean_face", lambda: OVAL)
+        monkeypatch.setattr(detection, "make_finder", lambda: Finder(*found))
 
     return install
 
 
 ANGLES = np.linspace(0, 2 * np.pi, 68, endpoint=False)
 OVAL = np.stack([0.5 + 0.4 * np.cos(ANGLES), 0.5 + 0.5 * np.sin(ANGLES)], -1).astype(np.float32)
+
+
+TEMPLATE = 150 * (OVAL - 0.5) + (134, 140)
 
 
 def face_at(x: float, y: float, width: float) -> Face:
@@ -90,11 +96,14 @@ def face_at(x: float, y: float, width: float) -> Face:
 
 
 @needs_dlib
+@pytest.mark.parametrize("finder", ["", detection.DLIB])
 @pytest.mark.parametrize("raw", RAW)
-def test_corners_lie_where_the_published_template_puts_them(shared, raw):
-    """Within 4 of 256 pixels."""
+def test_corners_lie_where_the_published_template_puts_them(shared, monkeypatch, finder, raw):
+    """Within 4 of 256 pixels, whatever finds the face; the published one was found by dlib."""
+    monkeypatch.setenv(detection.VARIABLE, finder)
     path = shared / "media" / "raw_image" / raw
     ours = read_source(path, SIZE).to_picture
+    monkeypatch.setenv(detection.VARIABLE, detection.DLIB)
     theirs = read_source(
         path, SIZE, template=shared / "media" / "alignment_landmarks.npy"
     ).to_picture
@@ -104,8 +113,9 @@ def test_corners_lie_where_the_published_template_puts_them(shared, raw):
 
 @needs_dlib
 @pytest.mark.parametrize("raw", RAW)
-def test_with_the_published_template_the_crop_is_the_published_one(shared, raw):
+def test_with_the_published_template_the_crop_is_the_published_one(shared, monkeypatch, raw):
     """At 45 dB or more, once it is through the same JPEG compression."""
+    monkeypatch.setenv(detection.VARIABLE, detection.DLIB)
     template = shared / "media" / "alignment_landmarks.npy"
     portrait = read_source(shared / "media" / "raw_image" / raw, SIZE, template=template)
     with Image.open(shared / "media" / "image" / RAW[raw]) as published:
@@ -118,7 +128,7 @@ def test_with_the_published_template_the_crop_is_the_published_one(shared, raw):
     assert 10 * np.log10(255**2 / np.mean((crop - expected) ** 2)) >= 45
 
 
-@needs_dlib
+@needs_faces
 @pytest.mark.parametrize(
     "name", ["14.png", "21.png", "60.png", "brade2.jpg", "dune_1.jpg", "jake4.png", "scarlett.jpg"]
 )
@@ -133,13 +143,13 @@ def test_published_crops_are_left_alone(shared, name):
 # --- What is left alone --------------------------------------------------------------------
 
 
-def test_the_bundled_portrait_needs_no_dlib():
+def test_the_bundled_portrait_needs_no_finder():
     code = (
         "import sys; from eamm_jax import bundled; from eamm_jax.faces import source;"
         "from eamm_jax.io import image;"
         "portrait = source.read_source(bundled.PORTRAIT, 128);"
         "assert (portrait.crop == image.read_image(bundled.PORTRAIT, 128)).all();"
-        "assert 'dlib' not in sys.modules and 'skimage' not in sys.modules"
+        "assert not {'dlib', 'ai_edge_litert', 'skimage'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
 
@@ -152,13 +162,13 @@ def test_without_a_finder_pictures_are_taken_as_before(saved, rng, monkeypatch, 
     wide = saved(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8), "wide.png")
     portrait = read_source(wide, 64)
     assert "pip install" in notices.text
-    assert "non-commercial" in notices.text
     np.testing.assert_array_equal(portrait.crop, read_image(wide, 64))
 
 
 def test_without_a_finder_a_face_cannot_be_chosen(saved, rng, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dlib", None)
-    monkeypatch.setattr(detection, "mean_face", lambda: OVAL)
+    for finder in (dlib_finder, mediapipe_finder):
+        monkeypatch.setattr(finder, "packaged_file", lambda *name: None)
+    monkeypatch.setattr(mediapipe_finder, "cache_folder", lambda: None)
     with pytest.raises(UserError, match=r"eamm_jax\[faces\]"):
         read_source(saved(rng.integers(0, 256, (90, 90, 3), dtype=np.uint8)), 64, number=1)
 
@@ -198,7 +208,7 @@ def test_another_can_be_chosen(saved, finding, notices):
     portrait = read_source(saved(np.zeros((400, 500, 3), np.uint8)), SIZE, number=2)
     assert portrait.face is second
     assert not notices.text
-    middle = portrait.to_picture(read_template(None).mean(axis=0))
+    middle = portrait.to_picture(TEMPLATE.mean(axis=0))
     np.testing.assert_allclose(middle, (100, 90), atol=1)
 
 
@@ -218,7 +228,7 @@ def test_no_face_at_all(saved, finding):
     assert "without cropping" in str(said.value)
 
 
-# --- dlib on real photos -------------------------------------------------------------------
+# --- Real photos -------------------------------------------------------------------
 
 
 def corner_distance(first: Similarity, second: Similarity) -> float:
@@ -227,7 +237,7 @@ def corner_distance(first: Similarity, second: Similarity) -> float:
     return np.linalg.norm(apart, axis=1).max() / first.scale
 
 
-@needs_dlib
+@needs_faces
 def test_two_people_side_by_side(saved, astronaut, notices):
     smaller = np.asarray(Image.fromarray(astronaut).resize((384, 384)))
     smaller = np.pad(smaller, ((128, 0), (0, 0), (0, 0)), "edge")
@@ -242,7 +252,7 @@ def test_two_people_side_by_side(saved, astronaut, notices):
     assert other.to_picture.scale == pytest.approx(0.75 * alone.to_picture.scale, rel=0.05)
 
 
-@needs_dlib
+@needs_faces
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_photos_that_say_how_they_were_held(saved, astronaut, orientation):
     turns = {3: 2, 6: 1, 8: 3}[orientation]  # counter-clockwise, as the camera stored it
@@ -253,7 +263,7 @@ def test_photos_that_say_how_they_were_held(saved, astronaut, orientation):
     np.testing.assert_array_equal(read_source(path, SIZE).crop, upright.crop)
 
 
-@needs_dlib
+@needs_faces
 def test_a_photo_of_thirty_megapixels(saved, astronaut):
     """A camera's, with a face of 900 pixels; the crop is that of the small photo."""
     # 13 times, in a landscape frame of 6700 x 4480.
@@ -268,18 +278,18 @@ def test_a_photo_of_thirty_megapixels(saved, astronaut):
     assert np.abs(portrait.crop - small.crop).mean() < 0.04
 
 
-@needs_dlib
+@needs_faces
 def test_tiny_faces_are_found_down_to_what_is_said(saved, astronaut):
     """The astronaut's face is 90 pixels wide."""
     half = np.asarray(Image.fromarray(astronaut).resize((240, 240), Image.Resampling.LANCZOS))
     portrait = read_source(saved(half[:200]), SIZE)
     assert 35 < portrait.face.width < 55
-    tiny = np.asarray(Image.fromarray(astronaut).resize((120, 120), Image.Resampling.LANCZOS))
+    tiny = np.asarray(Image.fromarray(astronaut).resize((60, 60), Image.Resampling.LANCZOS))
     with pytest.raises(UserError, match="40 pixels wide"):
-        read_source(saved(tiny[:100]), SIZE)
+        read_source(saved(np.pad(tiny, ((0, 100), (0, 200), (0, 0)), "edge")), SIZE)
 
 
-@needs_dlib
+@needs_faces
 def test_a_face_at_the_edge_of_its_photo(saved, astronaut):
     """Her hair is cut off; the crop reaches beyond the picture, whose edge goes on."""
     path = saved(astronaut[60:300])
@@ -288,7 +298,7 @@ def test_a_face_at_the_edge_of_its_photo(saved, astronaut):
     np.testing.assert_allclose(portrait.crop[0], portrait.crop[6], atol=0.12)
 
 
-@needs_dlib
+@needs_faces
 def test_a_face_from_too_far_aside_is_said_not_to_be_one(saved, astronaut):
     """Squeezed to a third, as no picture of a profile is at hand."""
     narrow = np.asarray(Image.fromarray(astronaut).resize((150, 512)))
@@ -296,15 +306,14 @@ def test_a_face_from_too_far_aside_is_said_not_to_be_one(saved, astronaut):
         read_source(saved(narrow), SIZE)
 
 
-@needs_dlib
+@needs_faces
 def test_a_crop_is_upright_whatever_way_the_head_leans(saved, astronaut):
     leaning = Image.fromarray(astronaut).rotate(20, Image.Resampling.BICUBIC, center=(225, 120))
     portrait = read_source(saved(np.asarray(leaning)), SIZE)
     upright = read_source(saved(astronaut, "upright.png"), SIZE)
     turned = portrait.to_picture.degrees - upright.to_picture.degrees
     assert turned == pytest.approx(-20, abs=3)
+    finder = detection.make_finder()
     assert frame_face(
-        detection.FaceFinder().find(to_uint8(portrait.crop))[0].landmarks,
-        read_template(None),
-        SIZE,
+        finder.find(to_uint8(portrait.crop))[0].landmarks, finder.template(), SIZE
     ).degrees == pytest.approx(0, abs=3)

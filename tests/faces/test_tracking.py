@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eamm_jax.faces.detection import Face
+from eamm_jax.faces.face import Face
 from eamm_jax.faces.tracking import Track, follow, shots, track
 
 HEIGHT, WIDTH = 180, 240

@@ -22,6 +22,7 @@ from eamm_jax.io.image import (
     read_image,
     read_picture,
     tile,
+    to_grey,
     to_uint8,
     write_png,
 )
@@ -482,3 +483,9 @@ def test_a_contact_sheet_has_its_pictures_in_rows(rng):
     assert tile(pictures[:1]).shape == (4, 3, 3)
     height, width, _ = tile([np.zeros((9, 9, 3), np.uint8)] * 24).shape
     assert (width, height) == (54, 36)
+
+
+def test_greys_are_those_of_opencv(rng):
+    cv2 = pytest.importorskip("cv2")
+    image = rng.integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(to_grey(image), cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))

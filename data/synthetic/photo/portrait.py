@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax.errors import UserError
-from eamm_jax.faces.detection import FaceFinder
-from eamm_jax.faces.framing import TEMPLATE_SIZE, frame_face, no_face, read_template
+from eamm_jax.faces import detection
+from eamm_jax.faces.face import FaceFinder
+from eamm_jax.faces.framing import TEMPLATE_SIZE, frame_face, no_face
 from eamm_jax.faces.similarity import Similarity, crop, resized
 from eamm_jax.io.image import read_picture
 
@@ -103,7 +104,7 @@ def read_portrait(path: Path) -> Portrait:
         UserError: it cannot be read, shows no face or several, or is too small; or no finder is
             installed.
     """
-    finder = FaceFinder()
+    finder = detection.make_finder()
     picture = read_picture(path)
     height, width = picture.shape[:2]
     faces = finder.find(picture)
@@ -120,7 +121,7 @@ def read_portrait(path: Path) -> Portrait:
         )
         for x, y in _SHIFTS
     ]
-    portrait = framed(picture, np.mean(found, 0))
+    portrait = framed(picture, np.mean(found, 0), finder)
     if portrait.frame.scale < SMALLEST:
         raise UserError(
             f"{path} ({width} x {height} pixels) shows a face only {side:.0f} pixels wide; at "
@@ -129,9 +130,11 @@ def read_portrait(path: Path) -> Portrait:
     return portrait
 
 
-def framed(picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "68 2"]) -> Portrait:
-    """A portrait from a picture and the landmarks in it, in its pixels."""
-    frame = frame_face(landmarks, read_template(None), TEMPLATE_SIZE)
+def framed(
+    picture: UInt8[np.ndarray, "h w 3"], landmarks: Float[np.ndarray, "68 2"], finder: FaceFinder
+) -> Portrait:
+    """A portrait from a picture and the landmarks in it, in its pixels, that were found so."""
+    frame = frame_face(landmarks, finder.template(), TEMPLATE_SIZE)
     marks = (frame.inverse()(landmarks) + 0.5) * (2 / TEMPLATE_SIZE) - 1
     return Portrait(picture, frame, marks)
 
