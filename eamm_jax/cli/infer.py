@@ -25,7 +25,7 @@ from eamm_jax.cli.tool import (
 )
 from eamm_jax.constants import EMOTIONS, LAYOUTS, LEVELS
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import joined_name, make_folder, temporary_folder
+from eamm_jax.io.files import joined_name, make_folder, removed_if_empty, temporary_folder
 
 if TYPE_CHECKING:
     from eamm_jax.animate.job import Job
@@ -351,12 +351,13 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
 
     batch = flags.batch is not None
     rows = read_table(flags.batch, flag_parser(), words) if batch else {"": flags}
-    with ExitStack() as spoken:
+    with ExitStack() as lasting:
         jobs = {}
         for row, row_flags in rows.items():
             try:
+                lasting.enter_context(removed_if_empty(row_flags.result_path))
                 demo = fill_in(row_flags)
-                spoken.enter_context(_spoken(row_flags))
+                lasting.enter_context(_spoken(row_flags))
                 jobs[row] = job_of(row_flags)
             except UserError as error:
                 raise UserError(f"{row}: {error}" if batch else str(error)) from None

@@ -145,6 +145,18 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
+def removed_if_empty(*folders: Path) -> Iterator[None]:
+    """Removes those folders in the end that were not there before the block and hold nothing."""
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in reversed(new):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
 def temporary_folder(prefix: str = "eamm_jax_") -> Iterator[Path]:
     """A folder for as long as the block lasts.
 

@@ -17,7 +17,7 @@ from etils import epath
 
 from eamm_jax.checkpoint import CONFIG_NAME, WORKDIR_MODEL
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import temporary_folder
+from eamm_jax.io.files import removed_if_empty, temporary_folder
 from eamm_jax.training.checkpoint import FOLDER as CHECKPOINTS_FOLDER
 from eamm_jax.training.distributed import is_main_process
 from eamm_jax.training.metrics import JSONL_NAME
@@ -112,9 +112,7 @@ class Workdir:
         return found
 
     def _make(self) -> None:
-        for folder in (self.folder, self.folder / CHECKPOINTS_FOLDER):
-            if not folder.exists():
-                self._stack.callback(_remove_if_empty, folder)
+        self._stack.enter_context(removed_if_empty(self.folder, self.folder / CHECKPOINTS_FOLDER))
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -123,11 +121,6 @@ class Workdir:
             ) from None
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise UserError(f"Cannot write to the work directory {self.folder}: permission denied")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def _is_remote(path: str | os.PathLike[str]) -> bool:

@@ -247,6 +247,10 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         "output in no folder": ({"output": folder / "no" / "out.mp4"}, "no"),
         "results in a file": ({"output": None, "result_path": text}, "a file of that name"),
         "results below a file": ({"output": None, "result_path": text / "x"}, "text.png"),
+        "a folder of results that is new": (
+            {"output": None, "result_path": folder / "new", "source_image": text},
+            "text.png",
+        ),
         "output of another kind": ({"output": folder / "out.avi"}, ".mp4"),
         "a checkpoint of another model": ({"checkpoint": other}, "checkpoint"),
         "chunk of nothing": ({"chunk": 0}, "chunk"),
