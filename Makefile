@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.runs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[synthetic]"
+	$(BIN)/python -m pip install --quiet -e ".[synthetic,provenance]"
 	touch $@
 
 lint: install

@@ -7,20 +7,24 @@ marks them, and writes `watermark.json`: for each change that happens to videos 
 whose mark is found, and of those whose identifier is read; the quality of marked frames; the cost.
 The same clips without a mark, whole and in windows of 2 s, under the same changes, are
 searched for marks that are not there; so are the videos in `--media`.
+
+Rendered clips and the results of each stay in the folder: the same command goes on where it ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import itertools
 import json
 import math
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -42,7 +46,7 @@ from eamm_jax.io.audio import read_speech  # noqa: E402
 from eamm_jax.io.files import atomic_output  # noqa: E402
 from eamm_jax.io.image import to_uint8  # noqa: E402
 from eamm_jax.io.video import read_video  # noqa: E402
-from eamm_jax.provenance.watermark import PERIOD, Watermark, detect  # noqa: E402
+from eamm_jax.provenance.watermark import PERIOD, Rectangle, Watermark, detect  # noqa: E402
 
 SECONDS = 4.2
 
@@ -184,39 +188,62 @@ def changes() -> dict[str, tuple[Change, int]]:
     return result
 
 
+class Clip(NamedTuple):
+    """Frames without a mark, and the region that is to be marked; None is all of it."""
+
+    name: str
+    frames: Frames
+    region: Rectangle | None
+
+    def marked(self, payload: int) -> Frames:
+        mark = Watermark(payload, self.region)
+        return [mark(frame, number / FRAME_RATE) for number, frame in enumerate(self.frames)]
+
+
 def clips(
-    animator: Animator, media: Path | None, count: int, pasted: bool
-) -> Iterator[tuple[str, Frames]]:
-    """Animations of all portraits, with all voices and emotions."""
+    animator: Animator, media: Path | None, count: int, pasted: bool, folder: Path
+) -> Iterator[Clip]:
+    """Animations of all portraits, with all voices and emotions, rendered once."""
     portraits = [bundled.PORTRAIT, *sorted(bundled.EXAMPLES.glob("*.jpg"))]
-    voices = [bundled.SPEECH, *sorted(bundled.EXAMPLES.glob("*.mp3"))]
     if media is not None:
         portraits += [p for p in sorted(media.rglob("*")) if _is_portrait(p)]
+    if pasted:
+        size = animator.image_size
+        portraits = [p for p in portraits if read_source(p, size).face is not None]
+    for index in range(count):
+        file = folder / f"clip_{index:03d}.npz"
+        if not file.exists():
+            clip = rendered(animator, portraits[index % len(portraits)], index, pasted)
+            with atomic_output(file) as path, path.open("wb") as content:
+                np.savez(content, *clip.frames, name=clip.name, region=np.array(clip.region or ()))
+        with np.load(file) as content:
+            _, _, *frames = content.values()  # those that have names come first
+            region = content["region"].tolist()
+            yield Clip(str(content["name"]), frames, Rectangle(*region) if region else None)
+
+
+def rendered(animator: Animator, portrait: Path, index: int, pasted: bool) -> Clip:
+    """An animation; each number has another voice and emotion."""
+    voices = [bundled.SPEECH, *sorted(bundled.EXAMPLES.glob("*.mp3"))]
     emotions = [*(animator.bank.emotions if animator.bank else ()), None]
-    track = read_pose(bundled.POSE)
-    made = 0
-    for index in itertools.count():
-        if made == count or index > 20 * count:
-            return
-        path, voice = portraits[index % len(portraits)], voices[5 * index % len(voices)]
-        emotion = emotions[3 * index % len(emotions)]
-        speech = np.resize(read_speech(voice), int(SECONDS * SAMPLE_RATE))
-        source = read_source(path, animator.image_size, align=pasted)
-        if pasted and source.face is None:
-            continue
-        patch = None
-        if pasted:
-            patch = Patch(source.picture, to_uint8(source.crop), source.to_picture)
-        spans = [Span(emotion)] if emotion else []
-        frames = animator.animate(
-            source.crop, speech, track[index:], None, Settings(seed=index), emotions=spans
-        )
-        shown = [patch.paste(f.image) if patch else f.image for f in frames]
-        longest = max(shown[0].shape)
-        if longest > PASTED_SIDE:
-            shown = scaled(PASTED_SIDE / longest)(shown)
-        made += 1
-        yield f"{path.stem}, {voice.stem}, {emotion}", shown
+    voice, emotion = voices[5 * index % len(voices)], emotions[3 * index % len(emotions)]
+    speech = np.resize(read_speech(voice), int(SECONDS * SAMPLE_RATE))
+    source = read_source(portrait, animator.image_size, align=pasted)
+    animation = animator.animate(
+        source.crop,
+        speech,
+        read_pose(bundled.POSE)[index:],
+        None,
+        Settings(seed=index),
+        emotions=[Span(emotion)] if emotion else [],
+    )
+    frames, region = [frame.image for frame in animation], None
+    if pasted:
+        patch = Patch(source.picture, to_uint8(source.crop), source.to_picture)
+        scale = min(1, PASTED_SIDE / max(source.picture.shape))
+        frames = scaled(scale)([patch.paste(frame) for frame in frames])
+        region = Rectangle.of(patch.place).scaled(scale, scale)
+    return Clip(f"{portrait.stem}, {voice.stem}, {emotion}", frames, region)
 
 
 def _is_portrait(path: Path) -> bool:
@@ -238,70 +265,71 @@ def quality(before: Frames, after: Frames) -> tuple[float, float, float]:
     return decibel[0], decibel[1], float(np.mean(ssim))
 
 
-def measure(
-    named: Iterator[tuple[str, Frames]], marks: bool, alarms: bool
-) -> Iterator[dict[str, Any]]:
-    """Everything about the clips so far, after each of them."""
-    table: dict[str, list[tuple[bool, bool]]] = {name: [] for name in changes()}
-    written, rng = h264(18), np.random.default_rng(0)
-    qualities, costs = [], []
-    false, searched = 0, 0
-    for name, frames in named:
-        payload = int(rng.integers(0, 2**32))
-        mark = Watermark(payload)
-        start = time.process_time()
-        marked = [mark(frame, number / FRAME_RATE) for number, frame in enumerate(frames)]
-        costs.append((time.process_time() - start) / len(frames))
-        qualities.append(quality(frames, marked))
-        contents = {"marked": marked} if marks else {}
-        contents |= {"plain": frames} if alarms else {}
-        for what, content in contents.items():
-            content = written(content)
-            for change, (apply, rate) in changes().items():
-                changed = apply(content)
-                found = found_in(changed, rate)
-                if what == "marked":
-                    read = found is not None and found.payload == payload
-                    table[change].append((found is not None, read))
-                    continue
-                window = round(PERIOD * rate)
-                parts = [changed[at : at + window] for at in (0, len(changed) - window)]
-                results = [found, *(found_in(part, rate) for part in parts if part)]
-                searched += len(results)
-                false += sum(result is not None for result in results)
-        print(f"{len(qualities)}: {name}", file=sys.stderr, flush=True)
-        video, worst, ssim = np.array(qualities).T
-        yield {
-            "clips": len(qualities),
-            "survival": {
-                change: {
-                    "found": float(np.mean([found for found, _ in results])),
-                    "read": float(np.mean([read for _, read in results])),
-                }
-                for change, results in table.items()
-                if results
-            },
-            "psnr": {"mean": float(video.mean()), "worst frame": float(worst.min())},
-            "ssim": {"mean": float(ssim.mean()), "worst clip": float(ssim.min())},
-            "milliseconds a frame": 1e3 * float(np.median(costs)),
-            "searched without a mark": searched,
-            "false alarms": false,
-        }
+def survival(clip: Clip, payload: int) -> dict[str, Any]:
+    """What is read after each change, quality, and milliseconds a frame."""
+    start = time.process_time()
+    marked = clip.marked(payload)
+    cost = 1e3 * (time.process_time() - start) / len(marked)
+    file = h264(18)(marked)
+    changed: dict[str, list[bool]] = {}
+    for name, (apply, rate) in changes().items():
+        found = found_in(apply(file), rate)
+        changed[name] = [found is not None, found is not None and found.payload == payload]
+    return {"changed": changed, "quality": quality(clip.frames, marked), "cost": cost}
 
 
-def real_clips(media: Path) -> tuple[int, int]:
-    """How many windows of real videos were searched, under how many changes, and found marks."""
+def false_alarms(frames: Frames) -> dict[str, int]:
+    """How often a mark is found where there is none."""
     searched = false = 0
+    for apply, rate in changes().values():
+        changed = apply(frames)
+        window = round(PERIOD * rate)
+        parts = [changed, *(changed[at : at + window] for at in (0, len(changed) - window))]
+        if len(changed) < 1.5 * window:
+            parts = [changed]
+        searched += len(parts)
+        false += sum(found_in(part, rate) is not None for part in parts)
+    return {"searched": searched, "false": false}
+
+
+def real_clips(media: Path) -> Iterator[tuple[str, Frames]]:
+    """Windows of videos."""
     for path in sorted(p for p in media.rglob("*") if p.suffix.lower() in VIDEOS):
         try:
             frames = [resized(f, 256, 256) for f in itertools.islice(read_video(path, None), 250)]
         except UserError:  # of .mov files some hold sound alone
             continue
-        for start in range(0, len(frames) - 49, 25):
-            for apply, rate in changes().values():
-                searched += 1
-                false += found_in(apply(frames[start : start + 50]), rate) is not None
-    return searched, false
+        for start in range(0, len(frames) - 49, 50):
+            yield f"{path.stem}_{start}", frames[start : start + 50]
+
+
+def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A result, computed once."""
+    if not path.exists():
+        result = compute()
+        with atomic_output(path) as temporary:
+            temporary.write_text(json.dumps(result))
+        print(path.stem, file=sys.stderr, flush=True)
+    return json.loads(path.read_text())
+
+
+def report(marks: list[dict[str, Any]], alarms: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything about all clips."""
+    names = marks[0]["changed"]
+    video, worst, ssim = np.array([mark["quality"] for mark in marks]).T
+    rates = {name: np.mean([mark["changed"][name] for mark in marks], axis=0) for name in names}
+    return {
+        "clips": len(marks),
+        "survival": {
+            name: {"found": float(found), "read": float(read)}
+            for name, (found, read) in rates.items()
+        },
+        "psnr": {"mean": float(video.mean()), "worst frame": float(worst.min())},
+        "ssim": {"mean": float(ssim.mean()), "worst clip": float(ssim.min())},
+        "milliseconds a frame": float(np.median([mark["cost"] for mark in marks])),
+        "searched without a mark": sum(alarm["searched"] for alarm in alarms),
+        "false alarms": sum(alarm["false"] for alarm in alarms),
+    }
 
 
 def benchmark(flags: argparse.Namespace) -> None:
@@ -309,20 +337,29 @@ def benchmark(flags: argparse.Namespace) -> None:
     animator = Animator.from_checkpoint(
         flags.checkpoint, emotion=None, chunk=flags.chunk, dtype=flags.dtype
     )
-    named = clips(animator, flags.media, flags.clips, flags.paste_back)
     flags.output.mkdir(parents=True, exist_ok=True)
+    marks: list[dict[str, Any]] = []
+    alarms: list[dict[str, Any]] = []
 
-    def keep(result: dict[str, Any]) -> None:
+    def rendered_clips() -> Iterator[tuple[int, Clip]]:
+        return enumerate(clips(animator, flags.media, flags.clips, flags.paste_back, flags.output))
+
+    def keep() -> None:
         with atomic_output(flags.output / "watermark.json") as path:
-            path.write_text(json.dumps(result, indent=2) + "\n")
+            path.write_text(json.dumps(report(marks, alarms), indent=2) + "\n")
 
-    for result in measure(named, flags.only != "alarms", flags.only != "marks"):
-        keep(result)
-    if flags.media is not None and flags.only != "marks":
-        searched, false = real_clips(flags.media)
-        result["real videos searched"], result["false alarms in them"] = searched, false
-        keep(result)
-    print(json.dumps(result, indent=2))
+    for number, clip in rendered_clips():
+        payload = zlib.crc32(clip.name.encode())
+        file = flags.output / f"marked_{number:03d}.json"
+        marks.append(kept(file, functools.partial(survival, clip, payload)))
+        keep()
+    unmarked = ((f"{number:03d}", h264(18)(clip.frames)) for number, clip in rendered_clips())
+    real = real_clips(flags.media) if flags.media is not None else iter(())
+    for name, frames in itertools.chain(unmarked, real):
+        file = flags.output / f"unmarked_{name}.json"
+        alarms.append(kept(file, functools.partial(false_alarms, frames)))
+        keep()
+    print(json.dumps(report(marks, alarms), indent=2))
 
 
 def main() -> None:
@@ -331,9 +368,6 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=42, metavar="N", help="default: %(default)s")
     parser.add_argument("--media", type=Path, metavar="DIR", help="real portraits and videos")
     parser.add_argument("--paste_back", action="store_true", help="into the whole pictures")
-    parser.add_argument(
-        "--only", choices=("marks", "alarms"), help="only marked clips, or only unmarked ones"
-    )
     add_shared(parser, "checkpoint", "chunk", "dtype", "cpu")
     flags = parser.parse_args()
     run(lambda: benchmark(flags))

@@ -31,6 +31,7 @@ from eamm_jax.io.files import InputFiles, check_readable, check_writable
 from eamm_jax.io.image import fit_height, png_sequence, tile, to_uint8, write_png
 from eamm_jax.io.video_writer import LARGEST_SIDE, VideoWriter, video_writer
 from eamm_jax.provenance.marking import OutputMark, Provenance
+from eamm_jax.provenance.watermark import Rectangle
 
 SHEET_FRAMES = 24
 """Frames in a contact sheet."""
@@ -295,13 +296,14 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
         source.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level
     )
     summary.lap("reading")
-    mark = _mark(job, animator)
+    mark = _mark(job, animator, view.region)
+    neutral_mark = _mark(job, animator, view.neutral_region, output=1)
     if mark is not None:
         summary.mark = mark.identifier
     sheet: list[Frame] = []
     wanted_in_sheet = np.linspace(0, len(animation) - 1, min(len(animation), SHEET_FRAMES)).round()
     with ExitStack() as outputs:
-        write = _open_outputs(job, view, mark, _mark(job, animator, output=1), outputs)
+        write = _open_outputs(job, view, mark, neutral_mark, outputs)
         for index, frame in enumerate(animation):
             summary.lap("rendering" if index else "first frame")
             picture, neutral = view.show(frame)
@@ -318,11 +320,13 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
     return summary
 
 
-def _mark(job: Job, animator: Animator, output: int = 0) -> OutputMark | None:
+def _mark(
+    job: Job, animator: Animator, region: Rectangle | None, output: int = 0
+) -> OutputMark | None:
     if job.provenance is None:
         return None
     return job.provenance.mark(
-        job.inputs, animator.weights, composite=job.paste_back, output=output
+        job.inputs, animator.weights, composite=job.paste_back, region=region, output=output
     )
 
 
@@ -341,15 +345,19 @@ class _View:
         panel_width: of the panel with the animated face.
         height: of all panels.
         shows_neutral: whether the animation without emotion is one of the panels.
+        region: of the frame that shows the animated face; None is all of it.
+        neutral_region: likewise, of the face without emotion alone.
     """
 
     def __init__(self, job: Job, source: FramedSource, video: EmotionVideo | None):
         still = to_uint8(source.crop)
         self._place: Callable[[Frame], Frame] = lambda frame: frame
+        self.neutral_region: Rectangle | None = None
         if job.paste_back:
             check_size(job.source_image, source.picture)
-            self._place = Patch(source.picture, still, source.to_picture).paste
-            still = source.picture
+            patch = Patch(source.picture, still, source.to_picture)
+            self._place, still = patch.paste, source.picture
+            self.neutral_region = Rectangle.of(patch.place)
         self.height, self.panel_width = still.shape[:2]
         self.width = self.panel_width
         self.shows_neutral = job.layout == "side_by_side" and job.emotional
@@ -361,6 +369,10 @@ class _View:
                 repeated = itertools.chain.from_iterable(itertools.repeat(video))
                 self._beside.append(fit_height(frame, self.height) for frame in repeated)
                 self.width += self.height
+        self.region = self.neutral_region
+        if self._beside:
+            panel = self.neutral_region or Rectangle(0, 0, self.panel_width, self.height)
+            self.region = panel._replace(left=panel.left + self.width - self.panel_width)
 
     def show(self, frame: AnimatedFrame) -> tuple[Frame, Frame | None]:
         """The frame with all its panels, and the face without emotion, if there is one."""
@@ -422,9 +434,9 @@ def _open_outputs(
         pictures = outputs.enter_context(png_sequence(job.frames, mark=mark))
 
     def write(picture: Frame, neutral_picture: Frame | None) -> None:
-        main.write(picture)
         if pictures is not None:
             pictures(picture)
+        main.write(picture)  # which may mark it in place
         if neutral is not None:
             assert neutral_picture is not None
             neutral.write(neutral_picture)

@@ -55,6 +55,9 @@ _STRIP_ROWS = 128
 class Patch:
     """A place in a picture that squares are pasted to, one after the other.
 
+    Attributes:
+        place: rows and columns of the picture that they change.
+
     Args:
         picture: RGB; it stays as it is.
         still: what was cut out there, by `crop` or resized.
@@ -75,8 +78,8 @@ class Patch:
         margin = math.ceil(to_picture.scale) + 1
         left, top = np.maximum(np.floor(ends.min(axis=0)).astype(int) - margin, 0).tolist()
         right, bottom = np.ceil(ends.max(axis=0)).astype(int) + margin + 1
-        self._place = slice(top, min(bottom, height)), slice(left, min(right, width))
-        self._below = picture[self._place]
+        self.place = slice(top, min(bottom, height)), slice(left, min(right, width))
+        self._below = picture[self.place]
 
         place = Similarity(1, -complex(left, top)).after(to_picture)
         from_place = place.inverse()
@@ -117,7 +120,7 @@ class Patch:
                 (width, len(below)), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
             )
             blended = below + self._seen[rows] * (np.asarray(over) - below)
-            result[self._place][rows] = np.round(blended)
+            result[self.place][rows] = np.round(blended)
         return result
 
     def _strips(self) -> Iterator[slice]:

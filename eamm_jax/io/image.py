@@ -285,7 +285,7 @@ def write_png(
         UserError: the file cannot be written; nothing is left of it then.
     """
     if mark is not None:
-        image = mark.picture(image if image.dtype == np.uint8 else to_uint8(image), 0.0)
+        image = mark.picture(image if image.dtype == np.uint8 else to_uint8(image), None)
     with atomic_output(path) as temporary:
         _encode(temporary, image, mark)
 

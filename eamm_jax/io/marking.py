@@ -19,9 +19,19 @@ class Mark(Protocol):
     xmp: str
 
     def picture(
-        self, frame: UInt8[np.ndarray, "h w 3"], seconds: float
+        self,
+        frame: UInt8[np.ndarray, "h w 3"],
+        seconds: float | None,
+        *,
+        in_place: bool = False,
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """The frame as it is written; `seconds` is since the beginning of the video."""
+        """The frame as it is written.
+
+        Args:
+            frame: RGB.
+            seconds: since the beginning of the video; None is a picture that stands alone.
+            in_place: overwrites the frame: a copy of a large photo takes much memory.
+        """
 
     def finish(self, path: Path) -> None:
         """Adds metadata and credentials to a complete mp4 file."""

@@ -130,6 +130,8 @@ class VideoWriter:
     def write(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
         """Adds an RGB frame. Waits only when the encoder is far behind.
 
+        A frame of more than 12 megapixels is marked in place: a copy takes too much memory.
+
         Raises:
             UserError: this frame, or one of the last, cannot be written.
             ValueError: it has another shape or type.
@@ -141,7 +143,8 @@ class VideoWriter:
                 f"expected uint8 of shape {self._shape}, got {frame.dtype} of {frame.shape}"
             )
         if self._mark is not None:
-            frame = self._mark.picture(frame, self._count / self._frame_rate)
+            seconds = self._count / self._frame_rate
+            frame = self._mark.picture(frame, seconds, in_place=frame.size > 3 * _LARGE)
         self._count += 1
         if np.any(self._padding):
             frame = np.pad(frame, self._padding, "edge")

@@ -19,7 +19,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.provenance import metadata
 from eamm_jax.provenance.credentials import Identity, Signer, local_signer, signer_of
 from eamm_jax.provenance.label import Label
-from eamm_jax.provenance.watermark import PAYLOAD_BITS, Watermark
+from eamm_jax.provenance.watermark import PAYLOAD_BITS, Rectangle, Watermark
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Provenance:
         model: Path | None = None,
         *,
         composite: bool = False,
+        region: Rectangle | None = None,
         output: int = 0,
     ) -> OutputMark:
         """The mark of a new output.
@@ -69,13 +70,14 @@ class Provenance:
             inputs: that it is made of; what is said of them is their SHA-256.
             model: file of the networks, likewise.
             composite: whether only a part of the picture was generated.
+            region: that shows it, and carries the watermark; None is the whole picture.
             output: which one this is, of several.
         """
         number = secrets.randbits(PAYLOAD_BITS)
         if self.number is not None:
             number = (self.number + output) % 2**PAYLOAD_BITS
         files = (*inputs, *([("model", model)] if model is not None else []))
-        return OutputMark(self, number, files, composite)
+        return OutputMark(self, number, files, composite, region)
 
 
 class OutputMark:
@@ -86,25 +88,42 @@ class OutputMark:
         number: that it carries.
         files: it was made of.
         composite: as in `Provenance.mark`.
+        region: likewise.
 
     Attributes:
         identifier: the number as people see it.
         xmp: metadata.
     """
 
-    def __init__(self, provenance: Provenance, number: int, files: Files, composite: bool):
+    def __init__(
+        self,
+        provenance: Provenance,
+        number: int,
+        files: Files,
+        composite: bool,
+        region: Rectangle | None,
+    ):
         self.identifier = f"{number:08x}"
         source_type = metadata.COMPOSITE if composite else metadata.GENERATED
         self.xmp = metadata.packet(source_type, __version__, self.identifier)
-        self._watermark = Watermark(number)
+        self._watermark = Watermark(number, region)
         self._label, self._identity = provenance.label, provenance.identity
         self._files, self._source_type = files, source_type
 
-    def picture(self, frame: Picture, seconds: float) -> Picture:
-        """The frame with its label and its watermark."""
+    def picture(self, frame: Picture, seconds: float | None, *, in_place: bool = False) -> Picture:
+        """The frame with its label, and its watermark if it is one of a video.
+
+        Args:
+            frame: RGB.
+            seconds: since the beginning of the video; None is a picture that stands alone, in
+                which a watermark could not be read.
+            in_place: overwrites the frame.
+        """
         if self._label is not None:
-            frame = self._label.draw(frame)
-        return self._watermark(frame, seconds)
+            frame, in_place = self._label.draw(frame), True
+        if seconds is None:
+            return frame
+        return self._watermark(frame, seconds, frame if in_place else None)
 
     def finish(self, path: Path) -> None:
         """Adds metadata and credentials to a complete mp4 file.

@@ -108,7 +108,7 @@ class Report(NamedTuple):
             watermark = {
                 "identifier": None if found.payload is None else f"{found.payload:08x}",
                 "log10_chance": round(found.log10_chance, 2),
-                "crop": dict(zip(("left", "right", "top", "bottom"), found.crop, strict=True)),
+                "place": {side: round(float(at), 1) for side, at in found.place._asdict().items()},
             }
         return {
             "marked": self.marked,

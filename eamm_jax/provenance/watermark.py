@@ -1,14 +1,14 @@
 """An invisible mark in moving pictures: 32 bits that survive re-encoding, scaling and trimming.
 
-A pattern of low frequencies, fixed relative to the picture, is added to the luminance. Its sign
-swings slowly, once in two seconds: what a picture shows stays nearly still meanwhile and cancels
-in the detector, which would otherwise drown in it. So a mark is read from a second or two of
-video, and not from a single frame.
+A pattern of low frequencies, which covers a square of the picture, is added to the luminance. Its
+sign swings slowly, once in two seconds: what a picture shows stays nearly still meanwhile and
+cancels in the detector, which would otherwise drown in it. So a mark is read from a second or two
+of video, and not from a single frame.
 
 The pattern is a sum of cosines whose signs (chips) are the message: some are a known pilot, which
-tells whether there is a mark, when it swings and what was cropped; the others spell a payload
-and its check bits, in blocks of 12 bits, each one of 4096 words. All signs are public constants, so
-the mark says where a video comes from as long as nobody removes it on purpose; it is no secret.
+tells whether there is a mark, when it swings and where it lies; the others spell a payload and its
+check bits, in blocks of 16 bits, each one of 65536 words. All signs are public constants, so the
+mark says where a video comes from as long as nobody removes it on purpose; it is no secret.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import hashlib
 import itertools
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
-from scipy import ndimage
+from scipy import fft, ndimage
 
 PAYLOAD_BITS = 32
 PERIOD = 2.0
@@ -34,13 +34,13 @@ FALSE_ALARMS = 1e-6
 """Probability of finding a mark in a video that has none."""
 
 _CHECK_BITS = 16
-_BLOCKS, _BLOCK_BITS = 4, 12
-_GUESSES = 8
-"""Messages tried, of those that are most alike."""
+_BLOCKS, _BLOCK_BITS = 3, 16
+_ALIKE, _GUESSES = 8, 64
+"""Words of each block, and messages of them, that are tried: the most alike."""
 _PILOT_SHARE = 0.28
 
 _GRID = 64
-"""Sides of the grid on which pictures are analysed and the pattern is computed."""
+"""Cells per side of the mark."""
 _LOWEST, _HIGHEST = 4, 28
 """Half-periods per side. Lower ones are drowned by light and motion, higher ones by codecs."""
 
@@ -54,8 +54,11 @@ same everywhere so."""
 _PEAK = 2.0
 """Standard deviations at which the pattern is cut off: flat places change by 1 level at most."""
 _NEIGHBOURHOOD = 7
+"""Cells around a place."""
 _SHARPNESS = 2.0
 """The swing is a cosine cut off at half its height: mostly it rests."""
+_FADE = 4
+"""Cells in which a mark begins inside a picture."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 _TINT = _LUMINANCE / np.square(_LUMINANCE).sum()
@@ -63,25 +66,67 @@ _TINT = _LUMINANCE / np.square(_LUMINANCE).sum()
 
 _STRIP_ROWS = 128
 
-_NOISE = 0.3
+_LONGEST = 256
+"""Pixels of pictures' longer side in the detector."""
+_NOISE = 1.0
 """Variance that every place has, of rounding and coding."""
-_TRUST = 0.7
+_TRUST = 0.5
 """Exponent: places that move are trusted less."""
+_STILL = 15
+"""Cells over which brightness is evened out before motion is looked for."""
+_LOADING = 0.6
+"""How much of the moments' variance is taken for independent, not motion."""
 _OUTLIER = 2.5
-
-_LARGEST_CROP, _CROP_STEP = 0.07, 0.01
-"""Shares of a side that may be missing at each edge, and the steps in which they are tried."""
-_FINER_STEPS = (0.005, 0.0025)
-
 _FEWEST_FRAMES = 12
 
+_LARGEST_CROP = 0.26
+"""Share of the longer side that may be missing."""
+_SIDE_STEP = 1.03
+_SLACK = 4
+"""Cells by which a square may lie beyond where it is expected."""
+_CANDIDATES = 3
+_FAINTEST = 5.0
+"""Energy of a pilot after which the message is read: noise has it once in 150 places."""
+_FINER = (1.0, 0.5, 0.25)
+"""Steps in cells."""
+_BETWEEN = 8
+"""Places around each that is tried at first: refining it counts as trying these."""
+_HYPOTHESES = 3
+"""Places are sought in so many ways, which share the false alarms."""
+
 Grid = Float32[np.ndarray, "64 64"]
-Swinging = Float32[np.ndarray, "2 64 64"]
+Map = Float32[np.ndarray, "h w"]
+Swinging = Float32[np.ndarray, "2 h w"]
 Picture = UInt8[np.ndarray, "h w 3"]
 
-Crop = tuple[float, float, float, float]
-"""Shares of the sides that are missing: left, right, top, bottom."""
-_WHOLE = (0.0, 0.0, 0.0, 0.0)
+
+class Rectangle(NamedTuple):
+    """A place in a picture, in pixels; it may reach beyond the picture."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, place: tuple[slice, slice]) -> Rectangle:
+        """Rows and columns of an array."""
+        rows, columns = place
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        return cls(columns.start, rows.start, width, height)
+
+    def scaled(self, across: float, down: float) -> Rectangle:
+        """In a picture that is so many times as large."""
+        return Rectangle(
+            self.left * across, self.top * down, self.width * across, self.height * down
+        )
+
+
+def square_around(place: Rectangle) -> Rectangle:
+    """The smallest square around a place."""
+    left, top, width, height = place
+    side = max(width, height)
+    return Rectangle(left - (side - width) / 2, top - (side - height) / 2, side, side)
 
 
 class Found(NamedTuple):
@@ -90,12 +135,12 @@ class Found(NamedTuple):
     Attributes:
         payload: its 32 bits, or None if they are damaged.
         log10_chance: logarithm of the probability that a video without a mark looks so, or more.
-        crop: what was cut off.
+        place: of the mark.
     """
 
     payload: int | None
     log10_chance: float
-    crop: Crop
+    place: Rectangle
 
 
 class _Chips(NamedTuple):
@@ -106,28 +151,18 @@ class _Chips(NamedTuple):
         columns: from left to right.
         signs: that hide the message's structure.
         pilot: how many belong to the pilot; the rest are blocks of equal length.
-        words: (4096, block) the signs of all words.
     """
 
     rows: np.ndarray
     columns: np.ndarray
     signs: np.ndarray
     pilot: int
-    words: np.ndarray
-
-    def blocks(self) -> list[slice]:
-        length = self.words.shape[1]
-        return [slice(a, a + length) for a in range(self.pilot, len(self.signs), length)]
 
 
 def _bits(name: str, count: int) -> np.ndarray:
     """Random bits that are the same on every machine and for ever."""
     digest = hashlib.shake_256(f"eamm_jax watermark 1 {name}".encode()).digest(-(-count // 8))
     return np.unpackbits(np.frombuffer(digest, np.uint8))[:count]
-
-
-def _signs(name: str, *shape: int) -> np.ndarray:
-    return (1 - 2 * _bits(name, math.prod(shape)).reshape(shape).astype(np.float32)).astype("f4")
 
 
 @cache
@@ -137,22 +172,36 @@ def _chips() -> _Chips:
     used = (radius >= _LOWEST) & (radius <= _HIGHEST)
     rows, columns = rows[used], columns[used]
     shuffled = np.packbits(_bits("order", 32 * len(rows))).view(">u4").argsort(kind="stable")
-    length = int(len(rows) * (1 - _PILOT_SHARE)) // _BLOCKS
-    return _Chips(
-        rows[shuffled],
-        columns[shuffled],
-        _signs("signs", len(rows)),
-        len(rows) - _BLOCKS * length,
-        _signs("words", 2**_BLOCK_BITS, length),
-    )
+    signs = 1 - 2 * _bits("signs", len(rows)).astype(np.float32)
+    block = int(len(rows) * (1 - _PILOT_SHARE)) // _BLOCKS
+    return _Chips(rows[shuffled], columns[shuffled], signs, len(rows) - _BLOCKS * block)
 
 
 @cache
-def _cosines(before: float = 0.0, after: float = 0.0) -> Float32[np.ndarray, "frequencies 64"]:
-    """The cosines on the grid of a picture that lacks shares of its side before and after it."""
-    places = before + (1 - before - after) * (np.arange(_GRID) + 0.5) / _GRID
+def _words() -> Float32[np.ndarray, "words chips"]:
+    """Signs of a block's chips."""
+    chips = _chips()
+    length = (len(chips.signs) - chips.pilot) // _BLOCKS
+    bits = _bits("words", 2**_BLOCK_BITS * length).reshape(-1, length)
+    return 1 - 2 * bits.astype(np.float32)
+
+
+def _waves(start: float, length: float, count: int) -> Float32[np.ndarray, "frequencies count"]:
+    """The cosines of a mark that lies from `start` on, at the centres of pixels; 0 beside it."""
+    places = (np.arange(count) + 0.5 - start) / length
     waves = np.cos(np.pi * np.outer(np.arange(_HIGHEST + 1), places))
-    return (waves * math.sqrt(2 / _GRID)).astype(np.float32)
+    waves[:, (places < 0) | (places > 1)] = 0
+    return (waves * math.sqrt(2 / length)).astype(np.float32)
+
+
+def _pattern(values: Float32[np.ndarray, " chips"]) -> Grid:
+    """The sum of the first cosines, with a standard deviation of 1."""
+    chips, waves = _chips(), _waves(0, _GRID, _GRID)
+    spectrum = np.zeros((len(waves), len(waves)), np.float32)
+    used = slice(len(values))
+    spectrum[chips.rows[used], chips.columns[used]] = chips.signs[used] * values
+    pattern = waves.T @ spectrum @ waves
+    return pattern / pattern.std()
 
 
 def _message(payload: int) -> int:
@@ -162,22 +211,26 @@ def _message(payload: int) -> int:
 
 
 def _spelled(message: int) -> Float32[np.ndarray, " chips"]:
-    chips = _chips()
     numbers = [message >> _BLOCK_BITS * k & 2**_BLOCK_BITS - 1 for k in range(_BLOCKS)]
-    words = [chips.words[number] for number in numbers]
-    return np.concatenate([np.ones(chips.pilot, np.float32), *words])
+    pilot = np.ones(_chips().pilot, np.float32)
+    return np.concatenate([pilot, *_words()[numbers]]).astype(np.float32)
 
 
-def _luminance(frame: Picture) -> Grid:
+def _luminance(frame: Picture, width: int, height: int) -> Map:
     grey = Image.fromarray(frame).convert("L")
-    return np.asarray(grey.resize((_GRID, _GRID), Image.Resampling.BOX), np.float32)
+    return np.asarray(grey.resize((width, height), Image.Resampling.BOX), np.float32)
 
 
-def _amplitude(luminance: Grid) -> Grid:
+def _evened(picture: np.ndarray, cells: float) -> np.ndarray:
+    """Means around each place of the last two axes."""
+    size = max(1, round(cells * max(picture.shape[-2:]) / _GRID)) | 1
+    return ndimage.uniform_filter(picture, size, mode="nearest", axes=(-2, -1))
+
+
+def _amplitude(luminance: Map) -> Map:
     """By how much each place may change before it is seen."""
-    mean = ndimage.uniform_filter(luminance, _NEIGHBOURHOOD, mode="nearest")
-    square = ndimage.uniform_filter(luminance * luminance, _NEIGHBOURHOOD, mode="nearest")
-    variance = np.maximum(square - mean * mean, 0)
+    mean = _evened(luminance, _NEIGHBOURHOOD)
+    variance = np.maximum(_evened(luminance * luminance, _NEIGHBOURHOOD) - mean * mean, 0)
     return np.sqrt(_FLAT**2 + _MASKED**2 * variance)
 
 
@@ -186,61 +239,110 @@ class Watermark:
 
     Args:
         payload: 32 bits.
+        region: that is marked, which need not be square; None is the whole picture.
     """
 
-    def __init__(self, payload: int):
+    def __init__(self, payload: int, region: Rectangle | None = None):
         if not 0 <= payload < 2**PAYLOAD_BITS:
             raise ValueError(f"a payload has {PAYLOAD_BITS} bits, got {payload}")
-        chips, waves = _chips(), _cosines()
-        spectrum = np.zeros((len(waves), len(waves)), np.float32)
-        spectrum[chips.rows, chips.columns] = chips.signs * _spelled(_message(payload))
-        pattern = waves.T @ spectrum @ waves
-        self._pattern = np.clip(pattern / pattern.std(), -_PEAK, _PEAK)
+        self._pattern = np.clip(_pattern(_spelled(_message(payload))), -_PEAK, _PEAK)
+        self._region = region
 
-    def __call__(self, frame: Picture, seconds: float) -> Picture:
-        """A marked copy of a frame.
+    def __call__(self, frame: Picture, seconds: float, out: Picture | None = None) -> Picture:
+        """A marked frame.
 
         Args:
             frame: RGB.
             seconds: since the beginning of the video.
+            out: what is written to, in which the frame is already: `frame` itself where a copy
+                would take too much memory. None is a copy.
         """
-        change = _amplitude(_luminance(frame)) * self._pattern
-        rms = math.sqrt(np.square(change).mean() * np.square(_TINT).mean())
-        swing = np.clip(_SHARPNESS * math.cos(2 * math.pi * seconds / PERIOD), -1, 1)
-        change = np.clip(change * (min(1.0, _RMS / rms) * swing), -_LARGEST, _LARGEST)
-        coarse = Image.fromarray(change.astype(np.float32))
+        marked = frame.copy() if out is None else out
         height, width = frame.shape[:2]
-        marked = np.empty_like(frame)
-        for top in range(0, height, _STRIP_ROWS):  # a large photo takes little memory so
-            bottom = min(top + _STRIP_ROWS, height)
-            box = (0, top * _GRID / height, _GRID, bottom * _GRID / height)
-            size = width, bottom - top
+        region = self._region or Rectangle(0, 0, width, height)
+        left, top, right, bottom = _inside(region, height, width)
+        change = self._change(frame[top:bottom, left:right], region, (left, top), seconds)
+        # Inside a picture the mark begins gently.
+        ramp = np.minimum((np.arange(_GRID) + 0.5) / _FADE, 1)
+        for inside, axis, fade in (
+            (left > 0, 1, ramp), (right < width, 1, ramp[::-1]),
+            (top > 0, 0, ramp), (bottom < height, 0, ramp[::-1]),
+        ):  # fmt: skip
+            if inside:
+                change = change * np.expand_dims(fade, 1 - axis)
+        coarse = Image.fromarray(change.astype(np.float32))
+        scale = _GRID / (bottom - top)
+        for start in range(top, bottom, _STRIP_ROWS):  # a large photo takes little memory so
+            end = min(start + _STRIP_ROWS, bottom)
+            box = (0, (start - top) * scale, _GRID, (end - top) * scale)
+            size = right - left, end - start
             fine = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=box))
+            strip = marked[start:end, left:right]
             for channel, share in enumerate(_TINT):
                 levels = np.rint(fine * share).astype(np.int16)
-                levels += frame[top:bottom, :, channel]
-                marked[top:bottom, :, channel] = np.clip(levels, 0, 255)
+                levels += strip[..., channel]
+                strip[..., channel] = np.clip(levels, 0, 255)
         return marked
+
+    def _change(
+        self, seen: Picture, region: Rectangle, corner: tuple[int, int], seconds: float
+    ) -> Grid:
+        """Of the luminance in that part of a region that is seen."""
+        height, width = seen.shape[:2]
+        step = max(1, min(height, width) // (4 * _GRID))
+        sampled = np.ascontiguousarray(seen[::step, ::step])
+        square = square_around(region)
+        left, top = ((corner[k] - square[k]) * _GRID / square.width for k in range(2))
+        box = (left, top, left + width * _GRID / square.width, top + height * _GRID / square.width)
+        box = tuple(np.clip(box, 0, _GRID).tolist())
+        pattern = Image.fromarray(self._pattern).resize(
+            (_GRID, _GRID), Image.Resampling.BICUBIC, box
+        )
+        change = _amplitude(_luminance(sampled, _GRID, _GRID)) * np.asarray(pattern)
+        rms = math.sqrt(np.square(change).mean() * np.square(_TINT).mean())
+        swing = np.clip(_SHARPNESS * math.cos(2 * math.pi * seconds / PERIOD), -1, 1)
+        return np.clip(change * (min(1.0, _RMS / rms) * swing), -_LARGEST, _LARGEST)
+
+
+def _inside(region: Rectangle, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what is seen of a region."""
+    right, bottom = region.left + region.width, region.top + region.height
+    left, top = max(round(region.left), 0), max(round(region.top), 0)
+    return left, top, min(round(right), width), min(round(bottom), height)
 
 
 def detect(frames: Iterable[tuple[float, Picture]]) -> Found | None:
     """Looks for a mark.
 
     Args:
-        frames: seconds and pictures of a video; each is needed once.
+        frames: seconds and pictures of a video, all of one size; each is needed once.
 
     Returns:
         The mark, or None where there is none, or less than can be told from chance. The
         probability that it is found in a video without one is less than `FALSE_ALARMS`.
     """
-    swinging = _swinging(frames)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        return None
+    height, width = first[1].shape[:2]
+    swinging = _swinging(itertools.chain([first], frames))
     if swinging is None:
         return None
-    found = _judge(swinging, _WHOLE, tried=1)
-    if found is None or found.payload is None:
-        crop, tried = _search(swinging)
-        found = _judge(swinging, crop, tried) or found
-    return found
+    across, down = width / swinging.shape[2], height / swinging.shape[1]
+    best = None
+    for places, tried in _places(swinging):
+        judged = [_judge(swinging, place, tried) for place in places]
+        found = min((f for f in judged if f is not None), key=_preference, default=None)
+        if found is not None and (best is None or _preference(found) < _preference(best)):
+            best = found._replace(place=found.place.scaled(across, down))
+        if best is not None and best.payload is not None:
+            break
+    return best
+
+
+def _preference(found: Found) -> tuple[bool, float]:
+    return found.payload is None, found.log10_chance
 
 
 def _swinging(frames: Iterable[tuple[float, Picture]]) -> Swinging | None:
@@ -248,14 +350,15 @@ def _swinging(frames: Iterable[tuple[float, Picture]]) -> Swinging | None:
 
     A period at a time, as what else moves has less time for it so.
     """
-    total, window, complete = np.zeros((2, _GRID, _GRID)), _Window(), False
+    total: np.ndarray | float = 0.0
+    window, complete = _Window(), False
     for seconds, frame in frames:
         if window.times and seconds - window.times[0] >= PERIOD:
             total, window, complete = total + window.swinging(), _Window(), True
         window.add(seconds, frame)
     if len(window.times) >= _FEWEST_FRAMES and (not complete or window.is_long):
         total, complete = total + window.swinging(), True
-    return total.astype(np.float32) if complete else None
+    return np.asarray(total, np.float32) if complete else None
 
 
 class _Window:
@@ -266,8 +369,11 @@ class _Window:
         self._levels: list[np.ndarray] = []
 
     def add(self, seconds: float, frame: Picture) -> None:
+        height, width = frame.shape[:2]
+        scale = min(1, _LONGEST / max(height, width))
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
         self.times.append(seconds)
-        self._levels.append(_luminance(frame).reshape(-1))
+        self._levels.append(_luminance(frame, *size))
 
     @property
     def is_long(self) -> bool:
@@ -275,109 +381,160 @@ class _Window:
         return self.times[-1] - self.times[0] >= 0.6 * PERIOD
 
     def swinging(self) -> Swinging:
+        """Generalized least squares: what moves has a covariance in time."""
         angles = 2 * np.pi * np.array(self.times, np.float32) / PERIOD
         basis = np.stack([np.cos(angles), np.sin(angles), np.ones_like(angles)], axis=1)
         levels = np.stack(self._levels)
-        fit = np.linalg.lstsq(basis, levels, rcond=None)[0]
-        noise = np.square(levels - basis @ fit).mean(0).reshape(_GRID, _GRID)
-        noise = ndimage.uniform_filter(noise, 3, mode="nearest")
-        weight = _amplitude(fit[2].reshape(_GRID, _GRID)) / (noise + _NOISE) ** _TRUST
-        return fit[:2].reshape(2, _GRID, _GRID) * weight
+        flat = levels.reshape(len(levels), -1)
+        rest = flat - basis @ (np.linalg.pinv(basis) @ flat)
+        noise = _evened(np.square(rest).mean(0).reshape(levels.shape[1:]), 3) + _NOISE
+
+        moving = (levels - _evened(levels, _STILL)) / np.sqrt(noise)
+        moving = (moving - moving.mean(0)).reshape(flat.shape)
+        covariance = moving @ moving.T
+        covariance += (_LOADING * np.trace(covariance) / len(levels) + 1e-6) * np.eye(len(levels))
+        whitened = np.linalg.solve(covariance, basis)
+        fit = np.linalg.solve(basis.T @ whitened, whitened.T @ flat).reshape(-1, *noise.shape)
+        return fit[:2] * _amplitude(fit[2]) / noise**_TRUST
 
 
-def _transformed(swinging: Swinging, crop: Crop) -> np.ndarray:
-    """The two spectra of a picture that lacks a part."""
-    left, right, top, bottom = crop
-    return _cosines(top, bottom) @ swinging @ _cosines(left, right).T
+def _places(swinging: Swinging) -> Iterator[tuple[list[Rectangle], int]]:
+    """Where a mark may lie, and how many places were tried for it; the most probable first."""
+    height, width = swinging.shape[1:]
+    whole = Rectangle(0, 0, width, height)
+    around = square_around(whole)
+    yield [whole], 1
+    steps = math.log(1 / (1 - _LARGEST_CROP)) / math.log(_SIDE_STEP)
+    yield _search(swinging, [around.width * _SIDE_STEP**k for k in range(int(steps) + 1)], 1)
+    steps = math.log(max(around.width / _GRID, 1)) / math.log(_SIDE_STEP)  # a pixel a cell
+    yield _search(swinging, [around.width / _SIDE_STEP**k for k in range(int(steps) + 1)], _SLACK)
 
 
-def _usual(spectra: np.ndarray) -> np.ndarray:
-    """What is usual around each frequency."""
-    return ndimage.uniform_filter(np.hypot(*spectra), _NEIGHBOURHOOD) + 1e-9
+def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[list[Rectangle], int]:
+    """The squares of some sides that are most like the pilot, and how many were tried.
+
+    Args:
+        swinging: as `_swinging` returns it.
+        sides: in pixels.
+        slack: cells by which a square may reach beyond the picture, or the picture beyond it.
+    """
+    pilot = _pattern(np.ones(_chips().pilot, np.float32))
+    height, width = swinging.shape[1:]
+    likely: list[tuple[float, Rectangle]] = []
+    tried = 0
+    for side in sides:
+        size = round(width * _GRID / side), round(height * _GRID / side)
+        cells = np.stack(
+            [np.asarray(Image.fromarray(s).resize(size, Image.Resampling.BOX)) for s in swinging]
+        )
+        shape = [fft.next_fast_len(n + _GRID, real=True) for n in cells.shape[1:]]
+        spectra = fft.rfft2(cells, shape)
+        spectra /= _usual(np.abs(spectra))
+        alike = fft.irfft2(spectra * np.conj(fft.rfft2(pilot, shape)), shape)
+        energy = np.square(alike / (alike.std(axis=(1, 2), keepdims=True) + 1e-9)).sum(0) / 2
+        offsets = [
+            np.arange(min(n - _GRID, 0) - slack, max(n - _GRID, 0) + slack + 1)
+            for n in cells.shape[1:]
+        ]
+        energy = energy[np.ix_(*offsets)]
+        tried += energy.size
+        for at in np.argsort(energy, axis=None)[-_CANDIDATES:]:
+            row, column = np.unravel_index(at, energy.shape)
+            across, down = width / size[0], height / size[1]
+            place = Rectangle(float(offsets[1][column]), float(offsets[0][row]), _GRID, _GRID)
+            likely.append((float(energy[row, column]), place.scaled(across, down)))
+    likely.sort(reverse=True)
+    return [_refined(swinging, place) for _, place in likely[:_CANDIDATES]], tried * _BETWEEN
 
 
-def _read(swinging: Swinging, crop: Crop) -> np.ndarray:
+def _refined(swinging: Swinging, place: Rectangle) -> Rectangle:
+    """The place nearby where the pilot is strongest."""
+    for step in _FINER:
+        cell = step * place.width / _GRID
+        near = [
+            Rectangle(
+                place.left + (x - side / 2) * cell,
+                place.top + (y - side / 2) * cell,
+                place.width + side * cell,
+                place.height + side * cell,
+            )
+            for x, y, side in itertools.product((0, -1, 1), repeat=3)
+        ]
+        place = max(near, key=lambda p: _pilot(_read(swinging, p))[0])
+    return place
+
+
+def _usual(magnitudes: np.ndarray) -> np.ndarray:
+    """What is usual around each frequency, in both phases together."""
+    together = np.sqrt(np.square(magnitudes).sum(0))
+    return ndimage.uniform_filter(together, _NEIGHBOURHOOD) + 1e-9
+
+
+def _read(swinging: Swinging, place: Rectangle) -> np.ndarray:
     """The chips in both phases, (2, chips), relative to what is usual around their frequencies."""
-    chips, spectra = _chips(), _transformed(swinging, crop)
+    chips = _chips()
+    height, width = swinging.shape[1:]
+    down = _waves(place.top, place.height, height)
+    across = _waves(place.left, place.width, width)
+    spectra = down @ swinging @ across.T
     read = np.clip(spectra / _usual(spectra), -_OUTLIER, _OUTLIER)
     return read[:, chips.rows, chips.columns] * chips.signs
 
 
-def _pilot(read: np.ndarray) -> tuple[float, np.ndarray]:
-    """Energy of the pilot, and its phase.
+def _energy(read: np.ndarray) -> tuple[float, np.ndarray]:
+    """Energy of chips that should all be positive, and their phase.
 
     Noise, whose signs are random, has more than an energy with probability exp(-energy): the sums
     of its two phases are Gaussian, and their squares, whitened, have a chi-squared distribution.
     """
-    pilot = read[:, : _chips().pilot]
-    covariance, total = pilot @ pilot.T, pilot.sum(1)
+    covariance, total = read @ read.T, read.sum(1)
     if np.linalg.det(covariance) <= 1e-6 * np.trace(covariance) ** 2:  # nothing moves
         return 0.0, total
     return float(total @ np.linalg.solve(covariance, total)) / 2, total
 
 
-def _judge(swinging: Swinging, crop: Crop, tried: int) -> Found | None:
-    """Reads the message of a picture of which a part is missing; None if it may be chance."""
-    read = _read(swinging, crop)
+def _pilot(read: np.ndarray) -> tuple[float, np.ndarray]:
+    return _energy(read[:, : _chips().pilot])
+
+
+def _judge(swinging: Swinging, place: Rectangle, tried: int) -> Found | None:
+    """Reads the message of a mark at a place; None if it may be chance."""
+    read = _read(swinging, place)
     energy, phase = _pilot(read)
+    if energy < _FAINTEST:
+        return None
     message, intact = _spelling(read, phase)
     if not intact:  # all chips tell the phase better than the pilot alone
         message, intact = _spelling(read, read @ _spelled(message))
-    chance = math.log10(2 * tried) - energy / math.log(10)
+    log10_tried = math.log10(2 * _HYPOTHESES * tried)  # 2: the pilot alone, or any message
     if intact:
-        chance += math.log10(2 * _GUESSES) - _CHECK_BITS * math.log10(2)
+        log10_tried += PAYLOAD_BITS * math.log10(2)
+        energy, _ = _energy(read * _spelled(message))
+    chance = log10_tried - energy / math.log(10)
     if chance > math.log10(FALSE_ALARMS):
         return None
-    return Found(message >> _CHECK_BITS if intact else None, chance, crop)
+    return Found(message >> _CHECK_BITS if intact else None, chance, place)
 
 
 def _spelling(read: np.ndarray, phase: np.ndarray) -> tuple[int, bool]:
     """The message that is most alike, and whether its check bits are right."""
-    chips = _chips()
     # Motion is stronger in one phase than in the other.
     covariance = read @ read.T + 1e-6 * np.eye(2)
-    chosen = np.linalg.solve(covariance, phase) @ read
-    scores = [chips.words @ chosen[block] for block in chips.blocks()]
-    best = [np.argsort(score)[-2:][::-1].tolist() for score in scores]
-    losses = [
-        score[first] - score[second] for score, (first, second) in zip(scores, best, strict=True)
-    ]
+    chosen = (np.linalg.solve(covariance, phase) @ read)[_chips().pilot :]
+    scores = chosen.reshape(_BLOCKS, -1) @ _words().T
+    best = np.argpartition(scores, -_ALIKE)[:, -_ALIKE:]
+    likely = np.take_along_axis(scores, best, 1)
+    losses = likely.max(1, keepdims=True) - likely
 
-    def loss(places: tuple[int, ...]) -> float:
-        return sum(place * loss for place, loss in zip(places, losses, strict=True))
+    def loss(ranks: tuple[int, ...]) -> float:
+        return float(losses[range(_BLOCKS), ranks].sum())
 
-    guesses = sorted(itertools.product((0, 1), repeat=_BLOCKS), key=loss)[:_GUESSES]
+    guesses = sorted(itertools.product(range(_ALIKE), repeat=_BLOCKS), key=loss)[:_GUESSES]
     messages = [
-        sum(best[k][place] << _BLOCK_BITS * k for k, place in enumerate(places))
-        for places in guesses
+        sum(int(best[k, rank]) << _BLOCK_BITS * k for k, rank in enumerate(ranks))
+        for ranks in guesses
     ]
     for message in messages:
         if _message(message >> _CHECK_BITS) == message:
             return message, True
     return messages[0], False
-
-
-def _search(swinging: Swinging) -> tuple[Crop, int]:
-    """The crop at which the pilot is strongest, and how many were tried."""
-    chips = _chips()
-    rows, columns = chips.rows[: chips.pilot], chips.columns[: chips.pilot]
-    steps = np.arange(0, _LARGEST_CROP + 1e-9, _CROP_STEP).tolist()
-    edges = list(itertools.product(steps, repeat=2))
-    weights = chips.signs[: chips.pilot] / _usual(_transformed(swinging, _WHOLE))[rows, columns]
-    across = np.stack([_cosines(*edge) for edge in edges])[:, columns]
-    best, crop = -1.0, _WHOLE
-    for vertical in edges:
-        downwards = (_cosines(*vertical) @ swinging)[:, rows] * weights[:, None]
-        read = np.einsum("tpx,epx->etp", downwards, across, optimize=True)
-        read = np.clip(read, -_OUTLIER, _OUTLIER)
-        scores = np.square(read.sum(2)).sum(1) / (np.square(read).sum((1, 2)) + 1e-9)
-        at = int(scores.argmax())
-        if scores[at] > best:
-            best, crop = float(scores[at]), (*edges[at], *vertical)
-    tried = len(edges) ** 2
-    for step in _FINER_STEPS:
-        left, right, top, bottom = ((share - step, share, share + step) for share in crop)
-        near = list(itertools.product(left, right, top, bottom))
-        tried += len(near)
-        crop = max(near, key=lambda c: _pilot(_read(swinging, c))[0])
-    return crop, tried

@@ -286,7 +286,6 @@ def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_
         paste_back=True,
         frames=tmp_path / "frames",
         contact_sheet=tmp_path / "sheet.png",
-        no_provenance=True,  # a watermark covers the whole frame
     )
     assert done.code == 0, done.err
     assert "square in its middle" not in done.err
@@ -343,9 +342,12 @@ def test_side_by_side_with_the_whole_photo(infer, files, astronaut, tmp_path):
         driving_video=files["happy.mp4"],
         layout="side_by_side",
         neutral_output=tmp_path / "neutral.mp4",
+        frames=tmp_path / "frames",
     )
     assert done.code == 0, done.err
     assert described(tmp_path / "out.mp4")["size"] == (3 * 401 + 331, 332)
+    frame = np.asarray(Image.open(tmp_path / "frames" / "000000.png"))
+    np.testing.assert_array_equal(frame[:, :401], Image.open(astronaut))  # it is not marked
     assert described(tmp_path / "neutral.mp4")["size"] == (402, 332)
 
 

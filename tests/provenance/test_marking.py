@@ -35,6 +35,14 @@ def test_the_manifest_names_inputs_by_hash_alone(files):
     assert bundled.PORTRAIT.name not in json.dumps(manifest)
 
 
+def test_a_picture_that_stands_alone_has_a_label_and_no_watermark():
+    frame = swaying(0.1)[0]
+    np.testing.assert_array_equal(Provenance().mark().picture(frame, None), frame)
+    label = Label("AI-generated")
+    labelled = Provenance(label=label).mark().picture(frame, None)
+    np.testing.assert_array_equal(labelled, label.draw(frame))
+
+
 def test_two_runs_give_the_same_frames():
     frame = swaying(0.1)[0]
     first, second = (Provenance(number=5).mark().picture(frame, 1.0) for _ in range(2))
