@@ -44,7 +44,7 @@ _GRID = 64
 _LOWEST, _HIGHEST = 4, 28
 """Half-periods per side. Lower ones are drowned by light and motion, higher ones by codecs."""
 
-_RMS = 2.15
+_RMS = 2.1
 """Root mean square of the change in levels of RGB, at most; rounding takes a little of it."""
 _LARGEST = 6.0
 """Levels by which luminance changes at most."""
@@ -315,7 +315,7 @@ def detect(frames: Iterable[tuple[float, Picture]]) -> Found | None:
     """Looks for a mark.
 
     Args:
-        frames: seconds and pictures of a video, all of one size; each is needed once.
+        frames: seconds and pictures of a video; each is needed once.
 
     Returns:
         The mark, or None where there is none, or less than can be told from chance. The
@@ -326,10 +326,16 @@ def detect(frames: Iterable[tuple[float, Picture]]) -> Found | None:
     if first is None:
         return None
     height, width = first[1].shape[:2]
-    swinging = _swinging(itertools.chain([first], frames))
+    scale = min(1, _LONGEST / max(height, width))
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    # The size of frames may change on the way.
+    maps = (
+        (seconds, _luminance(frame, *size)) for seconds, frame in itertools.chain([first], frames)
+    )
+    swinging = _swinging(maps)
     if swinging is None:
         return None
-    across, down = width / swinging.shape[2], height / swinging.shape[1]
+    across, down = width / size[0], height / size[1]
     best = None
     for places, tried in _places(swinging):
         judged = [_judge(swinging, place, tried) for place in places]
@@ -345,35 +351,32 @@ def _preference(found: Found) -> tuple[bool, float]:
     return found.payload is None, found.log10_chance
 
 
-def _swinging(frames: Iterable[tuple[float, Picture]]) -> Swinging | None:
+def _swinging(maps: Iterable[tuple[float, Map]]) -> Swinging | None:
     """What swings as a mark does, in two phases, with places weighted by how well they tell.
 
     A period at a time, as what else moves has less time for it so.
     """
     total: np.ndarray | float = 0.0
     window, complete = _Window(), False
-    for seconds, frame in frames:
+    for seconds, luminance in maps:
         if window.times and seconds - window.times[0] >= PERIOD:
             total, window, complete = total + window.swinging(), _Window(), True
-        window.add(seconds, frame)
+        window.add(seconds, luminance)
     if len(window.times) >= _FEWEST_FRAMES and (not complete or window.is_long):
         total, complete = total + window.swinging(), True
     return np.asarray(total, np.float32) if complete else None
 
 
 class _Window:
-    """Frames of a period, or less."""
+    """Luminance in a period, or less."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self._levels: list[np.ndarray] = []
 
-    def add(self, seconds: float, frame: Picture) -> None:
-        height, width = frame.shape[:2]
-        scale = min(1, _LONGEST / max(height, width))
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
+    def add(self, seconds: float, luminance: Map) -> None:
         self.times.append(seconds)
-        self._levels.append(_luminance(frame, *size))
+        self._levels.append(luminance)
 
     @property
     def is_long(self) -> bool:
@@ -423,7 +426,7 @@ def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[lis
     likely: list[tuple[float, Rectangle]] = []
     tried = 0
     for side in sides:
-        size = round(width * _GRID / side), round(height * _GRID / side)
+        size = max(round(width * _GRID / side), 1), max(round(height * _GRID / side), 1)
         cells = np.stack(
             [np.asarray(Image.fromarray(s).resize(size, Image.Resampling.BOX)) for s in swinging]
         )

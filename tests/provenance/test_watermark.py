@@ -81,6 +81,11 @@ def test_scaling_leaves_it(carrying, size):
     assert detect(timed(resized(carrying, *size))).payload == PAYLOAD
 
 
+def test_the_size_may_change_on_the_way(carrying):
+    frames = [*carrying[:30], *resized(carrying[30:], 96, 96)]
+    assert detect(timed(frames)).payload == PAYLOAD
+
+
 @pytest.mark.parametrize("edge", range(4))
 def test_a_crop_leaves_it(carrying, edge):
     cut = [round(0.05 * 128) if edge == k else 0 for k in range(4)]
@@ -155,7 +160,7 @@ def test_wide_and_large_pictures_carry_it(plain):
 
 def test_no_mark_is_found_where_there_is_none(plain, rng):
     assert detect(timed(plain)) is None
-    noise = rng.integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)
+    noise = rng.integers(0, 256, (60, 2, 400, 3), dtype=np.uint8)
     assert detect(timed(noise)) is None
     still = itertools.repeat(plain[0], 60)
     assert detect(timed(still)) is None
