@@ -17,7 +17,7 @@ from eamm_jax.faces import detection, dlib_finder, framing, mediapipe_finder
 from eamm_jax.faces.face import Face
 from eamm_jax.faces.framing import frame_face
 from eamm_jax.faces.similarity import Similarity, corners
-from eamm_jax.faces.source import read_source
+from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.image import read_image, to_uint8
 from tests.conftest import ROOT
 
@@ -95,35 +95,40 @@ def face_at(x: float, y: float, width: float) -> Face:
 # --- Raw photos against the published crops ------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def published(shared) -> dict[str, FramedSource]:
+    """The raw photos as they were published: by dlib, to the published template."""
+    template = shared / "media" / "alignment_landmarks.npy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(detection.VARIABLE, detection.DLIB)
+        folder = shared / "media" / "raw_image"
+        return {raw: read_source(folder / raw, SIZE, template=template) for raw in RAW}
+
+
 @needs_dlib
 @pytest.mark.parametrize("finder", ["", detection.DLIB])
 @pytest.mark.parametrize("raw", RAW)
-def test_corners_lie_where_the_published_template_puts_them(shared, monkeypatch, finder, raw):
+def test_corners_lie_where_the_published_template_puts_them(
+    shared, published, monkeypatch, finder, raw
+):
     """Within 4 of 256 pixels, whatever finds the face; the published one was found by dlib."""
     monkeypatch.setenv(detection.VARIABLE, finder)
-    path = shared / "media" / "raw_image" / raw
-    ours = read_source(path, SIZE).to_picture
-    monkeypatch.setenv(detection.VARIABLE, detection.DLIB)
-    theirs = read_source(
-        path, SIZE, template=shared / "media" / "alignment_landmarks.npy"
-    ).to_picture
+    ours = read_source(shared / "media" / "raw_image" / raw, SIZE).to_picture
+    theirs = published[raw].to_picture
     apart = np.linalg.norm(ours(corners(SIZE)) - theirs(corners(SIZE)), axis=1) / theirs.scale
     assert apart.max() <= 4
 
 
 @needs_dlib
 @pytest.mark.parametrize("raw", RAW)
-def test_with_the_published_template_the_crop_is_the_published_one(shared, monkeypatch, raw):
+def test_with_the_published_template_the_crop_is_the_published_one(shared, published, raw):
     """At 45 dB or more, once it is through the same JPEG compression."""
-    monkeypatch.setenv(detection.VARIABLE, detection.DLIB)
-    template = shared / "media" / "alignment_landmarks.npy"
-    portrait = read_source(shared / "media" / "raw_image" / raw, SIZE, template=template)
-    with Image.open(shared / "media" / "image" / RAW[raw]) as published:
+    with Image.open(shared / "media" / "image" / RAW[raw]) as image:
         file = io.BytesIO()
-        Image.fromarray(to_uint8(portrait.crop)).save(
-            file, "JPEG", qtables=published.quantization, subsampling="4:2:0"
+        Image.fromarray(to_uint8(published[raw].crop)).save(
+            file, "JPEG", qtables=image.quantization, subsampling="4:2:0"
         )
-        expected = np.asarray(published.convert("RGB"), np.float64)
+        expected = np.asarray(image.convert("RGB"), np.float64)
     crop = np.asarray(Image.open(file))
     assert 10 * np.log10(255**2 / np.mean((crop - expected) ** 2)) >= 45
 
