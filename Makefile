@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: test test-fast test-all lint install demo train-demo clean
+.PHONY: test test-fast test-all lint install demo live train-demo clean
 
 install: $(VENV)/.installed
 
@@ -44,6 +44,14 @@ test-all: install lint
 # Renders a video into outputs/ with the bundled model and inputs.
 demo: $(VENV)/.runs
 	$(BIN)/python infer.py
+
+# Opens the studio, whose Live tab animates the bundled portrait as you speak.
+live: $(VENV)/.live
+	$(BIN)/python -m eamm_jax.app
+
+$(VENV)/.live: $(VENV)/.runs
+	$(BIN)/python -m pip install --quiet -e ".[app]"
+	touch $@
 
 # Trains the bundled model from scratch in $(DEMO): hours on two cores. Every step resumes where it
 # was stopped, so this can be killed and run again.

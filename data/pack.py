@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from data.beam import runner_options
 from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.errors import UserError
+from eamm_jax.io.beam import runner_options
 
 
 def main(kind: str, argv: Sequence[str] | None = None) -> None:

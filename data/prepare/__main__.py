@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.beam import runner_options
 from data.prepare.names import LRW_SPLITS, MEAD_VIEWS, NAMERS
 from eamm_jax.cli.tool import OneLineParser, run, start_jax, whole_number
 from eamm_jax.errors import UserError
+from eamm_jax.io.beam import runner_options
 
 if TYPE_CHECKING:
     from data.prepare.job import Report

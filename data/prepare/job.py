@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from data import layout
-from data.beam import run_with_beam
 from data.layout import RECIPE_FILE, TIMING
 from data.prepare.clip import (
     Recipe,
@@ -28,6 +27,7 @@ from data.prepare.clip import (
 )
 from data.prepare.names import Selection, guess_kind, name_clips, read_labels, videos_in
 from eamm_jax.errors import UserError
+from eamm_jax.io.beam import run_with_beam
 from eamm_jax.io.files import cannot_write
 from eamm_jax.io.parallel import progress_bar, run_parallel
 

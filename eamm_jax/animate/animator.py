@@ -26,6 +26,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.animate.session import Session, padded
 from eamm_jax.animate.stream import Pose, Stream
+from eamm_jax.animate.timeline import Timeline
 from eamm_jax.checkpoint import WEIGHTS_NAME, load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
@@ -54,6 +55,8 @@ class Settings:
         augment_emotion: whether those frames are also flipped, rotated and warped at random,
             as the published demo does.
         blinks: whether the face blinks, where the model knows which keypoints are its lids.
+        timeline: key frames of emotions, head, gaze and more.
+        strict: whether what the model cannot do of the timeline is an error, and not left out.
         neutral: whether each frame is rendered without emotion as well.
         seed: of everything random.
     """
@@ -66,6 +69,8 @@ class Settings:
     mask_mouth: bool = True
     augment_emotion: bool = False
     blinks: bool = True
+    timeline: Timeline = dataclasses.field(default_factory=Timeline)
+    strict: bool = False
     neutral: bool = False
     seed: int = 0
 
@@ -252,7 +257,8 @@ class Animator:
                 the start when they end; read as they are needed, each once. Without them the
                 face stays neutral.
             settings: see `Settings`.
-            emotions: of the model's emotion bank, where there is no video.
+            emotions: of the model's emotion bank, where there is no video and the timeline of the
+                settings has none.
             level: intensity of the bank's emotions, 1 to 3; None is the strongest.
             as_uint8: whether frames are bytes, or float32 in [0, 1].
 
@@ -263,8 +269,14 @@ class Animator:
             UserError: an input has a wrong size, or the checkpoint lacks the emotion network,
                 the emotion bank or the emotion.
         """
-        settings = (settings or Settings()).resolved(self.config)
-        self._check(source_image, emotion_frames is not None or bool(emotions), settings)
+        settings = self._resolved(settings)
+        timeline = settings.timeline
+        emotional = emotion_frames is not None or bool(emotions)
+        self._check(source_image, emotional, settings)
+        if emotional and timeline.emotions:
+            raise UserError(
+                "the timeline has emotions, and another one is given; leave one of them out"
+            )
         if pose.ndim != 2 or len(pose) == 0 or pose.shape[1] < POSE_NUMBERS:
             raise UserError(f"the pose has shape {pose.shape}; (frames, 6 or 7) is needed")
         mfcc = features.speech_mfcc(speech) if speech.ndim == 1 else speech
@@ -277,8 +289,8 @@ class Animator:
             pass
         elif emotion_frames is not None:
             emotion = self._video_features(emotion_frames, settings)
-        elif emotions:
-            emotion = self._bank_features(emotions, length, level)
+        elif timeline.emotions or emotions:
+            emotion = self._bank_features(timeline, emotions, length, level)
         chunks = self._chunks(source_image, mfcc, poses, emotion, settings, as_uint8)
         return Animation(length, _one_behind(chunks))
 
@@ -301,7 +313,8 @@ class Animator:
             source_image: RGB in [0, 1].
             pose: of the head, held until it is changed; or one for each frame.
             settings: see `Settings`.
-            emotion: of the model's emotion bank, to begin with; None stays neutral for good.
+            emotion: of the model's emotion bank, to begin with; None stays neutral for good, but
+                for the emotions of the settings' timeline.
             level: intensity of the emotion, 1 to 3; None is the strongest.
             most_waiting: frames that may be due at once before the oldest are dropped; None
                 drops none.
@@ -310,7 +323,7 @@ class Animator:
         Raises:
             UserError: an input has a wrong size, or there is no such emotion.
         """
-        settings = (settings or Settings()).resolved(self.config)
+        settings = self._resolved(settings)
         self._check(source_image, emotion is not None, settings)
         return Stream(
             self,
@@ -347,6 +360,12 @@ class Animator:
             raise UserError(
                 f"the source image has shape {source_image.shape}; this model needs {shape}"
             )
+
+    def _resolved(self, settings: Settings | None) -> Settings:
+        """With the model's defaults, and without what it cannot do."""
+        settings = (settings or Settings()).resolved(self.config)
+        timeline = settings.timeline.within(self.config, self.bank, strict=settings.strict)
+        return dataclasses.replace(settings, timeline=timeline)
 
     def _check(self, source_image: np.ndarray, emotional: bool, settings: Settings) -> None:
         self.check_source(source_image)
@@ -417,7 +436,7 @@ class Animator:
             yield self.put(table[np.arange(start, start + self.chunk) % length])
 
     def _bank_features(
-        self, emotions: Sequence[Span], length: int, level: int | None
+        self, timeline: Timeline, emotions: Sequence[Span], length: int, level: int | None
     ) -> Iterator[Float32[Array, "chunk n"]]:
         """Emotion features of the bank, a chunk at a time."""
         if self.bank is None:
@@ -425,7 +444,10 @@ class Animator:
                 "this model has no emotion bank, so an emotion needs a video; "
                 "python -m eamm_jax.cli.emotion_bank makes a bank from labelled clips"
             )
-        track = self.bank.features(emotions, length, level)
+        if timeline.emotions:
+            track = timeline.emotion_features(self.bank, level, 0, length)
+        else:
+            track = self.bank.features(emotions, length, level)
         starts = range(0, length, self.chunk)
         return (self.put(padded(track[at : at + self.chunk], self.chunk)) for at in starts)
 

@@ -1,7 +1,8 @@
-"""Many animations in one process, with a model that is loaded once and compiled once per device.
+"""Many animations, with a model that is loaded once and compiled once per device.
 
-Jobs wait in a queue, and each device takes the next when it has finished one. A job that fails
-does not stop the others.
+In one process jobs wait in a queue, and each device takes the next when it has finished one
+(`run_all`); on many machines Apache Beam deals them out (`run_with_beam`). A job that fails does
+not stop the others.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from eamm_jax.animate.animator import Animator
 from eamm_jax.animate.job import Job, Summary, run
 from eamm_jax.errors import UserError, out_of_memory
+from eamm_jax.io import beam
+from eamm_jax.io.files import atomic_output
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +119,79 @@ def _attempt(animator: Animator, job: Job, report: Progress) -> Outcome:
         _log.debug("%s failed", job.output, exc_info=True)
         words = out_of_memory(error) or f"unexpected {type(error).__name__}: {error}"
         return Outcome(job, device, error=str(words))
+
+
+class Model(NamedTuple):
+    """What a worker of Beam loads, once in each process; arguments of `from_checkpoint`."""
+
+    checkpoint: Path
+    emotion: bool | None
+    chunk: int
+    dtype: str
+
+
+def is_done(job: Job) -> bool:
+    """Whether all that a job writes is there."""
+    return all(path.exists() for path in job.outputs)
+
+
+def run_with_beam(
+    model: Model, jobs: Sequence[Job], runner: str, options: Any = None
+) -> dict[int, str]:
+    """Does jobs whose outputs are not there yet on a Beam runner.
+
+    Workers need the paths of model, inputs and outputs, on storage that they share.
+
+    Args:
+        model: which one animates.
+        jobs: what to do; `check` has passed.
+        runner: name of the Beam runner.
+        options: from `io.beam.runner_options`.
+
+    Returns:
+        Why jobs failed, by their index.
+
+    Raises:
+        UserError: Beam is not installed or does not know the runner.
+    """
+    missing = [job for job in jobs if not is_done(job)]
+    for job in missing:
+        _fault(job).unlink(missing_ok=True)
+    beam.run_with_beam(_make, [(model, job) for job in missing], runner, options)
+    failed = {}
+    for index, job in enumerate(jobs):
+        fault = _fault(job)
+        if fault.is_file():
+            failed[index] = fault.read_text(encoding="utf-8")
+            fault.unlink()
+        elif not is_done(job):
+            failed[index] = f"no worker wrote {job.output}; do they share its folder?"
+    return failed
+
+
+def _fault(job: Job) -> Path:
+    """Written by a worker whose job fails: the reason."""
+    return job.output.with_suffix(".fault")
+
+
+def _make(task: tuple[Model, Job]) -> None:
+    model, job = task
+    if is_done(job):  # Beam may try again what has succeeded
+        return
+    try:
+        error = _attempt(_loaded(model), job, lambda done, total: None).error
+    except UserError as fault:
+        error = str(fault)
+    if error is not None:
+        with atomic_output(_fault(job)) as temporary:
+            temporary.write_text(error, encoding="utf-8", errors="replace")
+
+
+@cache
+def _loaded(model: Model) -> Animator:
+    return Animator.from_checkpoint(
+        model.checkpoint, emotion=model.emotion, chunk=model.chunk, dtype=model.dtype
+    )
 
 
 class _StoppedError(Exception):

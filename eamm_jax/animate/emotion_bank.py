@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from eamm_jax.checkpoint import BANK_NAME
 from eamm_jax.constants import EMOTIONS, FRAME_RATE, LEVELS
@@ -167,18 +167,39 @@ class EmotionBank:
                     *(span.emotion, span.start, seconds),
                 )
         filled = _without_gaps(schedule, seconds)
-        total = np.zeros((length, 1), np.float32)
-        mixed: np.ndarray | float = 0.0
+        shares: dict[str, np.ndarray] = {}
         for span in filled:
-            track = self.entry(span.emotion, None if span.emotion == "neutral" else level).track
             share = np.ones(length, np.float32)
             if span is not filled[0]:
                 share *= np.clip((time - span.start) / FADE_SECONDS + 0.5, 0, 1)
             if span is not filled[-1]:
                 assert span.end is not None
                 share *= np.clip((span.end - time) / FADE_SECONDS + 0.5, 0, 1)
-            mixed = mixed + share[:, None] * _back_and_forth(track, length)
-            total += share[:, None]
+            shares[span.emotion] = shares.get(span.emotion, 0) + share
+        return self.mix(shares, level)
+
+    def mix(
+        self,
+        shares: Mapping[str, Float[np.ndarray, " t"]],
+        level: int | None = None,
+        start: int = 0,
+    ) -> Float32[np.ndarray, "t n"]:
+        """Emotion features of several emotions at a time.
+
+        Args:
+            shares: of each emotion in each frame; divided by their sum.
+            level: of all but neutral.
+            start: number of the first of the frames.
+
+        Raises:
+            UserError: the bank has no track of an emotion that has a share.
+        """
+        total = np.sum([*shares.values()], axis=0)[:, None]
+        mixed: np.ndarray | float = 0.0
+        for emotion, share in shares.items():
+            if share.any():
+                track = self.entry(emotion, None if emotion == "neutral" else level).track
+                mixed = mixed + share[:, None] * _back_and_forth(track, len(share), start)
         return (mixed / total).astype(np.float32)
 
     def live(self, emotion: str, level: int | None = None) -> LiveEmotion:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from jaxtyping import UInt8
 from eamm_jax import __version__, features
 from eamm_jax.animate.animator import AnimatedFrame, Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
+from eamm_jax.animate.timeline import Timeline, read_timeline
 from eamm_jax.checkpoint import check_networks, load_networks
 from eamm_jax.constants import FRAME_RATE, LAYOUTS, SAMPLE_RATE
 from eamm_jax.errors import UserError
@@ -72,7 +74,8 @@ class Job:
         paste_back: whether the animated face is put back into the whole source image.
         provenance: how the outputs are marked; None is not at all.
         fragments: the same video once more, which plays while it grows; None is not at all.
-        settings: of the animation.
+        timeline: CSV or JSON of key frames, or None.
+        settings: of the animation, but for the timeline.
     """
 
     source_image: Path
@@ -94,6 +97,7 @@ class Job:
     paste_back: bool = False
     provenance: Provenance | None = dataclasses.field(default_factory=Provenance)
     fragments: Path | None = None
+    timeline: Path | None = None
     settings: Settings = dataclasses.field(default_factory=Settings)
 
     @property
@@ -107,6 +111,7 @@ class Job:
             "head video": self.head.video,
             "emotion video": self.emotion_video,
             "template": self.template,
+            "timeline": self.timeline,
         }
         return [(what, path) for what, path in files.items() if path is not None]
 
@@ -118,10 +123,19 @@ class Job:
         )  # fmt: skip
         return [path for path in paths if path is not None]
 
+    @cached_property
+    def keys(self) -> Timeline:
+        """What the timeline holds.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return Timeline() if self.timeline is None else read_timeline(self.timeline)
+
     @property
     def emotional(self) -> bool:
         """Whether there is an emotion."""
-        return self.emotion_video is not None or bool(self.emotions)
+        return self.emotion_video is not None or bool(self.emotions or self.keys.emotions)
 
 
 @dataclasses.dataclass
@@ -197,6 +211,10 @@ def _check_one(job: Job) -> None:
     for what, path in job.inputs:
         check_readable(path, what)
     job.head.check()
+    if job.keys.emotions and (job.emotions or job.emotion_video is not None):
+        raise UserError(
+            f"{job.timeline} has emotions, and another one is given; leave one of them out"
+        )
     if job.provenance is not None:
         job.provenance.check()
     if job.pose_network is not None:
@@ -290,7 +308,9 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
         )
     view = _View(job, source, video)
     settings = dataclasses.replace(
-        job.settings, neutral=view.shows_neutral or job.neutral_output is not None
+        job.settings,
+        timeline=job.keys,
+        neutral=view.shows_neutral or job.neutral_output is not None,
     )
     animation = animator.animate(
         source.crop, speech, pose, video, settings, emotions=job.emotions, level=job.level

@@ -26,7 +26,7 @@ from eamm_jax.models.audio_to_motion import LSTMState
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import SourceFeatures, WarpedFeatures
 from eamm_jax.ops import augmentation
-from eamm_jax.ops.keypoints import add_displacement, close_lids, relative_keypoints
+from eamm_jax.ops.keypoints import add_displacement, close_lids, move_pupils, relative_keypoints
 from eamm_jax.ops.platform import map_frames
 from eamm_jax.ops.smoothing import (
     EMOTION_FILTER,
@@ -80,6 +80,18 @@ class MotionState(NamedTuple):
     first: Keypoints
     keypoints: FilterState
     displacement: FilterState
+
+
+class Eyes(NamedTuple):
+    """How the eyes are held in t frames, where keypoints are points of a face.
+
+    Attributes:
+        closed: 0 to 1.
+        gaze: to the right and upwards, -1 to 1.
+    """
+
+    closed: Float[Array, " t"]
+    gaze: Float[Array, "t 2"]
 
 
 class Driving(NamedTuple):
@@ -213,8 +225,8 @@ def combine(
     source: Keypoints,
     raw: Keypoints,
     emotion: Float[Array, "t n"] | None,
-    closed: Float[Array, " t"] | None,
-    weights: Float[Array, " k"],
+    eyes: Eyes | None,
+    weights: Float[Array, " k"] | Float[Array, "t k"],
     scale: float | Array,
     state: MotionState,
     *,
@@ -230,8 +242,8 @@ def combine(
         source: keypoints of the source image.
         raw: audio keypoints.
         emotion: features of `read_emotion`; None for a neutral face.
-        closed: how far the eyes are closed, 0 to 1; None leaves them alone.
-        weights: factors on the displacement (`displacement_weights`).
+        eyes: None leaves them alone.
+        weights: factors on the displacement (`displacement_weights`), of all frames or of each.
         scale: of relative motion.
         state: after the frames before.
         smooth: whether keypoints and displacement are filtered.
@@ -262,11 +274,11 @@ def combine(
     def finish(driving: Keypoints) -> Keypoints:
         if relative:
             driving = relative_keypoints(source, driving, first, scale)
-        return (
-            driving
-            if closed is None
-            else close_lids(driving, config.inference.lid_keypoints, closed)
-        )
+        if eyes is not None and config.inference.pupil_keypoints:
+            driving = move_pupils(driving, config.inference.pupil_keypoints, eyes.gaze)
+        if eyes is not None and config.inference.lid_keypoints:
+            driving = close_lids(driving, config.inference.lid_keypoints, eyes.closed)
+        return driving
 
     return Driving(finish(keypoints), None if emotional is None else finish(emotional)), state
 

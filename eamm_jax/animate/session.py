@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from eamm_jax.animate import program
+from eamm_jax.animate.timeline import Controls
 from eamm_jax.faces.idle import Blinks
 from eamm_jax.ops.keypoints import movement_scale
 from eamm_jax.types import Array
@@ -28,12 +29,21 @@ class Session:
         animator: whose model and chunk it uses.
         settings: resolved.
         as_uint8: whether frames are bytes, or float32 in [0, 1].
+
+    Attributes:
+        strength: factor on the emotion's displacement, beside the timeline's.
+        gaze: to the right and upwards, -1 to 1, added to the timeline's.
+        blinking: whether the eyes blink where the timeline does not say how they are held.
     """
 
     def __init__(self, animator: Animator, settings: Settings, *, as_uint8: bool):
         self._animator, self._settings, self._as_uint8 = animator, settings, as_uint8
         self._audio_weight = animator.put(np.float32(settings.audio_weight))
-        self.set_strength(settings.emotion_strength)
+        self._weights = program.displacement_weights(animator.config)
+        inference = animator.config.inference
+        self._has_eyes = bool(inference.lid_keypoints or inference.pupil_keypoints)
+        self.strength, self.gaze = settings.emotion_strength, (0.0, 0.0)
+        self.blinking = settings.blinks
         self.restart()
 
     def show(self, source_image: Float32[np.ndarray, "s s 3"]) -> None:
@@ -47,17 +57,11 @@ class Session:
         image = animator.put(source_image[None])
         self._source = animator.parts.encode_source(animator.variables, image)
 
-    def set_strength(self, strength: float) -> None:
-        """Sets the factor on the emotion's displacement."""
-        weights = strength * program.displacement_weights(self._animator.config)
-        self._weights = self._animator.put(weights.astype(np.float32))
-
     def restart(self) -> None:
         """Forgets the frames so far, as before the first one."""
         self._lstm, self._motion = self._animator.parts.initial_state()
         self._scale, self._started = self._animator.put(np.float32(1)), False
-        blinks = self._settings.blinks and bool(self._animator.config.inference.lid_keypoints)
-        self._blinks = Blinks(self._settings.seed) if blinks else None
+        self._frame, self._blinks = 0, Blinks(self._settings.seed)
 
     def step(
         self,
@@ -79,20 +83,28 @@ class Session:
         """
         animator, settings = self._animator, self._settings
         parts, variables, put = animator.parts, animator.variables, animator.put
-        closed = None if self._blinks is None else self._blinks.next(len(windows))
-        inputs = windows, poses, closed
+        controls = self._controls(len(windows))
+        held = (controls.closed, controls.gaze) if self._has_eyes else None
+        inputs = (
+            windows * controls.mouth[:, None, None],
+            poses + controls.head,
+            controls.strength[:, None] * self._weights,
+            held,
+        )
         # No implicit transfers between host and device.
         with jax.transfer_guard("disallow"):
-            audio, pose, lids = put(jax.tree.map(partial(padded, length=animator.chunk), inputs))
+            if not self._started and settings.relative:
+                self._begin(windows[:1], poses[:1], controls)
+            self._started = True
+            audio, pose, weights, held = put(
+                jax.tree.map(partial(padded, length=animator.chunk), inputs)
+            )
+            eyes = None if held is None else program.Eyes(*held)
             raw, self._lstm = parts.audio_to_keypoints(
                 variables, self._source.embedding, audio, pose, self._lstm, self._audio_weight
             )
-            if not self._started and settings.relative and settings.adapt_scale:
-                still, first = jax.device_get((self._source.keypoints.value, raw.value))
-                self._scale = put(np.float32(movement_scale(still[0], first[0])))
-            self._started = True
             driving, self._motion = parts.combine(
-                variables, self._source.keypoints, raw, emotion, lids, self._weights, self._scale,
+                variables, self._source.keypoints, raw, emotion, eyes, weights, self._scale,
                 self._motion, smooth=settings.smoothing, relative=settings.relative,
             )  # fmt: skip
             if not rendered:
@@ -108,6 +120,38 @@ class Session:
             if settings.neutral:
                 neutral = render(driving=driving.neutral) if emotional else image
         return image, neutral
+
+    def _begin(self, window: np.ndarray, pose: np.ndarray, controls: Controls) -> None:
+        """Finds what relative motion starts from: the first frame before any control.
+
+        It would be the first frame as it comes, and a head that the timeline turns from the
+        start would not be turned.
+        """
+        if not controls.head[0].any() and not self._settings.adapt_scale:
+            return
+        animator = self._animator
+        parts, put = animator.parts, animator.put
+        lstm, _ = parts.initial_state()
+        audio, held = put(tuple(padded(row, animator.chunk) for row in (window, pose)))
+        raw, _ = parts.audio_to_keypoints(
+            animator.variables, self._source.embedding, audio, held, lstm, self._audio_weight
+        )
+        still, first = jax.device_get((self._source.keypoints, raw))
+        first = jax.tree.map(lambda rows: rows[:1], first)
+        if self._settings.adapt_scale:
+            self._scale = put(np.float32(movement_scale(still.value[0], first.value[0])))
+        self._motion = self._motion._replace(started=put(np.bool_(True)), first=put(first))
+
+    def _controls(self, count: int) -> Controls:
+        """Those of the next frames: the timeline's, and what has been set."""
+        controls = self._settings.timeline.controls(self._frame, count)
+        self._frame += count
+        blinks = self._blinks.next(count) * np.float32(self.blinking)
+        return controls._replace(
+            strength=np.float32(self.strength) * controls.strength,
+            gaze=np.clip(controls.gaze + np.array(self.gaze, np.float32), -1, 1),
+            closed=blinks if controls.closed is None else controls.closed,
+        )
 
 
 def padded(rows: np.ndarray, length: int) -> np.ndarray:

@@ -70,11 +70,14 @@ class Stream:
         as_uint8: bool = True,
     ):
         self._animator, self._most_waiting = animator, most_waiting
+        self._timeline, self._level = settings.timeline, level
         self._session = Session(animator, settings, as_uint8=as_uint8)
         self._session.show(source_image)
         self.dropped = 0
         self._emotion = None
         if emotion is not None:
+            if self._timeline.emotions:
+                raise UserError("an emotion is given, and the timeline has some; leave one out")
             if animator.bank is None or not animator.has_emotion_network:
                 raise UserError("this model has no emotion bank, so a stream of it stays neutral")
             self._emotion = animator.bank.live(emotion, level)
@@ -122,7 +125,15 @@ class Stream:
 
     def set_strength(self, strength: float) -> None:
         """Sets the factor on the emotion's displacement; 0 is neutral."""
-        self._session.set_strength(strength)
+        self._session.strength = strength
+
+    def set_gaze(self, right: float, up: float) -> None:
+        """Turns the eyes, -1 to 1 each way, where the model's keypoints know its pupils."""
+        self._session.gaze = right, up
+
+    def set_blinking(self, blinking: bool) -> None:
+        """Has the eyes blink, or keeps them open."""
+        self._session.blinking = blinking
 
     @property
     def image_size(self) -> int:
@@ -171,17 +182,24 @@ class Stream:
         self._pose = next(self._poses, self._pose)
         return self._pose
 
+    def _next_emotion(self, count: int) -> Float32[np.ndarray, "count n"] | None:
+        if self._emotion is not None:
+            return self._emotion.next(count)
+        if not self._timeline.emotions:
+            return None
+        bank = self._animator.bank
+        assert bank is not None  # or the timeline would be without
+        return self._timeline.emotion_features(bank, self._level, self._number, count)
+
     def _step(self, count: int) -> Iterator[StreamedFrame]:
         most = self._most_waiting
         rendered = most is None or len(self._windows) - count < max(most, 1)
         windows = np.stack([self._windows.popleft() for _ in range(count)])
-        chunk, felt = self._animator.chunk, None
-        if self._emotion is not None:
-            felt = self._animator.put(padded(self._emotion.next(count), chunk))
+        felt = self._next_emotion(count)
         images = self._session.step(
             windows,
             np.stack([self._next_pose() for _ in range(count)]),
-            felt,
+            None if felt is None else self._animator.put(padded(felt, self._animator.chunk)),
             rendered=rendered,
         )
         first, self._number = self._number, self._number + count

@@ -48,6 +48,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from eamm_jax import __version__
+from eamm_jax.animate.timeline import MAX_STRENGTH
 from eamm_jax.app import form as forms
 from eamm_jax.app.live import live_animation
 from eamm_jax.app.orders import Busy, Order, Orders, Status, without_folder
@@ -63,7 +64,7 @@ _BODY_MARGIN = 1 << 20
 _POLL_SECONDS = 0.02
 """How often a video that is being made is looked at."""
 
-_FILES = ("portrait", "sound", "emotion_video", "head_video", "head_file")
+_FILES = ("portrait", "sound", "emotion_video", "head_video", "head_file", "timeline")
 
 Call = Callable[[Request], Awaitable[Response]]
 
@@ -132,7 +133,7 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
         accent: Annotated[str, Field(description="voice of the text")] = "en-us",
         emotion: Annotated[str, Field(description="of the model's, see /v1/models")] = "neutral",
         emotion_video: Annotated[UploadFile | None, File()] = None,
-        strength: Annotated[float, Field(ge=0, le=forms.MAX_STRENGTH)] = 1.0,
+        strength: Annotated[float, Field(ge=0, le=MAX_STRENGTH)] = 1.0,
         head: Annotated[str, Field(description="motion of the head")] = forms.GENTLE,
         head_video: Annotated[UploadFile | None, File()] = None,
         head_file: Annotated[UploadFile | None, File(description="head poses, .npy")] = None,
@@ -140,11 +141,12 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
         face: Annotated[int | None, Field(ge=1, description="of several")] = None,
         paste_back: Annotated[bool, Field(description="put it back into the picture")] = False,
         layout: Annotated[str, Field()] = LAYOUTS[0],
+        timeline: Annotated[UploadFile | None, File(description="key frames, CSV or JSON")] = None,
     ) -> JSONResponse:
         """Asks for an animation."""
         given = {
             "portrait": portrait, "sound": sound, "emotion_video": emotion_video,
-            "head_video": head_video, "head_file": head_file,
+            "head_video": head_video, "head_file": head_file, "timeline": timeline,
         }  # fmt: skip
         with ExitStack() as unless_taken:
             folder = Path(tempfile.mkdtemp(dir=uploads))

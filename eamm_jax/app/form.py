@@ -7,7 +7,7 @@ that `command` names.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ from eamm_jax import bundled
 from eamm_jax.animate import Animator, Settings
 from eamm_jax.animate.emotion_bank import Span
 from eamm_jax.animate.job import Job
+from eamm_jax.animate.timeline import MAX_STRENGTH, read_timeline
+from eamm_jax.app.limits import Limits
 from eamm_jax.constants import EMOTIONS, LAYOUTS
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
@@ -29,8 +31,6 @@ NEUTRAL = "neutral"
 FROM_VIDEO = "video"
 """The emotion of a face in a video, in place of one of the model's own."""
 
-MAX_STRENGTH = 2.0
-
 SOUND, TEXT = "sound", "text"
 """Sources of the voice."""
 
@@ -41,38 +41,6 @@ _PADDING_SECONDS = 0.1
 """By which a file may be longer than what somebody cut it to: encoders fill their last block."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Bounds on a visitor and on all of them.
-
-    Attributes:
-        upload_megabytes: size of one uploaded file.
-        speech_seconds: length of the voice, and with it of the result.
-        video_seconds: length of a video.
-        text_letters: length of a text to be spoken.
-        jobs: animations computed at a time.
-        waiting: animations that may wait for their turn.
-        listeners: streams of speech that are animated at a time.
-        keep_minutes: how long uploads and results stay.
-    """
-
-    upload_megabytes: int = 50
-    speech_seconds: float = 60
-    video_seconds: float = 30
-    text_letters: int = 1000
-    jobs: int = 1
-    waiting: int = 8
-    listeners: int = 3
-    keep_minutes: float = 60
-
-    def __post_init__(self) -> None:
-        """Refuses bounds that let nothing through."""
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not value > 0:
-                raise UserError(f"{field.name} is {value}; it must be greater than 0")
-
-
 class Choices(NamedTuple):
     """What a model, and what is installed, leave to choose from.
 
@@ -81,12 +49,14 @@ class Choices(NamedTuple):
         video: whether an emotion can be taken from a video.
         text: whether a text can be spoken.
         faces: whether faces are found, in photos and in videos of a head that moves.
+        gaze: whether the eyes can be turned.
     """
 
     emotions: tuple[str, ...]
     video: bool
     text: bool
     faces: bool
+    gaze: bool = False
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -113,7 +83,13 @@ def choices_of(animator: Animator) -> Choices:
         text = False
     banked = animator.bank.emotions if animator.bank else ()
     others = [emotion for emotion in EMOTIONS if emotion in banked and emotion != NEUTRAL]
-    return Choices((NEUTRAL, *others), animator.has_emotion_network, text, detection.is_installed())
+    return Choices(
+        (NEUTRAL, *others),
+        animator.has_emotion_network,
+        text,
+        detection.is_installed(),
+        bool(animator.config.inference.pupil_keypoints),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +112,7 @@ class Form:
         head_video: with `HEAD_VIDEO`, of a person whose head's motion is taken.
         head_file: with `HEAD_FILE`, head poses as `.npy`.
         layout: one of `LAYOUTS`.
+        timeline: key frames, as CSV or JSON.
     """
 
     portrait: Path | None = None
@@ -153,6 +130,7 @@ class Form:
     head_video: Path | None = None
     head_file: Path | None = None
     layout: str = LAYOUTS[0]
+    timeline: Path | None = None
 
     def chosen(self) -> Form:
         """The form without fields that its other fields make meaningless."""
@@ -180,8 +158,7 @@ def check(form: Form, choices: Choices, limits: Limits) -> None:
         ("motion of the head", form.head, choices.heads),
         ("layout", form.layout, LAYOUTS),
     ):
-        if value not in allowed:
-            raise UserError(f"{value!r} is no {what}; allowed are {', '.join(allowed)}")
+        check_choice(what, value, allowed)
     for needed, given, words in (
         (True, form.portrait, "portrait yet: upload a picture of a face or take one"),
         (form.voice == SOUND, form.sound, "voice yet: upload a recording or make one"),
@@ -196,11 +173,25 @@ def check(form: Form, choices: Choices, limits: Limits) -> None:
         raise UserError(f"The text has {len(form.text)} letters; {limits.text_letters} are allowed")
     if not 0 <= form.strength <= MAX_STRENGTH:
         raise UserError(f"The strength is {form.strength}; allowed is 0 to {MAX_STRENGTH:g}")
+    if form.timeline is not None:
+        timeline = read_timeline(form.timeline)
+        if timeline.emotions and form.emotion != NEUTRAL:
+            raise UserError("The timeline has emotions, and another one is chosen; leave one out")
     if form.sound is not None:
         check_speech(form.sound, limits)
     for video in (form.emotion_video, form.head_video):
         if video is not None:
             check_video(video, limits)
+
+
+def check_choice(what: str, value: str, allowed: Sequence[str]) -> None:
+    """Makes sure that a value is one of those that there are.
+
+    Raises:
+        UserError: it is not.
+    """
+    if value not in allowed:
+        raise UserError(f"{value!r} is no {what}; allowed are {', '.join(allowed)}")
 
 
 def check_speech(path: Path, limits: Limits) -> None:
@@ -264,7 +255,8 @@ def job_of(form: Form, sound: Path, folder: Path, pose_network: Path | None = No
         crop=form.crop,
         face=form.face,
         paste_back=form.paste_back,
-        settings=Settings(emotion_strength=form.strength),
+        timeline=form.timeline,
+        settings=Settings(emotion_strength=form.strength, strict=form.timeline is not None),
     )
 
 
@@ -294,6 +286,8 @@ def command(
         "still": form.head == STILL,
         "driving_video": form.emotion_video,
         "emotion": form.emotion if form.emotion not in (NEUTRAL, FROM_VIDEO) else None,
+        "timeline": form.timeline,
+        "strict": form.timeline is not None,
         "emotion_strength": form.strength if form.strength != 1 else None,
         "layout": form.layout if form.layout != LAYOUTS[0] else None,
     }

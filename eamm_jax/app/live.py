@@ -1,7 +1,9 @@
-"""Speech in as it comes, frames out, over a web socket (`/v1/live`, docs/serving.md).
+"""Speech in as it comes, frames out: a session, and the web socket that carries one.
 
-The client names portrait, emotion and strength, then sends sound and, in between, what is to
-change; the server answers with marked frames and at last with their number, or what is wrong.
+`LiveSession` is what a client of either transport talks to (`webrtc.py` is the other). Over the
+web socket (`/v1/live`, docs/serving.md) the client names portrait, emotion and strength, then sends
+sound and, in between, what is to change; the server answers with marked frames and at last with
+their number, or what is wrong.
 """
 
 from __future__ import annotations
@@ -13,18 +15,18 @@ import io
 import json
 import tempfile
 from collections import deque
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from fastapi import WebSocket, WebSocketDisconnect, status
+from jaxtyping import Float
 from PIL import Image
 
-from eamm_jax.animate import Stream, StreamedFrame
-from eamm_jax.app.form import MAX_STRENGTH
-from eamm_jax.app.studio import Studio
+from eamm_jax.animate import StreamedFrame
+from eamm_jax.animate.timeline import MAX_STRENGTH
+from eamm_jax.app.studio import Listening, Studio
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.marking import Mark
@@ -32,6 +34,94 @@ from eamm_jax.io.marking import Mark
 _JPEG_QUALITY = 90
 _POLL_SECONDS = 0.005
 """How often sound is looked for that makes another frame due."""
+
+
+class LiveSession:
+    """A stream at work for one client: sound and wishes in, frames out.
+
+    Args:
+        listening: of the studio.
+        most_seconds: of sound that may wait to be animated.
+    """
+
+    def __init__(self, listening: Listening, most_seconds: float):
+        self._stream, self._motion = listening.stream, listening.motion
+        self._most_waiting = most_seconds * FRAME_RATE
+        self._wishes: deque[Callable[[], None]] = deque()
+        self._ended, self._finishing = False, False
+
+    def hear(self, samples: Float[np.ndarray, " n"]) -> None:
+        """Takes more of the speech: mono samples at 16 kHz.
+
+        Raises:
+            UserError: it comes too fast.
+        """
+        self._stream.push(samples)
+        if self._stream.waiting > self._most_waiting:
+            raise UserError(
+                "the sound comes faster than it can be animated; send it as it is spoken"
+            )
+
+    def wish(self, words: dict[str, Any]) -> None:
+        """Changes what is named before the next frame: emotion, strength, head, gaze or blink.
+
+        Raises:
+            UserError: a value is none.
+        """
+        for name, value in words.items():
+            if name == "emotion":
+                self._later(self._stream.set_emotion, str(value))
+            elif name == "strength":
+                self._later(self._stream.set_strength, _number(name, value, 0, MAX_STRENGTH))
+            elif name == "head":
+                self._later(self._motion.set_strength, _number(name, value, 0, MAX_STRENGTH))
+            elif name == "gaze":
+                if not isinstance(value, list) or len(value) != 2:
+                    raise UserError("the gaze is two numbers, to the right and upwards")
+                self._later(self._stream.set_gaze, *(_number(name, way, -1, 1) for way in value))
+            elif name == "blink":
+                self._later(self._stream.set_blinking, bool(value))
+
+    def end(self, *, finish: bool) -> None:
+        """Ends the frames: after those of all sound, or at once."""
+        self._ended, self._finishing = True, finish
+
+    async def frames(self) -> AsyncIterator[StreamedFrame]:
+        """The frames as they are due; computed on other threads.
+
+        Raises:
+            UserError: the model does not know an emotion that was wished for.
+        """
+        while not self._ended:
+            self._fulfil()
+            async for frame in self._computed(self._stream.pull()):
+                yield frame
+            await asyncio.sleep(_POLL_SECONDS)
+        if self._finishing:
+            async for frame in self._computed(self._stream.finish()):
+                yield frame
+
+    async def _computed(self, frames: Iterator[StreamedFrame]) -> AsyncIterator[StreamedFrame]:
+        while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+            yield frame
+            self._fulfil()
+
+    def _later(self, call: Callable[..., None], *values: Any) -> None:
+        self._wishes.append(lambda: call(*values))
+
+    def _fulfil(self) -> None:
+        while self._wishes:
+            self._wishes.popleft()()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were not rendered so far."""
+        return self._stream.dropped
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames."""
+        return self._stream.image_size
 
 
 async def live_animation(socket: WebSocket, studio: Studio, folder: Path) -> None:
@@ -43,15 +133,15 @@ async def live_animation(socket: WebSocket, studio: Studio, folder: Path) -> Non
         folder: for the portrait, which is deleted with the end of the connection.
     """
     try:
-        begin = _words(await socket.receive_text())
+        begin = words_of(await socket.receive_text())
         with tempfile.TemporaryDirectory(dir=folder) as own:
             portrait = Path(own) / "portrait"
-            portrait.write_bytes(_picture(begin, studio.limits.upload_megabytes << 20))
-            emotion, strength = begin.get("emotion", "neutral"), _strength(begin)
-            opened = studio.listening(portrait, str(emotion), strength)
-            stream = await asyncio.to_thread(opened.__enter__)
+            portrait.write_bytes(picture_of(begin, studio.limits.upload_megabytes << 20))
+            opened = studio.listening(portrait, *feeling_of(begin))
+            listening = await asyncio.to_thread(opened.__enter__)
             try:
-                await _animate(socket, stream, studio.mark(), studio.limits.speech_seconds)
+                session = LiveSession(listening, studio.limits.speech_seconds)
+                await _animate(socket, session, studio.mark())
             finally:
                 opened.__exit__(None, None, None)
     except WebSocketDisconnect:
@@ -61,82 +151,72 @@ async def live_animation(socket: WebSocket, studio: Studio, folder: Path) -> Non
         await socket.close(status.WS_1008_POLICY_VIOLATION)
 
 
-async def _animate(socket: WebSocket, stream: Stream, mark: Mark, most_seconds: float) -> None:
-    await socket.send_json({"size": stream.image_size, "frame_rate": FRAME_RATE})
-    said: deque[dict[str, Any]] = deque()
-    ended, sent = asyncio.Event(), 0
+async def _animate(socket: WebSocket, session: LiveSession, mark: Mark) -> None:
+    await socket.send_json({"size": session.image_size, "frame_rate": FRAME_RATE})
 
     async def hear() -> None:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1000))
-            if message.get("bytes") is not None:
-                sound = message["bytes"]
-                if len(sound) % 2:
-                    raise UserError("the sound is not of whole 16-bit samples")
-                stream.push(np.frombuffer(sound, "<i2").astype(np.float32) / 32768)
-                if stream.waiting > most_seconds * FRAME_RATE:
-                    raise UserError("the sound comes faster than it can be animated; send it as "
-                                    "it is spoken")  # fmt: skip
-                continue
-            words = _words(message["text"])
-            if words.get("end"):
-                ended.set()
-                return
-            said.append(words)
+        finish = False
+        try:
+            while not finish:
+                message = await socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    raise WebSocketDisconnect(message.get("code", 1000))
+                if message.get("bytes") is not None:
+                    sound = message["bytes"]
+                    if len(sound) % 2:
+                        raise UserError("the sound is not of whole 16-bit samples")
+                    session.hear(np.frombuffer(sound, "<i2").astype(np.float32) / 32768)
+                else:
+                    words = words_of(message["text"])
+                    session.wish(words)
+                    finish = bool(words.get("end"))
+        finally:
+            session.end(finish=finish)
 
-    async def show(frames: Iterable[StreamedFrame]) -> int:
-        count = 0
-        iterator = iter(frames)
-        while found := await asyncio.to_thread(lambda: list(islice(iterator, 1))):
-            (frame,) = found
-            await socket.send_bytes(frame.number.to_bytes(4, "big") + _jpeg(frame, mark))
-            count += 1
-            _change(stream, said)
-        return count
-
+    sent = 0
     hearing = asyncio.create_task(hear())
     try:
-        while not (ended.is_set() or hearing.done()):
-            _change(stream, said)
-            sent += await show(stream.pull())
-            await asyncio.sleep(_POLL_SECONDS)
+        async for frame in session.frames():
+            await socket.send_bytes(frame.number.to_bytes(4, "big") + _jpeg(frame, mark))
+            sent += 1
         await hearing
-        sent += await show(stream.finish())
     finally:
         hearing.cancel()
-    await socket.send_json({"frames": sent, "dropped": stream.dropped})
+    await socket.send_json({"frames": sent, "dropped": session.dropped})
     await socket.close()
 
 
-def _change(stream: Stream, said: deque[dict[str, Any]]) -> None:
-    while said:
-        words = said.popleft()
-        if "emotion" in words:
-            stream.set_emotion(str(words["emotion"]))
-        if "strength" in words:
-            stream.set_strength(_strength(words))
+def words_of(text: str | bytes | None) -> dict[str, Any]:
+    """A message of a client.
 
-
-def _words(text: str | None) -> dict[str, Any]:
+    Raises:
+        UserError: it is no JSON object.
+    """
     try:
         words = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         words = None
     if not isinstance(words, dict):
         raise UserError("a message is neither sound nor a JSON object")
     return words
 
 
-def _strength(words: dict[str, Any]) -> float:
-    value = words.get("strength", 1.0)
-    if not isinstance(value, (int, float)) or not 0 <= value <= MAX_STRENGTH:
-        raise UserError(f"the strength is {value!r}; give a number from 0 to {MAX_STRENGTH:g}")
-    return float(value)
+def feeling_of(words: dict[str, Any]) -> tuple[str, float]:
+    """Emotion and strength that a client begins with.
+
+    Raises:
+        UserError: the strength is none.
+    """
+    strength = _number("strength", words.get("strength", 1.0), 0, MAX_STRENGTH)
+    return str(words.get("emotion", "neutral")), strength
 
 
-def _picture(words: dict[str, Any], limit: int) -> bytes:
+def picture_of(words: dict[str, Any], limit: int) -> bytes:
+    """The portrait that a client begins with.
+
+    Raises:
+        UserError: there is none, or it is too large.
+    """
     try:
         picture = base64.b64decode(words.get("portrait", ""), validate=True)
     except (binascii.Error, TypeError, ValueError):
@@ -146,6 +226,12 @@ def _picture(words: dict[str, Any], limit: int) -> bytes:
     if len(picture) > limit:
         raise UserError(f"the portrait is larger than {limit >> 20} MB")
     return picture
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    if not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UserError(f"the {name} is {value!r}; give a number from {low:g} to {high:g}")
+    return float(value)
 
 
 def _jpeg(frame: StreamedFrame, mark: Mark) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from eamm_jax.animate.timeline import MAX_STRENGTH
 from eamm_jax.app import panels
 from eamm_jax.app.fields import (
     ACCENTS,
@@ -32,7 +33,6 @@ from eamm_jax.app.form import (
     GENTLE,
     HEAD_FILE,
     HEAD_VIDEO,
-    MAX_STRENGTH,
     NEUTRAL,
     SOUND,
     TEXT,
@@ -50,6 +50,8 @@ FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 CSS = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+HEAD = f"<script>{Path(__file__).with_name('live.js').read_text(encoding='utf-8')}</script>"
+"""What the Live tab does; the rest is Gradio's."""
 
 EXAMPLE_FIELDS = ("portrait", "voice", "sound", "emotion")
 
@@ -96,13 +98,13 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """The page of a studio, ready to be served."""
+def build(studio: Studio, *, live: bool = False) -> gr.Blocks:
+    """The page of a studio, ready to be served; with a Live tab where WebRTC is installed."""
     keep = round(studio.limits.keep_minutes * 60)
     with gr.Blocks(
         title=f"EAMM {TITLE}", analytics_enabled=False, delete_cache=(keep // 10 + 1, keep)
     ) as page:
-        _Page(studio)
+        _Page(studio, live)
     # Animations alone are queued.
     page.queue(max_size=studio.limits.waiting, api_open=False)
     return page
@@ -111,21 +113,26 @@ def build(studio: Studio) -> gr.Blocks:
 class _Page:
     """Makes the components inside an open `gr.Blocks` and says how they react."""
 
-    def __init__(self, studio: Studio):
+    def __init__(self, studio: Studio, live: bool):
         self._studio = studio
         self._examples = examples(studio.choices)
         self._fields: dict[str, Any] = {}
         _html(f"<header><h1>{TITLE}</h1><p>{SUBTITLE}</p></header>")
-        self._make_gallery()
-        with gr.Row(elem_id="desk", equal_height=False):
-            with gr.Column(elem_id="inputs", scale=5, min_width=320):
-                self._make_portrait()
-                self._make_voice()
-                self._make_emotion()
-                self._make_more()
-            with gr.Column(elem_id="output", scale=4, min_width=320):
-                self._make_result()
-        self._make_verify()
+        with gr.Tabs():
+            with gr.Tab("Video"):
+                self._make_gallery()
+                with gr.Row(elem_id="desk", equal_height=False):
+                    with gr.Column(elem_id="inputs", scale=5, min_width=320):
+                        self._make_portrait()
+                        self._make_voice()
+                        self._make_emotion()
+                        self._make_more()
+                    with gr.Column(elem_id="output", scale=4, min_width=320):
+                        self._make_result()
+                self._make_verify()
+            if live:
+                with gr.Tab("Live", elem_id="live"):
+                    _html(panels.live(studio.choices, offered_emotions(studio.choices)))
         _html(self._footer())
         self._connect()
 
@@ -237,6 +244,14 @@ class _Page:
             self._add("crop", gr.Checkbox, **_switch(label, value=True, visible=faces))
             layouts = [(label, key) for key, label in LAYOUT_LABELS.items()]
             self._add("layout", gr.Radio, choices=layouts, value="single", label="The video shows")
+            self._add(
+                "timeline",
+                gr.File,
+                label="Key frames (.csv, .json)",
+                file_types=[".csv", ".json"],
+                type="filepath",
+                height=120,
+            )
 
     def _make_result(self) -> None:
         with gr.Column(elem_classes="card", elem_id="result"):

@@ -6,10 +6,14 @@ import base64
 import html
 import io
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from eamm_jax import bundled
+from eamm_jax.animate.timeline import MAX_STRENGTH
+from eamm_jax.app.form import Choices
 from eamm_jax.app.studio import Preview, Progress, Result
 from eamm_jax.constants import FRAME_RATE
 from eamm_jax.provenance.verify import Report
@@ -46,6 +50,38 @@ def heading(number: int, title: str, hint: str) -> str:
     return (
         f'<div class="heading"><span class="number">{number}</span><h2>{title}</h2>'
         f"<p>{hint}</p></div>"
+    )
+
+
+def live(choices: Choices, emotions: Sequence[tuple[str, str]]) -> str:
+    """The Live tab, which `live.js` works.
+
+    Args:
+        choices: of the studio.
+        emotions: labels and values.
+    """
+    options = "".join(f'<option value="{value}">{label}</option>' for label, value in emotions)
+    sliders = [("strength", "Strength", 0, 1), ("head", "Head motion", 0, 1)]
+    if choices.gaze:
+        sliders += [("gaze-x", "Gaze, right", -1, 0), ("gaze-y", "Gaze, up", -1, 0)]
+    ways = "".join(
+        f'<label>{label}<input type="range" id="live-{name}" min="{low}" '
+        f'max="{MAX_STRENGTH if low == 0 else 1:g}" step="0.1" value="{value}"></label>'
+        for name, label, low, value in sliders
+    )
+    poster = f"gradio_api/file={bundled.PORTRAIT}"
+    return (
+        '<div class="card live"><div class="heading"><h2>Live</h2><p>Speak into the microphone, '
+        'and the portrait speaks with you. Use headphones.</p></div><div class="live-columns">'
+        f'<div><video id="live-video" poster="{html.escape(poster)}" autoplay playsinline></video>'
+        '<p id="live-said" role="status">The microphone is heard by this studio alone.</p>'
+        '<div class="live-buttons"><button id="live-start" class="primary">Start</button>'
+        '<button id="live-mute" hidden>Mute</button><button id="live-stop" hidden>Stop</button>'
+        '</div></div><div id="live-controls">'
+        '<label>Portrait<input type="file" id="live-portrait" accept="image/*"></label>'
+        f'<label>Emotion<select id="live-emotion">{options}</select></label>{ways}'
+        '<label class="live-check"><input type="checkbox" id="live-blink" checked>Blinks</label>'
+        "</div></div></div>"
     )
 
 

@@ -13,12 +13,13 @@ import shutil
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from eamm_jax import bundled
 from eamm_jax.animate import Animator
-from eamm_jax.app.form import Limits
+from eamm_jax.app.limits import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import temporary_folder
@@ -82,8 +83,6 @@ def check_available() -> None:
     Raises:
         UserError: it is not.
     """
-    from importlib.util import find_spec
-
     if find_spec("gradio") is None:
         raise UserError(
             "the studio needs the optional package gradio: "
@@ -186,7 +185,9 @@ def serving(
 
         from eamm_jax.app import page
 
-        blocks = page.build(studio)
+        live = find_spec("aiortc") is not None
+        blocks = page.build(studio, live=live)
+        calls = None
         try:
             blocks.launch(
                 server_name=host,
@@ -207,14 +208,23 @@ def serving(
                 mcp_server=False,
                 theme=page.theme(),
                 css=page.CSS,
+                head=page.HEAD if live else None,
                 app_kwargs={"middleware": [Middleware(_SafeHeaders)]},
             )
         except OSError as error:  # somebody else was faster
             raise UserError(f"Cannot serve on {host}, port {port}: {error}") from None
-        studio.warm_up()
+        if live:
+            from eamm_jax.app.webrtc import Calls, offers
+
+            calls = Calls(studio)
+            # Before Gradio's own, which take every address.
+            blocks.app.router.routes.insert(0, offers(calls, limits.upload_megabytes << 20))
+        studio.warm_up(live=live)
         try:
             yield address_of(host, port)
         finally:
+            if calls is not None:
+                calls.close()
             # Work first: the server waits for what is being sent.
             studio.close()
             with suppress(OSError):

@@ -30,13 +30,14 @@ from eamm_jax.app.form import (
     TEXT,
     Choices,
     Form,
-    Limits,
     check,
+    check_choice,
     check_speech,
     choices_of,
     command,
     job_of,
 )
+from eamm_jax.app.limits import Limits
 from eamm_jax.checkpoint import stored_networks
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError, out_of_memory
@@ -111,6 +112,20 @@ class Preview(NamedTuple):
     message: str
 
 
+class Listening(NamedTuple):
+    """A stream of speech that is animated.
+
+    Attributes:
+        stream: of its frames.
+        motion: the gentle one of its head.
+        still: the portrait as it is animated.
+    """
+
+    stream: Stream
+    motion: IdleMotion
+    still: UInt8[np.ndarray, "s s 3"]
+
+
 class Studio:
     """A model at work for any number of visitors.
 
@@ -152,18 +167,23 @@ class Studio:
         if any(ended):
             self._places.release(sum(ended))
 
-    def warm_up(self) -> None:
-        """Compiles the networks in another thread, so that the first visitor need not wait."""
+    def warm_up(self, *, live: bool = False) -> None:
+        """Compiles the networks in another thread, so that the first visitor need not wait.
+
+        Args:
+            live: those of streams, too.
+        """
 
         def compile_all() -> None:
-            with suppress(UserError), self._place():
-                frames = self._animator.animate(
-                    read_image(bundled.PORTRAIT, self._animator.image_size),
-                    np.zeros(SAMPLE_RATE // 2, np.float32),
-                    read_pose(bundled.POSE),
-                    emotions=[Span(e) for e in self.choices.emotions if e != NEUTRAL][:1],
-                )
-                next(iter(frames))
+            for animator in (self._animator, self._live) if live else (self._animator,):
+                with suppress(UserError), self._place():
+                    frames = animator.animate(
+                        read_image(bundled.PORTRAIT, animator.image_size),
+                        np.zeros(SAMPLE_RATE // 2, np.float32),
+                        read_pose(bundled.POSE),
+                        emotions=[Span(e) for e in self.choices.emotions if e != NEUTRAL][:1],
+                    )
+                    next(iter(frames))
 
         threading.Thread(target=compile_all, name="warm-up").start()
 
@@ -235,7 +255,7 @@ class Studio:
         yield Result(kept, summary, command(form, self._checkpoint))
 
     @contextmanager
-    def listening(self, portrait: Path, emotion: str, strength: float = 1.0) -> Iterator[Stream]:
+    def listening(self, portrait: Path, emotion: str, strength: float = 1.0) -> Iterator[Listening]:
         """Animates a stream of speech while the block lasts, by a head that moves gently.
 
         Args:
@@ -246,9 +266,7 @@ class Studio:
         Raises:
             UserError: the picture or the emotion cannot be used, or too many are listened to.
         """
-        if emotion not in self.choices.emotions:
-            allowed = ", ".join(self.choices.emotions)
-            raise UserError(f"{emotion!r} is no emotion of this model; allowed are {allowed}")
+        check_choice("emotion of this model", emotion, self.choices.emotions)
         if not self._listeners.acquire(blocking=False):
             raise UserError(
                 f"{self.limits.listeners} streams are animated already; wait until one ends"
@@ -256,15 +274,17 @@ class Studio:
         try:
             self._check_open()
             source = read_source(portrait, self._animator.image_size)
-            still = HeadPose(still=True).track(to_uint8(source.crop), 1)[0]
+            crop = to_uint8(source.crop)
+            still = HeadPose(still=True).track(crop, 1)[0]
             motion = IdleMotion(1.0, seed=0)
-            yield self._live.stream(
+            stream = self._live.stream(
                 source.crop,
                 (still + motion.next(1)[0] for _ in itertools.count()),
                 Settings(emotion_strength=strength),
                 emotion=emotion if len(self.choices.emotions) > 1 else None,
                 most_waiting=_MOST_WAITING,
             )
+            yield Listening(stream, motion, crop)
         finally:
             self._listeners.release()
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,6 +161,19 @@ def flag_parser() -> OneLineParser:
         help="how strongly the faces of the emotion bank feel; default: most",
     )
 
+    inputs.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="key frames of emotions, strength, head, gaze, blinks and mouth, second by second, as "
+        "CSV or JSON (docs/timeline.md)",
+    )
+    inputs.add_argument(
+        "--strict",
+        action="store_true",
+        help="with --timeline: refuse what the model cannot do of it, instead of leaving that out",
+    )
+
     how = parser.add_argument_group("how")
     how.add_argument(
         "--audio_weight",
@@ -253,6 +266,13 @@ def flag_parser() -> OneLineParser:
         "(source_image,in_file,output); other flags given here are for all rows. Exit code 1 if "
         "some failed",
     )
+    running.add_argument(
+        "--beam_runner",
+        metavar="NAME",
+        help="with --batch: render with Apache Beam on this runner, such as DirectRunner or "
+        "FlinkRunner, what is not there yet; flags after -- go to the runner",
+    )
+    running.add_argument("beam_options", nargs="*", help=argparse.SUPPRESS)
     add_shared(running, "chunk", "dtype", "cpu", "quiet")
     return parser
 
@@ -262,9 +282,12 @@ def job_of(flags: argparse.Namespace) -> Job:
     from eamm_jax.animate.animator import Settings
     from eamm_jax.animate.emotion_bank import parse_schedule
     from eamm_jax.animate.job import Job
+    from eamm_jax.animate.timeline import Timeline
     from eamm_jax.faces.head_pose import HeadPose
 
     emotions = parse_schedule(flags.emotion) if flags.emotion else ()
+    if flags.strict and flags.timeline is None:
+        raise UserError("--strict is of --timeline, which is not given")
     emotion = "_".join(span.emotion for span in emotions) or None
     if flags.emotion_video:
         if len(emotions) > 1:
@@ -289,8 +312,16 @@ def job_of(flags: argparse.Namespace) -> Job:
         idle=flags.idle_motion,
         still=flags.still,
     )
-    settings = Settings(**fields_of(Settings, given))
+    # The job reads the timeline's file.
+    settings = Settings(**{**fields_of(Settings, given), "timeline": Timeline()})
     return Job(**fields_of(Job, given), head=head, settings=settings)
+
+
+def _emotion_network(jobs: Collection[Job]) -> bool | None:
+    """Whether jobs need the emotion network; None: they use it if there is one."""
+    if any(job.emotions or job.emotion_video is not None for job in jobs):
+        return True
+    return None if any(job.emotional for job in jobs) else False
 
 
 @contextmanager
@@ -350,7 +381,12 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
     from eamm_jax.cli.table import read_table
 
     batch = flags.batch is not None
-    rows = read_table(flags.batch, flag_parser(), words) if batch else {"": flags}
+    if flags.beam_options and not flags.beam_runner:
+        raise UserError(f"unrecognized arguments: {' '.join(flags.beam_options)}")
+    if flags.beam_runner and not batch:
+        raise UserError("--beam_runner renders a table of jobs; give one with --batch")
+    own_words = words[: words.index("--")] if "--" in words else words
+    rows = read_table(flags.batch, flag_parser(), own_words) if batch else {"": flags}
     with ExitStack() as lasting:
         jobs = {}
         for row, row_flags in rows.items():
@@ -365,6 +401,8 @@ def _animate(flags: argparse.Namespace, words: Sequence[str]) -> int:
         if flags.no_provenance and not flags.quiet:
             print(UNMARKED, file=sys.stderr)
         start_jax(cpu=flags.cpu)
+        if flags.beam_runner:
+            return _render_with_beam(flags, jobs)
         if batch:
             return _render_all(flags, jobs)
         _render(flags, jobs[""])
@@ -379,9 +417,11 @@ def _render(flags: argparse.Namespace, job: Job) -> None:
 
     note = None
     if not job.emotional:
-        note = "note: no --emotion and no --driving_video: the face stays neutral"
+        note = (
+            "note: no --emotion, --driving_video or --timeline of emotions: the face stays neutral"
+        )
     animator = Animator.from_checkpoint(
-        flags.checkpoint, emotion=job.emotional, chunk=flags.chunk, dtype=flags.dtype
+        flags.checkpoint, emotion=_emotion_network([job]), chunk=flags.chunk, dtype=flags.dtype
     )
     with progress_shown(flags.quiet, flags.chunk, note) as progress:
         summary = run_job(animator, job, progress)
@@ -405,7 +445,10 @@ def _render_all(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
             "faces stay neutral"
         )
     first = Animator.from_checkpoint(
-        flags.checkpoint, emotion=neutral < len(jobs), chunk=flags.chunk, dtype=flags.dtype
+        flags.checkpoint,
+        emotion=_emotion_network(jobs.values()),
+        chunk=flags.chunk,
+        dtype=flags.dtype,
     )
     animators = [first, *map(first.on, jax.local_devices()[1 : len(jobs)])]
     rows = list(jobs)
@@ -419,6 +462,27 @@ def _render_all(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
     if not flags.quiet:
         print_outcomes(dict(zip(rows, outcomes, strict=True)))
     return EXIT_SOME_FAILED if any(outcome.error for outcome in outcomes) else 0
+
+
+def _render_with_beam(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
+    from eamm_jax.animate.batch import Model, is_done, run_with_beam
+    from eamm_jax.io.beam import runner_options
+
+    options = runner_options(flags.beam_options)
+    there = sum(map(is_done, jobs.values()))
+    network = _emotion_network(jobs.values())
+    model = Model(flags.checkpoint.resolve(), network, flags.chunk, flags.dtype)
+    failed = run_with_beam(model, list(jobs.values()), flags.beam_runner, options)
+    rows = list(jobs)
+    for index, error in failed.items():
+        print(f"error: {rows[index]}: {error}", file=sys.stderr)
+    if not flags.quiet:
+        made = len(jobs) - there - len(failed)
+        print(
+            f"{made} videos made, {there} were there, {len(failed)} failed; run the same command "
+            "again for what is missing"
+        )
+    return EXIT_SOME_FAILED if failed else 0
 
 
 def fill_in(flags: argparse.Namespace) -> bool:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from eamm_jax.app.limits import Limits
 from eamm_jax.cli.provenance import identity_of
 from eamm_jax.cli.studio import add_server_flags, load
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run
@@ -71,7 +72,6 @@ def token_of(file: Path | None) -> str | None:
 def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
-    from eamm_jax.app.form import Limits
     from eamm_jax.provenance.marking import Provenance
 
     token = token_of(flags.token_file)

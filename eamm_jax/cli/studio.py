@@ -9,6 +9,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from eamm_jax.app.limits import Limits
 from eamm_jax.cli.provenance import add_signer, identity_of
 from eamm_jax.cli.tool import EXIT_TERMINATED, OneLineParser, add_shared, fields_of, run, start_jax
 
@@ -62,15 +63,16 @@ def add_server_flags(parser: argparse.ArgumentParser, port: int) -> None:
     where.add_argument("--port", type=int, default=port, help="default: %(default)s")
 
     limits = parser.add_argument_group("limits")
-    for flag, field, kind, default, words in (
-        ("max_upload", "upload_megabytes", int, 50, "megabytes of a file"),
-        ("max_seconds", "speech_seconds", float, 60, "of a voice"),
-        ("max_video_seconds", "video_seconds", float, 30, "of a video"),
-        ("jobs", "jobs", int, 1, "animations computed at a time"),
-        ("max_waiting", "waiting", int, 8, "animations that wait"),
-        ("listeners", "listeners", int, 3, "streams of speech at a time (eamm-serve)"),
-        ("keep_minutes", "keep_minutes", float, 60, "how long uploads and results are kept"),
+    for flag, field, kind, words in (
+        ("max_upload", "upload_megabytes", int, "megabytes of a file"),
+        ("max_seconds", "speech_seconds", float, "of a voice"),
+        ("max_video_seconds", "video_seconds", float, "of a video"),
+        ("jobs", "jobs", int, "animations computed at a time"),
+        ("max_waiting", "waiting", int, "animations that wait"),
+        ("listeners", "listeners", int, "streams of speech at a time"),
+        ("keep_minutes", "keep_minutes", float, "how long uploads and results are kept"),
     ):
+        default = getattr(Limits(), field)
         words = f"{words}; default: %(default)s"
         limits.add_argument(
             f"--{flag}", dest=field, type=kind, default=default, metavar="N", help=words
@@ -81,7 +83,6 @@ def add_server_flags(parser: argparse.ArgumentParser, port: int) -> None:
 def _serve(flags: argparse.Namespace) -> None:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     from eamm_jax.app import server
-    from eamm_jax.app.form import Limits
     from eamm_jax.provenance.marking import Provenance
 
     limits = Limits(**fields_of(Limits, vars(flags)))

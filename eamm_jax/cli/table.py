@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eamm_jax.cli.tool import OneLineParser
 from eamm_jax.errors import UserError
-from eamm_jax.io.files import check_readable
+from eamm_jax.io.table import read_rows
 
 if TYPE_CHECKING:
     from eamm_jax.animate.batch import Outcome
 
-OF_THE_PROCESS = ("batch", "checkpoint", "chunk", "dtype", "cpu", "quiet", "help")
+OF_THE_PROCESS = (
+    "batch", "beam_runner", "checkpoint", "chunk", "dtype", "cpu", "quiet", "help"
+)  # fmt: skip
 """Flags that are the same for all rows: the model is loaded and compiled once."""
 
 SWITCH_WORDS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -41,7 +42,7 @@ def read_table(
     Raises:
         UserError: it is no such table, or a cell is not what its flag takes.
     """
-    rows = _cells(table)
+    rows = read_rows(table, "table of jobs")
     header = [name.strip().removeprefix("--") for name in next(rows, (1, []))[1]]
     actions = parser.flags
     for name in header:
@@ -76,24 +77,6 @@ def read_table(
     if not flags:
         raise UserError(f"{table} holds no jobs: a header and a row for each video are needed")
     return flags
-
-
-def _cells(table: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows by number."""
-    path = check_readable(table, "table of jobs")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            file.seek(0)
-            # No flag's name contains one of these; spreadsheets choose by language.
-            delimiter = max(",;\t", key=header.count)
-            rows = csv.reader(file, strict=True, delimiter=delimiter)
-            for number, row in enumerate(rows, start=1):
-                yield number, [cell.strip() for cell in row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{table} is not a table in CSV (UTF-8; commas, semicolons or tabs): {error}"
-        ) from None
 
 
 def _words(name: str, action: argparse.Action, cell: str) -> list[str]:

@@ -122,7 +122,7 @@ def make_parts(
                 program.combine,
                 networks,
                 config,
-                closed=None,
+                eyes=None,
                 smooth=config.inference.smooth_motion,
                 relative=config.inference.relative_motion,
             ),

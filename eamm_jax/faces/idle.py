@@ -57,6 +57,10 @@ class IdleMotion:
         ]
         self._drift = [noise(_DRIFT_SECONDS, number) for number in range(3, 6)]
 
+    def set_strength(self, strength: float) -> None:
+        """Changes the factor on the motion of the frames that follow."""
+        self._strength = strength
+
     def next(self, frames: int) -> Float32[np.ndarray, "frames 6"]:
         """The frames that follow those of the calls before."""
         time = (self._frame + np.arange(frames)) / FRAME_RATE

@@ -157,6 +157,8 @@ class InferenceConfig:
         emotion_shares: factor on the displacement of each of `emotion.keypoints`.
         lid_keypoints: upper and lower lid of one eye, then of the other; these keypoints make
             the face blink. Empty where no keypoint stands for a lid.
+        pupil_keypoints: of the eye on the picture's left, then of the other; these keypoints
+            turn the eyes. Empty where no keypoint stands for a pupil.
         smooth_motion: keypoint and pose tracks are filtered.
         relative_motion: the motion since the first frame moves the source keypoints, instead
             of the driving keypoints replacing them.
@@ -165,6 +167,7 @@ class InferenceConfig:
     audio_weight: float = _field(1.6, -100.0, 100.0)
     emotion_shares: tuple[float, ...] = _field((0.2, 1.0, 1.0, 0.0), -100.0, 100.0, length=(1, 256))
     lid_keypoints: tuple[int, ...] = _field((), 0, 255, length=(0, 16))
+    pupil_keypoints: tuple[int, ...] = _field((), 0, 255, length=(0, 2))
     smooth_motion: bool = True
     relative_motion: bool = False
 
@@ -240,6 +243,9 @@ class ModelConfig:
         yield "emotion.keypoints", max(self.emotion.keypoints) < k, inside
         paired = len(lids) % 2 == 0 and max(lids, default=0) < k
         yield "inference.lid_keypoints", paired, f"pairs {inside}"
+        pupils = self.inference.pupil_keypoints
+        two = len(pupils) in (0, 2) and max(pupils, default=0) < k
+        yield "inference.pupil_keypoints", two, f"two {inside}, or none"
         moved = len(self.emotion.keypoints)
         yield (
             "inference.emotion_shares",

@@ -76,6 +76,7 @@ def demo() -> ModelConfig:
             # As in configs/bundled_stage2.py.
             emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),
             lid_keypoints=(8, 9, 10, 11),
+            pupil_keypoints=(12, 13),
             smooth_motion=False,
             relative_motion=True,
         ),

@@ -13,6 +13,10 @@ from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.ops.precision import exact_einsum, exact_matmul
 from eamm_jax.types import Array, Keypoints
 
+GAZE_REACH = (0.1, 0.06)
+"""How far eyes turn at most, sideways and up or down, by the distance between the pupils: as
+those of `data.synthetic` do."""
+
 
 def inverse_2x2(matrix: Float[Array, "*b 2 2"]) -> Float[Array, "*b 2 2"]:
     """The inverse by the adjugate; not finite where the matrix is singular."""
@@ -91,18 +95,16 @@ def add_displacement(
         keypoints: all keypoints.
         displacement: one displacement for each of `indices`.
         indices: which keypoints are moved (1, 4, 6, 8 in the published model).
-        weights: how far each is moved; 1 in training; the published demo has weights of
-            its own (`docs/architecture.md` section 7).
+        weights: how far each is moved, in all frames or in each; 1 in training; the published
+            demo has weights of its own (`docs/architecture.md` section 7).
     """
     where = np.asarray(indices)
-    weight = jnp.asarray(weights, displacement.value.dtype)
+    weight = jnp.asarray(weights, displacement.value.dtype)[..., None]
     return Keypoints(
-        value=jnp.asarray(keypoints.value)
-        .at[..., where, :]
-        .add(weight[:, None] * displacement.value),
+        value=jnp.asarray(keypoints.value).at[..., where, :].add(weight * displacement.value),
         jacobian=jnp.asarray(keypoints.jacobian)
         .at[..., where, :, :]
-        .add(weight[:, None, None] * displacement.jacobian),
+        .add(weight[..., None] * displacement.jacobian),
         heatmap=keypoints.heatmap,
     )
 
@@ -119,3 +121,21 @@ def close_lids(keypoints: Keypoints, lids: Sequence[int], closed: Float[Array, "
     value = keypoints.value
     way = closed[:, None, None] * (value[:, lower] - value[:, upper])
     return keypoints._replace(value=value.at[:, upper].add(way))
+
+
+def move_pupils(
+    keypoints: Keypoints, pupils: Sequence[int], gaze: Float[Array, "b 2"]
+) -> Keypoints:
+    """Moves both pupils; for keypoints that are points of a face.
+
+    Args:
+        keypoints: of b frames.
+        pupils: indices, picture left first.
+        gaze: to the right and upwards in each frame, -1 to 1, along the line between the pupils
+            and across it.
+    """
+    value = keypoints.value
+    line = value[:, pupils[1]] - value[:, pupils[0]]
+    across = jnp.stack([line[:, 1], -line[:, 0]], axis=-1)
+    way = GAZE_REACH[0] * gaze[:, :1] * line + GAZE_REACH[1] * gaze[:, 1:] * across
+    return keypoints._replace(value=value.at[:, np.asarray(pupils)].add(way[:, None]))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from eamm_jax.animate import Animation, Animator
 from eamm_jax.animate.emotion_bank import EmotionBank, Entry
-from eamm_jax.app.form import Limits
+from eamm_jax.app.limits import Limits
 from eamm_jax.app.studio import Studio
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.io.audio import write_wav
@@ -71,10 +71,12 @@ def files(tmp_path_factory) -> dict[str, Path]:
     picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "face.png")
     write_wav(folder / "voice.wav", 0.1 * rng.normal(size=int(SECONDS * SAMPLE_RATE)))
+    write_wav(folder / "word.wav", 0.1 * rng.normal(size=int(0.32 * SAMPLE_RATE)))
     np.save(folder / "track.npy", np.cumsum(rng.normal(scale=0.1, size=(9, 7)), axis=0))
     with video_writer(folder / "joy.mp4", 64, 64, 25) as video:
         for _ in range(25):
             video.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    (folder / "keys.csv").write_text("time,happy,yaw\n0,0,1\n0.3,1,2\n")
     (folder / "broken.png").write_bytes((folder / "face.png").read_bytes()[:100])
     return {path.name: path for path in folder.iterdir()}
 

@@ -97,7 +97,8 @@ def frames_of(path) -> np.ndarray:
 
 @pytest.mark.usefixtures("same_mark")
 def test_the_video_is_that_of_the_same_job(client, files, animator, tmp_path):
-    answer = ask(client, files, emotion="happy", strength="1.5")
+    names = "portrait=face.png", "sound=voice.wav", "timeline=keys.csv"
+    answer = ask(client, files, *names, strength="1.5")
     assert answer.status_code == 202
     assert answer.json()["links"]["self"] == answer.headers["location"]
     found = ended(client, answer)
@@ -107,12 +108,14 @@ def test_the_video_is_that_of_the_same_job(client, files, animator, tmp_path):
     assert video.headers["content-type"] == "video/mp4"
     # As from the command line with files of the server's names.
     uploads = {}
-    for name, source in (("portrait.png", "face.png"), ("sound.wav", "voice.wav")):
+    for name, source in (
+        ("portrait.png", "face.png"), ("sound.wav", "voice.wav"), ("timeline.csv", "keys.csv")
+    ):  # fmt: skip
         uploads[name] = tmp_path / name
         uploads[name].write_bytes(files[source].read_bytes())
     form = Form(
         portrait=uploads["portrait.png"], sound=uploads["sound.wav"], crop=False,
-        emotion="happy", strength=1.5,
+        timeline=uploads["timeline.csv"], strength=1.5,
     )  # fmt: skip
     job = job_of(form, form.sound, tmp_path)
     jobs.run(animator, job)
@@ -122,7 +125,7 @@ def test_the_video_is_that_of_the_same_job(client, files, animator, tmp_path):
 
 def test_uploads_end_with_their_animation_and_results_with_their_time(serve, files):
     client = serve(keep_minutes=1e-9)
-    answer = ask(client, files)
+    answer = ask(client, files, "portrait=face.png", "sound=word.wav")
     while client.get(answer.headers["location"]).status_code != 404:
         time.sleep(0.02)
     assert left_behind(client) == []
@@ -137,7 +140,7 @@ def test_a_deleted_animation_ends_and_leaves_nothing(client, files, animator):
         assert "no such animation" in problem_of(client.get(answer.headers["location"]), 404)
     animator.go_on.set()
     animator.stop_before = None
-    third = ask(client, files)
+    third = ask(client, files, "portrait=face.png", "sound=word.wav")
     assert ended(client, third)["status"] == "done"
     assert client.delete(third.headers["location"]).status_code == 204
     assert left_behind(client) == []
@@ -147,9 +150,10 @@ def test_a_deleted_animation_ends_and_leaves_nothing(client, files, animator):
 def test_more_than_may_wait_are_told_when_to_come_again(serve, files, animator):
     client = serve(waiting=2)
     animator.stop_before = 0
-    answers = [ask(client, files)]
+    word = "portrait=face.png", "sound=word.wav"
+    answers = [ask(client, files, *word)]
     assert animator.stopped.wait(60)
-    answers += [ask(client, files) for _ in range(2)]
+    answers += [ask(client, files, *word) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [202] * 3
     refused = ask(client, files)
     assert "Too many animations are waiting" in problem_of(refused, 429)
@@ -232,7 +236,7 @@ def test_no_file_of_the_machine_is_reached(client, files, name):
         assert client.get(path).status_code == 404
     name = name[:200]
     given = {"portrait": (f"../{name}.png", files["face.png"].read_bytes()),
-             "sound": (name, files["voice.wav"].read_bytes())}  # fmt: skip
+             "sound": (name, files["word.wav"].read_bytes())}  # fmt: skip
     answer = client.post("/v1/animations", files=given, data={"crop": "false"})
     assert answer.status_code == 202, answer.text
     assert ended(client, answer)["status"] == "done"
@@ -242,8 +246,10 @@ def test_no_file_of_the_machine_is_reached(client, files, name):
 def test_twenty_at_once_lose_nothing(serve, files, animator, tmp_path):
     client = serve(jobs=2, waiting=30)
     answers = []
+    given = "portrait=face.png", "sound=word.wav"
     threads = [
-        threading.Thread(target=lambda: answers.append(ask(client, files))) for _ in range(20)
+        threading.Thread(target=lambda: answers.append(ask(client, files, *given)))
+        for _ in range(20)
     ]
     for thread in threads:
         thread.start()

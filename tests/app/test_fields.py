@@ -49,7 +49,7 @@ def test_what_it_does_not_know_is_not():
 def test_fields_become_a_form(tmp_path):
     portrait, sound = uploaded(tmp_path, "me.png"), uploaded(tmp_path, "voice.wav")
     begin = (portrait, True, "2", True, "sound", sound, None, "de", "happy", None)
-    end = ("still", None, None, "side_by_side")
+    end = ("still", None, None, "side_by_side", uploaded(tmp_path, "keys.csv"))
     assert form_of((*begin, 0.5, *end), tmp_path) == Form(
         portrait=Path(portrait["path"]),
         face=2,
@@ -60,6 +60,7 @@ def test_fields_become_a_form(tmp_path):
         strength=0.5,
         head="still",
         layout="side_by_side",
+        timeline=Path(end[-1]["path"]),
     )
     with pytest.raises(UserError, match="'much'; a number is needed"):
         form_of((*begin, "much", *end), tmp_path)

@@ -18,7 +18,6 @@ from eamm_jax.app.form import (
     STILL,
     TEXT,
     Form,
-    Limits,
     check,
     check_speech,
     check_video,
@@ -26,6 +25,7 @@ from eamm_jax.app.form import (
     command,
     job_of,
 )
+from eamm_jax.app.limits import Limits
 from eamm_jax.cli import infer
 from eamm_jax.errors import UserError
 from eamm_jax.io.audio import write_wav
@@ -70,6 +70,17 @@ WRONG = {
 }
 
 
+def test_key_frames_are_read_and_leave_the_emotion_to_them(form, animator, files, tmp_path):
+    timed = dataclasses.replace(form, timeline=files["keys.csv"])
+    check(timed, choices_of(animator), Limits())
+    with pytest.raises(UserError, match="timeline has emotions, and another one is chosen"):
+        check(dataclasses.replace(timed, emotion="sad"), choices_of(animator), Limits())
+    (tmp_path / "keys.csv").write_text("time,yaw\n0,left\n")
+    with pytest.raises(UserError, match="line 2: yaw is 'left'"):
+        check(dataclasses.replace(form, timeline=tmp_path / "keys.csv"), choices_of(animator),
+              Limits())  # fmt: skip
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said(case, form, animator):
     changes, words = WRONG[case]
@@ -97,12 +108,13 @@ def forms(files) -> dict[str, Form]:
         "layout": but(layout="side_by_side", emotion="sad"),
         "as it is": but(crop=False, face=2),
         "the second face": but(face=2, paste_back=True),
+        "key frames": but(timeline=files["keys.csv"]),
         "text": but(voice=TEXT, text='- \'so "it" goes', accent="de+f2"),
     }
 
 
 @pytest.mark.parametrize(
-    "case", forms(dict.fromkeys(["face.png", "voice.wav", "joy.mp4", "track.npy"]))
+    "case", forms(dict.fromkeys(["face.png", "voice.wav", "joy.mp4", "track.npy", "keys.csv"]))
 )
 def test_the_command_does_the_same_job(case, files, tmp_path):
     form = forms(files)[case]

@@ -68,6 +68,29 @@ def test_one_failure_does_not_stop_the_rest(infer, jobs, tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.filterwarnings("default")  # Beam's own
+def test_beam_renders_what_is_missing_once(infer, jobs, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs eamm_jax[beam]")
+    (tmp_path / "b.mp4").write_bytes(b"there")
+    for expected in ("2 videos made, 1 were there, 1 failed", "0 videos made, 3 were there, 1"):
+        done = infer(batch=jobs, output=None, beam_runner="DirectRunner")
+        assert done.code == 1, done.err
+        assert expected in done.out
+        assert f"error: {jobs}, row 4: " in done.err
+        assert "silent" in done.err
+    assert (tmp_path / "b.mp4").read_bytes() == b"there"
+    assert described(tmp_path / "a.mp4")["frames"] == described(tmp_path / "d.mp4")["frames"] == 24
+    assert not list(tmp_path.glob("*.fault"))
+    assert not (tmp_path / "c.mp4").exists()
+
+
+def test_beam_is_for_tables(infer, jobs):
+    assert "give one with --batch" in infer(beam_runner="DirectRunner").err
+    assert "row 2" not in (done := infer(batch=jobs, output=None, beam_runner="NoSuchRunner")).err
+    assert done.code == 2
+    assert "Beam" in done.err
+
+
 @pytest.mark.slow
 def test_jobs_are_dealt_to_devices(files, jobs, tmp_path):
     environment = {"JAX_PLATFORMS": "cpu", "COLUMNS": "300", "JAX_NUM_CPU_DEVICES": "2"}

@@ -62,6 +62,19 @@ def test_everything_at_once(infer, files, tmp_path):
     assert len(list((tmp_path / "frames").iterdir())) == FRAMES
 
 
+def test_a_timeline_says_once_what_the_model_cannot_do_or_is_refused(infer, tmp_path):
+    keys = tmp_path / "keys.json"
+    keys.write_text('[{"time": 0, "happy": 1, "gaze_x": 0, "yaw": 0}, {"time": 0.5, "yaw": 3}]')
+    done = infer(timeline=keys)
+    assert done.code == 0, done.err
+    words = "left out: happy (it has no emotion bank); gaze_x (none of its keypoints are pupils)"
+    assert done.err.count(words) == 1
+    done = infer(timeline=keys, strict=True, output=tmp_path / "other.mp4")
+    assert done.code == 2
+    assert "error: this model cannot do all of the timeline" in done.err
+    assert not (tmp_path / "other.mp4").exists()
+
+
 def test_the_flags_of_the_model_reach_it(infer, monkeypatch):
     asked = {}
 
@@ -201,6 +214,8 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
     write_wav(silent, np.zeros(SAMPLE_RATE))
     write_wav(short, 0.1 * np.ones(SAMPLE_RATE // 10))
     nothing.write_bytes(b"")
+    keys = folder / "keys.csv"
+    keys.write_text("time,yaw\n0,left\n")
     np.save(folder / "shape.npy", np.zeros((3, 5)))
     np.save(folder / "nan.npy", np.full((1, 7), np.nan))
     np.save(folder / "object.npy", np.array([{}], dtype=object))
@@ -241,6 +256,8 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         ),
         "two speeches": ({"text": "Hello"}, "--text"),
         "a contact sheet of another kind": ({"contact_sheet": folder / "sheet.jpg"}, ".png"),
+        "a timeline that is none": ({"timeline": keys}, "keys.csv, line 2: yaw is 'left'"),
+        "strictness of nothing": ({"strict": True}, "--strict is of --timeline"),
         "no checkpoint": ({"checkpoint": folder / "no"}, "no"),
         "a folder that is none": ({"checkpoint": folder}, "not a checkpoint"),
         "an unconverted checkpoint": ({"checkpoint": torch_file}, "eamm-convert"),

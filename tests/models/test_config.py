@@ -48,6 +48,7 @@ def test_absent_fields_have_published_values_and_whole_numbers_become_floats():
         ({"emotion.head": "linear_5"}, "emotion.head is 'linear_5'; it must be one of linear_4"),
         ({"emotion.keypoints": (1, 4, 6, 10)}, r"emotion.keypoints is .* in 0\.\.9"),
         ({"inference.lid_keypoints": (1, 2, 3)}, "must be pairs"),
+        ({"inference.pupil_keypoints": (1, 10)}, r"must be two in 0\.\.9, or none"),
         ({"inference.emotion_shares": (1.0,)}, "4 numbers, one for each of emotion.keypoints"),
         ({"emotion.colour": 1}, "unknown model configuration field: emotion.colour"),
         ({"colour.red": 1}, "unknown model configuration field: colour.red"),

@@ -7,11 +7,13 @@ import pytest
 
 from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.ops.keypoints import (
+    GAZE_REACH,
     add_displacement,
     close_lids,
     heatmap_to_value,
     inverse_2x2,
     keypoint_gaussians,
+    move_pupils,
     movement_scale,
     relative_keypoints,
 )
@@ -90,3 +92,17 @@ def test_lids_meet_when_an_eye_is_closed(rng):
     np.testing.assert_allclose(found[1, 1], (value[1, 1] + value[1, 4]) / 2, atol=1e-6)
     np.testing.assert_allclose(found[2, [1, 2]], value[2, [4, 3]], atol=1e-6)
     np.testing.assert_array_equal(found[:, [0, 3, 4, 5]], value[:, [0, 3, 4, 5]])
+
+
+def test_pupils_move_along_the_line_between_them_and_across_it():
+    value = np.tile(np.float32([[-0.2, 0], [9, 9], [0.2, 0]]), (3, 1, 1))
+    value[2, 2] = (-0.2, 0.4)  # a head on its side: the right is below
+    jacobian = np.tile(np.eye(2, dtype=np.float32), (3, 3, 1, 1))
+    gaze = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    found = move_pupils(Keypoints(jnp.asarray(value), jnp.asarray(jacobian)), (0, 2), gaze).value
+    right, up = 0.4 * np.array(GAZE_REACH)
+    moved = found - value
+    np.testing.assert_allclose(moved[0, [0, 2]], [[right, 0]] * 2, atol=1e-6)
+    np.testing.assert_allclose(moved[1, [0, 2]], [[0, -up]] * 2, atol=1e-6)
+    np.testing.assert_allclose(moved[2, [0, 2]], [[up, 0]] * 2, atol=1e-6)
+    np.testing.assert_array_equal(moved[:, 1], 0)

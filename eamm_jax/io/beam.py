@@ -1,4 +1,4 @@
-"""Runs jobs with Apache Beam, for data sets that are too large for one machine."""
+"""Runs jobs with Apache Beam, on many machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eamm_jax.errors import UserError
 
 Item = TypeVar("Item")
 
-_MISSING = "--beam_runner needs Apache Beam: pip install 'eamm_jax[beam]'"
+_MISSING = "a Beam runner needs Apache Beam: pip install 'eamm_jax[beam]'"
 
 
 def runner_options(flags: Sequence[str]) -> Any:
