@@ -282,6 +282,7 @@ def test_speech_is_animated_as_it_comes(client, files):
         for start in range(0, len(sound), 1600):
             socket.send_bytes(sound[start : start + 1600])
         socket.send_json({"emotion": "happy", "strength": 0.5})
+        socket.send_json({"head": 0, "gaze": [1, -0.5], "blink": False})
         socket.send_json({"end": True})
         numbers, last = [], None
         while last is None:
@@ -309,6 +310,8 @@ def test_speech_is_animated_as_it_comes(client, files):
         (["hello", b"odd"], "whole 16-bit samples"),
         (["hello", {"strength": "much"}], "strength is 'much'"),
         (["hello", {"emotion": "glad"}], "no 'glad'"),
+        (["hello", {"gaze": 1}], "the gaze is two numbers"),
+        (["hello", {"head": 9}], "the head is 9; give a number from 0 to 2"),
         (["hello", b"\0" * 400_000], "faster than it can be animated"),
     ],
 )
