@@ -14,7 +14,9 @@ import pytest
 
 from eamm_jax import bundled
 from eamm_jax.cli.serve import TOKEN, token_of
+from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
+from eamm_jax.io.audio import read_speech, write_wav
 from tests.conftest import ROOT
 
 needs_fastapi = pytest.mark.skipif(find_spec("fastapi") is None, reason="needs eamm_jax[app]")
@@ -66,7 +68,8 @@ def test_the_documented_client_gets_its_video_and_nothing_stays(tmp_path):
 
     server, address = start(temporary)
     assert len(list(temporary.glob("eamm_serve_*"))) == 1
-    words = [sys.executable, "client.py", address, bundled.PORTRAIT, bundled.SPEECH, "out.mp4"]
+    write_wav(tmp_path / "voice.wav", read_speech(bundled.SPEECH)[:SAMPLE_RATE])
+    words = [sys.executable, "client.py", address, bundled.PORTRAIT, "voice.wav", "out.mp4"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.mp4").stat().st_size > 10_000
