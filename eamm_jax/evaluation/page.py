@@ -119,6 +119,6 @@ def _clip(clip: ShownClip) -> str:
     return (
         f"<section><h3>{escape(clip.name)}</h3><p>{escape(clip.line)}</p>\n"
         f'<div class="clip"><div class="names">{names}</div>\n'
-        f'<video controls loop preload="metadata" src="data:video/mp4;base64,{data}"></video>'
+        f'<video controls loop preload="auto" src="data:video/mp4;base64,{data}"></video>'
         "</div></section>\n"
     )
