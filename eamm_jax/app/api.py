@@ -45,6 +45,7 @@ from fastapi.responses import (
     StreamingResponse,
 )
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from eamm_jax import __version__
@@ -89,12 +90,13 @@ def make_app(studio: Studio, orders: Orders, model: str, token: str | None = Non
         model: its name.
         token: that requests must bear; None lets everybody in who can reach the address.
     """
-    app = FastAPI(
+    # FastAPI's own page of this kind loads its scripts from elsewhere.
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
         title="eamm_jax",
         version=__version__,
         description="Talking, emotional faces from one portrait, speech and an emotion.",
-        docs_url=None,  # these two pages load scripts from elsewhere
-        redoc_url=None,
     )
     uploads = studio.folder / "uploads"
     uploads.mkdir()

@@ -129,10 +129,11 @@ class _Page:
                         self._make_more()
                     with gr.Column(elem_id="output", scale=4, min_width=320):
                         self._make_result()
-                self._make_verify()
             if live:
                 with gr.Tab("Live", elem_id="live"):
                     _html(panels.live(studio.choices, offered_emotions(studio.choices)))
+            with gr.Tab("Verify", elem_id="verify"):
+                self._make_verify()
         _html(self._footer())
         self._connect()
 
@@ -144,7 +145,7 @@ class _Page:
 
     def _make_portrait(self) -> None:
         with gr.Column(elem_classes="card"):
-            _html(panels.heading(1, "Portrait", "A picture of one face, seen from the front."))
+            _html(panels.heading("Portrait", "A picture of one face, seen from the front.", 1))
             self._add(
                 "portrait",
                 gr.Image,
@@ -166,7 +167,7 @@ class _Page:
         limits = self._studio.limits
         with gr.Column(elem_classes="card"):
             hint = f"What is said, up to {limits.speech_seconds:g} seconds of it."
-            _html(panels.heading(2, "Voice", hint))
+            _html(panels.heading("Voice", hint, 2))
             self._add(
                 "voice",
                 gr.Radio,
@@ -204,7 +205,7 @@ class _Page:
         if len(offered) == 1:
             hint = "This model knows no emotions: the face stays neutral."
         with gr.Column(elem_classes="card"):
-            _html(panels.heading(3, "Emotion", hint))
+            _html(panels.heading("Emotion", hint, 3))
             self._add(
                 "emotion",
                 gr.Radio,
@@ -270,8 +271,9 @@ class _Page:
                 self._download = gr.DownloadButton("Download", visible=False, elem_id="download")
 
     def _make_verify(self) -> None:
-        with gr.Accordion("Verify a video", open=False, elem_classes="card", elem_id="verify"):
-            _html("<p>Does a video or a picture say that this studio made it?</p>")
+        with gr.Column(elem_classes="card"):
+            hint = "Does a video or a picture say that this program made it?"
+            _html(panels.heading("Verify", hint))
             self._file = gr.File(
                 label="Video or picture", type="filepath", height=120, elem_id="verify-file"
             )

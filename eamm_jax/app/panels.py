@@ -45,12 +45,10 @@ def preview_error(words: str) -> str:
     return f'<div class="preview"><p class="wrong" role="alert">{words.rstrip(".")}.</p></div>'
 
 
-def heading(number: int, title: str, hint: str) -> str:
-    """Of one of the form's parts."""
-    return (
-        f'<div class="heading"><span class="number">{number}</span><h2>{title}</h2>'
-        f"<p>{hint}</p></div>"
-    )
+def heading(title: str, hint: str, number: int | None = None) -> str:
+    """Of a tab, or of one of the form's parts."""
+    counted = "" if number is None else f'<span class="number">{number}</span>'
+    return f'<div class="heading">{counted}<h2>{title}</h2><p>{hint}</p></div>'
 
 
 def live(choices: Choices, emotions: Sequence[tuple[str, str]]) -> str:
@@ -70,9 +68,9 @@ def live(choices: Choices, emotions: Sequence[tuple[str, str]]) -> str:
         for name, label, low, value in sliders
     )
     poster = f"gradio_api/file={bundled.PORTRAIT}"
+    hint = "Speak into the microphone, and the portrait speaks with you. Use headphones."
     return (
-        '<div class="card live"><div class="heading"><h2>Live</h2><p>Speak into the microphone, '
-        'and the portrait speaks with you. Use headphones.</p></div><div class="live-columns">'
+        f'<div class="card live">{heading("Live", hint)}<div class="live-columns">'
         f'<div><video id="live-video" poster="{html.escape(poster)}" autoplay playsinline></video>'
         '<p id="live-said" role="status">The microphone is heard by this studio alone.</p>'
         '<div class="live-buttons"><button id="live-start" class="primary">Start</button>'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import secrets
 import threading
 import time
@@ -261,8 +262,17 @@ def test_twenty_at_once_lose_nothing(serve, files, animator, tmp_path):
         (tmp_path / "one.mp4").write_bytes(client.get(answer.json()["links"]["video"]).content)
         seen.add(frames_of(tmp_path / "one.mp4").tobytes())
     assert len(seen) == 1
+
+
+def test_a_page_describes_all_and_loads_nothing_from_elsewhere(client):
     described = client.get("/openapi.json").json()
     assert "/v1/animations/{name}/video" in described["paths"]
+    page = client.get("/docs").text
+    assert "/openapi.json" in page
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(loaded) == 3
+    for address in loaded:
+        assert client.get(address).status_code == 200
 
 
 def hello(files, **words) -> dict:

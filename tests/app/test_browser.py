@@ -24,6 +24,8 @@ from eamm_jax import bundled
 from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.io.audio import read_speech, write_wav
 from eamm_jax.io.video import read_video
+from eamm_jax.io.video_writer import video_writer
+from eamm_jax.provenance.marking import Provenance
 
 CHROMIUM = shutil.which("chromium")
 
@@ -413,6 +415,22 @@ def test_live_portraits_move_stop_and_make_room(open_page):
             page.wait_for_timeout(500)
         wait_until_it_moves(page)
     open_page.failed.clear()
+
+
+def test_a_file_is_verified(open_page, brought, tmp_path):
+    mark = Provenance().mark(inputs=[])
+    with video_writer(tmp_path / "made.mp4", 64, 64, mark=mark) as video:
+        for _ in range(5):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+    for path, words in (
+        (tmp_path / "made.mp4", "made by eamm_jax"),
+        (brought["me.png"], "no mark of eamm_jax"),
+    ):
+        page = open_page()
+        page.get_by_role("tab", name="Verify").click()
+        give(page, "verify-file", path)
+        page.wait_for_selector("#report .report")
+        assert words in page.inner_text("#report")
 
 
 def test_a_phone_shows_all_of_it_one_below_the_other(open_page):
