@@ -7,13 +7,13 @@ the system's, and a content security policy has browsers refuse anything from an
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import ipaddress
 import os
 import shutil
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def check_available() -> None:
     Raises:
         UserError: it is not.
     """
-    if find_spec("gradio") is None:
+    if importlib.util.find_spec("gradio") is None:
         raise UserError(
             "the studio needs the optional package gradio: "
             'install the extra, pip install "eamm_jax[app]"'
@@ -185,7 +185,7 @@ def serving(
 
         from eamm_jax.app import page
 
-        live = find_spec("aiortc") is not None
+        live = importlib.util.find_spec("aiortc") is not None
         blocks = page.build(studio, live=live)
         calls = None
         try:
