@@ -59,6 +59,7 @@ def test_there_are_as_many_frames_as_the_sound_has(animator, inputs):
     assert frames[0].neutral is None
 
 
+@pytest.mark.slow
 def test_the_chunk_size_does_not_change_the_result(animator, inputs, emotion_frames):
     settings = dataclasses.replace(PLAIN, relative=True, adapt_scale=True, neutral=True)
     other = Animator(*tiny_variables(), chunk=1)

@@ -159,6 +159,7 @@ def test_an_emotion_fades_over_and_ends_as_itself(animator):
         live.change("fear")
 
 
+@pytest.mark.slow
 def test_what_is_held_does_not_grow(animator, portrait):
     stream = animator.stream(portrait, POSE, emotion="happy", most_waiting=1)
 

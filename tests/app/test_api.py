@@ -243,6 +243,7 @@ def test_no_file_of_the_machine_is_reached(client, files, name):
     assert ended(client, answer)["status"] == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_mark")
 def test_twenty_at_once_lose_nothing(serve, files, animator, tmp_path):
     client = serve(jobs=2, waiting=30)

@@ -56,6 +56,7 @@ def check_outcome(code: int, out: str, err: str, jobs: Path) -> None:
     assert not (folder / "c.mp4").exists()
 
 
+@pytest.mark.slow
 def test_one_failure_does_not_stop_the_rest(infer, jobs, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(secrets, "randbits", lambda count: 7)  # what the watermark carries

@@ -35,6 +35,7 @@ from tests.cli.conftest import FRAMES, command, described, write_wav
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_everything_at_once(infer, files, tmp_path):
     done = infer(
         driving_video=files["happy.mp4"],
@@ -292,6 +293,7 @@ def astronaut(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_photo_is_cropped_and_the_face_put_back_into_it(infer, astronaut, tmp_path):
     """With the bundled model; around the crop the frames are the photo."""
     write_wav(tmp_path / "short.wav", 0.2 * np.random.default_rng(0).normal(size=SAMPLE_RATE // 3))
@@ -350,6 +352,7 @@ def test_a_photo_of_48_megapixels_takes_less_than_1500_megabytes(astronaut, tmp_
     assert described(tmp_path / "out.mp4")["size"] == (8000, 6000)
 
 
+@pytest.mark.slow
 def test_side_by_side_with_the_whole_photo(infer, files, astronaut, tmp_path):
     """Photo, emotion video at its height, neutral, emotion."""
     done = infer(
@@ -408,6 +411,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(infer, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing_half_written(files, tmp_path, sent):
     # What is started in a shell's background ignores Ctrl-C, and so would its children.

@@ -177,6 +177,7 @@ def actor(path: Path, number: int = 0) -> Person:
     return actor_of(Renderer(HEADS, str(path)), 5, number)
 
 
+@pytest.mark.slow
 def test_the_same_person_is_the_same_picture(small):
     model = head_model.load(small)
     look = looks.sample(np.random.default_rng(3), True, 2)

@@ -68,6 +68,7 @@ def sit(model: Path, picture: tuple[np.ndarray, np.ndarray]) -> Sitter:
     return Sitter(head_model.load(model), rng, portrait.framed(*picture, detection.make_finder()))
 
 
+@pytest.mark.slow
 @needs_faces
 def test_in_its_own_pose_a_photograph_is_itself(sitter):
     assert psnr(sitter.original(SIZE), photograph(sitter, SIZE)) > 36

@@ -80,6 +80,7 @@ def test_another_text_does_not_fit(spoken):
     assert wrong is None or wrong.score < right.score - 10
 
 
+@pytest.mark.slow
 def test_a_shifted_voice_takes_its_phonemes_along():
     # A tone with a click where the second phoneme begins.
     t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE

@@ -32,6 +32,7 @@ def test_features_have_unit_length_and_a_gradient_where_there_are_none():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_images_alike_are_at_no_distance_and_others_at_some(rng):
     network = ShiftTolerantVGG16()
     images = rng.uniform(size=(2, 32, 32, 3)).astype(np.float32)
