@@ -18,7 +18,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -216,6 +216,24 @@ def _spelled(message: int) -> Float32[np.ndarray, " chips"]:
     return np.concatenate([pilot, *_words()[numbers]]).astype(np.float32)
 
 
+class _Fit(NamedTuple):
+    """How a mark lies in frames of one size.
+
+    Attributes:
+        rows: of the frame that it covers.
+        columns: likewise.
+        pattern: that part of it which is seen.
+        down: what each cell is worth for each row, (rows, cells).
+        across: for red, green and blue of each column, (cells, 3 columns).
+    """
+
+    rows: slice
+    columns: slice
+    pattern: Grid
+    down: np.ndarray
+    across: np.ndarray
+
+
 def _luminance(frame: Picture, width: int, height: int) -> Map:
     grey = Image.fromarray(frame).convert("L")
     return np.asarray(grey.resize((width, height), Image.Resampling.BOX), np.float32)
@@ -229,8 +247,8 @@ def _evened(picture: np.ndarray, cells: float) -> np.ndarray:
 
 def _amplitude(luminance: Map) -> Map:
     """By how much each place may change before it is seen."""
-    mean = _evened(luminance, _NEIGHBOURHOOD)
-    variance = np.maximum(_evened(luminance * luminance, _NEIGHBOURHOOD) - mean * mean, 0)
+    mean, square = _evened(np.stack([luminance, luminance * luminance]), _NEIGHBOURHOOD)
+    variance = np.maximum(square - mean * mean, 0)
     return np.sqrt(_FLAT**2 + _MASKED**2 * variance)
 
 
@@ -247,6 +265,7 @@ class Watermark:
             raise ValueError(f"a payload has {PAYLOAD_BITS} bits, got {payload}")
         self._pattern = np.clip(_pattern(_spelled(_message(payload))), -_PEAK, _PEAK)
         self._region = region
+        self._fit = lru_cache(maxsize=1)(self._fitted)
 
     def __call__(self, frame: Picture, seconds: float, out: Picture | None = None) -> Picture:
         """A marked frame.
@@ -258,50 +277,57 @@ class Watermark:
                 would take too much memory. None is a copy.
         """
         marked = frame.copy() if out is None else out
-        height, width = frame.shape[:2]
-        region = self._region or Rectangle(0, 0, width, height)
-        left, top, right, bottom = _inside(region, height, width)
-        change = self._change(frame[top:bottom, left:right], region, (left, top), seconds)
-        # Inside a picture the mark begins gently.
-        ramp = np.minimum((np.arange(_GRID) + 0.5) / _FADE, 1)
-        for inside, axis, fade in (
-            (left > 0, 1, ramp), (right < width, 1, ramp[::-1]),
-            (top > 0, 0, ramp), (bottom < height, 0, ramp[::-1]),
-        ):  # fmt: skip
-            if inside:
-                change = change * np.expand_dims(fade, 1 - axis)
-        coarse = Image.fromarray(change.astype(np.float32))
-        scale = _GRID / (bottom - top)
+        fit = self._fit(*frame.shape[:2])
+        change = self._change(frame[fit.rows, fit.columns], fit.pattern, seconds)
+        change = change @ fit.across
+        top, bottom = fit.rows.start, fit.rows.stop
         for start in range(top, bottom, _STRIP_ROWS):  # a large photo takes little memory so
             end = min(start + _STRIP_ROWS, bottom)
-            box = (0, (start - top) * scale, _GRID, (end - top) * scale)
-            size = right - left, end - start
-            fine = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=box))
-            strip = marked[start:end, left:right]
-            for channel, share in enumerate(_TINT):
-                levels = np.rint(fine * share).astype(np.int16)
-                levels += strip[..., channel]
-                strip[..., channel] = np.clip(levels, 0, 255)
+            strip = marked[start:end, fit.columns]
+            levels = (fit.down[start - top : end - top] @ change).reshape(strip.shape)
+            levels += strip
+            np.rint(levels, out=levels)
+            strip[:] = levels.clip(0, 255, out=levels)
         return marked
 
-    def _change(
-        self, seen: Picture, region: Rectangle, corner: tuple[int, int], seconds: float
-    ) -> Grid:
-        """Of the luminance in that part of a region that is seen."""
-        height, width = seen.shape[:2]
-        step = max(1, min(height, width) // (4 * _GRID))
-        sampled = np.ascontiguousarray(seen[::step, ::step])
+    def _fitted(self, height: int, width: int) -> _Fit:
+        """What is the same in all frames of a size."""
+        region = self._region or Rectangle(0, 0, width, height)
+        left, top, right, bottom = _inside(region, height, width)
         square = square_around(region)
-        left, top = ((corner[k] - square[k]) * _GRID / square.width for k in range(2))
-        box = (left, top, left + width * _GRID / square.width, top + height * _GRID / square.width)
-        box = tuple(np.clip(box, 0, _GRID).tolist())
+        corners = (left, top, right, bottom)
+        box = [(corners[k] - square[k % 2]) * _GRID / square.width for k in range(4)]
         pattern = Image.fromarray(self._pattern).resize(
-            (_GRID, _GRID), Image.Resampling.BICUBIC, box
+            (_GRID, _GRID), Image.Resampling.BICUBIC, tuple(np.clip(box, 0, _GRID).tolist())
         )
-        change = _amplitude(_luminance(sampled, _GRID, _GRID)) * np.asarray(pattern)
+        across = _enlargement(right - left, left > 0, right < width)
+        return _Fit(
+            slice(top, bottom),
+            slice(left, right),
+            np.asarray(pattern),
+            _enlargement(bottom - top, top > 0, bottom < height).T.copy(),
+            (across[..., None] * _TINT).reshape(_GRID, -1),
+        )
+
+    @staticmethod
+    def _change(seen: Picture, pattern: Grid, seconds: float) -> Grid:
+        """Of the luminance in that part of a region that is seen."""
+        step = max(1, min(seen.shape[:2]) // (4 * _GRID))
+        sampled = np.ascontiguousarray(seen[::step, ::step])
+        change = _amplitude(_luminance(sampled, _GRID, _GRID)) * pattern
         rms = math.sqrt(np.square(change).mean() * np.square(_TINT).mean())
-        swing = np.clip(_SHARPNESS * math.cos(2 * math.pi * seconds / PERIOD), -1, 1)
+        swing = min(max(_SHARPNESS * math.cos(2 * math.pi * seconds / PERIOD), -1), 1)
         return np.clip(change * (min(1.0, _RMS / rms) * swing), -_LARGEST, _LARGEST)
+
+
+def _enlargement(count: int, fade_in: bool, fade_out: bool) -> Float32[np.ndarray, "cells count"]:
+    """How much each cell is worth for each pixel; inside a picture the mark begins gently."""
+    ramp = np.minimum((np.arange(_GRID, dtype=np.float32) + 0.5) / _FADE, 1)
+    cells = np.eye(_GRID, dtype=np.float32)
+    for fades, share in ((fade_in, ramp), (fade_out, ramp[::-1])):
+        if fades:
+            cells = cells * share
+    return np.asarray(Image.fromarray(cells).resize((count, _GRID), Image.Resampling.BICUBIC))
 
 
 def _inside(region: Rectangle, height: int, width: int) -> tuple[int, int, int, int]:
@@ -522,7 +548,7 @@ def _judge(swinging: Swinging, place: Rectangle, tried: int) -> Found | None:
 def _spelling(read: np.ndarray, phase: np.ndarray) -> tuple[int, bool]:
     """The message that is most alike, and whether its check bits are right."""
     # Motion is stronger in one phase than in the other.
-    covariance = read @ read.T + 1e-6 * np.eye(2)
+    covariance = read @ read.T + 1e-6 * np.eye(2, dtype=np.float32)
     chosen = (np.linalg.solve(covariance, phase) @ read)[_chips().pilot :]
     scores = chosen.reshape(_BLOCKS, -1) @ _words().T
     best = np.argpartition(scores, -_ALIKE)[:, -_ALIKE:]
