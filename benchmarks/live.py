@@ -1,6 +1,6 @@
 """Speech as it comes: from a sample to its frame, with sound that plays in real time.
 
-    python benchmarks/live.py [--checkpoint DIR] [--seconds 60] [--chunk 1] [--most_waiting 5]
+    python benchmarks/live.py [--checkpoint DIR] [--seconds 60] [--chunk 1] [--most_waiting 2]
 
 plays the bundled voice over and over, as it would come from a microphone, and pulls frames as they
 are due. Prints the latency from the sample at a frame's time to the frame (p50, p95, p99), frames a
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=bundled.MODEL)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--chunk", type=int, default=1)
-    parser.add_argument("--most_waiting", type=int, default=5)
+    parser.add_argument("--most_waiting", type=int, default=2)
     flags = parser.parse_args()
     found = measure(flags.checkpoint, flags.seconds, flags.chunk, flags.most_waiting)
     print(json.dumps(found, indent=2))

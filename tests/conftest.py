@@ -33,7 +33,6 @@ from filelock import FileLock
 
 LONG_FILES = {
     "animate/test_animator.py",
-    "benchmarks/test_accelerator.py",
     "training/test_golden.py",
     "training/test_overfit.py",
     "training/test_runs.py",

@@ -58,8 +58,8 @@ _POLL_SECONDS = 0.1
 _CLOSING_SECONDS = 60.0
 """How long closing waits for animations to end at their next frame."""
 
-_MOST_WAITING = 5
-"""Frames of a stream that may be due before the oldest are dropped: a fifth of a second."""
+_MOST_WAITING = 2
+"""Frames of a stream that may be due before the oldest are dropped: each is 0.04 s of latency."""
 
 _PREVIEWS = 4
 """Previews and checks of files computed at a time."""

@@ -14,7 +14,7 @@ BARE = ("av", "grain", "orbax", "tensorboardX", "tensorflow_datasets", "librosa"
 """Packages that a bare machine does without, but for the input pipeline."""
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_quick_check_needs_few_packages_and_finds_parity(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
