@@ -166,9 +166,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _evaluate(flags: argparse.Namespace) -> int | None:
     _check(flags)
-    if find_spec("skimage") is None:
+    if find_spec("skimage") is None or find_spec("cv2") is None:
         raise UserError(
-            "the evaluation needs the optional package scikit-image: "
+            "the evaluation needs the optional packages scikit-image and opencv-python-headless: "
             "install the extra, pip install 'eamm_jax[evaluation]'"
         )
     from rich.console import Console

@@ -15,6 +15,7 @@ from eamm_jax.evaluation import report
 from eamm_jax.evaluation.cases import Case, Frames
 from eamm_jax.evaluation.contestants import TRUTH, Contestant
 from eamm_jax.evaluation.measurement import Values, measure, prepare
+from eamm_jax.evaluation.perception import PERCEPTION_EVERY
 from eamm_jax.evaluation.tools import Tools
 from eamm_jax.input_pipeline.clips import Labels
 from eamm_jax.io.image import write_png
@@ -63,17 +64,23 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
     rows = [report.Row(TRUTH.name, report.spread(case.truth))]
     values: dict[str, Values] = {}
     features: dict[str, Float32[np.ndarray, "n d"]] = {}
+    some: dict[str, Frames] = {}
     for contestant in field:
         name = contestant.name
         if name in case.faults:
             continue
         frames = contestant.frames(case)
         values[name] = measure(reference, frames, tools, case.mfcc_under(name))
+        some[name] = frames[::PERCEPTION_EVERY]
         if name != TRUTH.name:
             rows.append(report.Row(name, report.spread(frames)))
             shown[name] = _reduced(frames)
         if tools.inception is not None:
             features[name] = tools.inception.features(frames)
+    if tools.perception is not None:
+        distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
+        for name, of_frames in distances.items():
+            values[name]["lpips"] = float(of_frames.mean())
     main = field[-1].name
     line = report.one_line(main, values[main]) if main in values else f"no {main}"
     path = folder / file_name(case.name)

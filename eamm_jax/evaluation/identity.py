@@ -23,8 +23,8 @@ from eamm_jax.evaluation.landmarks import LEFT_EYE, RIGHT_EYE, Track
 from eamm_jax.faces.similarity import crop, fit_similarity
 from eamm_jax.io.files import check_readable, packaged_file
 
-IDENTITY_EVERY = 5
-"""Identity is measured on every fifth frame, because it is slow and changes slowly."""
+IDENTITY_EVERY = 12
+"""Identity is measured on two frames a second, because it is slow and changes slowly."""
 
 _DATA_PACKAGE = "face_recognition_models"
 _DATA = "models/dlib_face_recognition_resnet_model_v1.dat"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from eamm_jax.constants import EMOTIONS, FRAME_RATE
 from eamm_jax.evaluation import aligned, landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
 from eamm_jax.evaluation.identity import IDENTITY_EVERY, cosine_similarity
-from eamm_jax.evaluation.perception import PERCEPTION_EVERY
 from eamm_jax.evaluation.readers import Reading, named_emotion
 from eamm_jax.evaluation.sync import MAX_SHIFT
 from eamm_jax.evaluation.tools import Tools
@@ -128,7 +128,7 @@ def measure(
     tools: Tools,
     mfcc: Float[np.ndarray, "n 13"] | None = None,
 ) -> Values:
-    """Computes all metrics of a contestant's frames.
+    """Computes all metrics of a contestant's frames but LPIPS, for which contestants share work.
 
     Args:
         reference: from `prepare`.
@@ -150,18 +150,13 @@ def measure(
         "psnr": _psnr(error, None).mean(),
         "psnr_worst": _psnr(error, None).min(),
         "ssim": pictures.ssim(similarity).mean(),
-        "cpbd": np.mean(
-            [sharpness.cpbd(g) for g in sharpness.grey_levels(frames[::SHARPNESS_EVERY])]
-        ),
+        "cpbd": _cpbd(frames[::SHARPNESS_EVERY]).mean(),
         "flicker": pictures.flicker(frames, truth),
     }
     for part, region in (("mouth", reference.mouth), ("eyes", reference.eyes)):
         if region is not None:
             values[f"psnr_{part}"] = _psnr(error, region).mean()
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
-    if tools.perception is not None:
-        some = slice(None, None, PERCEPTION_EVERY)
-        values["lpips"] = tools.perception.distances(frames[some], truth[some]).mean()
     if tools.reader is not None:
         seen = reference.seen if frames is truth else None
         seen = seen or tools.reader.read(frames)
@@ -177,18 +172,34 @@ def _psnr(
     return np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS)
 
 
+def _changes(frames: Frames) -> tuple[Bool[np.ndarray, " t"], Int[np.ndarray, " t"]]:
+    """Which frames are not the one before again, and the number of each frame's among those.
+
+    What stands still, such as a portrait, is measured once.
+    """
+    new = np.array([True, *(not np.array_equal(*pair) for pair in pairwise(frames))])
+    return new, np.cumsum(new) - 1
+
+
+def _cpbd(frames: Frames) -> Float[np.ndarray, " t"]:
+    new, number = _changes(frames)
+    return np.array([sharpness.cpbd(grey) for grey in sharpness.grey_levels(frames[new])])[number]
+
+
 def _read_metrics(reference: Reference, frames: Frames, seen: Reading) -> Values:
     assert reference.landmarks is not None
     assert reference.portrait is not None
     case, track = reference.case, reference.landmarks
+    new, number = _changes(frames)
+    drift = pictures.identity_drift(
+        case.portrait, reference.portrait, frames[new], seen.landmarks[new]
+    )[number]
     values: Values = {
         "m_lmd": landmarks.landmark_distance(seen.landmarks, track, landmarks.MOUTH).mean(),
         "f_lmd": landmarks.landmark_distance(seen.landmarks, track).mean(),
         "jitter": landmarks.jitter(seen.landmarks),
         "blinks": landmarks.blinks(seen.landmarks) * 60 * FRAME_RATE / len(frames),
-        "identity": pictures.identity_drift(
-            case.portrait, reference.portrait, frames, seen.landmarks
-        ).mean(),
+        "identity": drift.mean(),
     }
     opening, wanted = landmarks.mouth_opening(seen.landmarks), landmarks.mouth_opening(track)
     if len(track) >= 3:
@@ -230,7 +241,8 @@ def _tool_metrics(
         values |= {f"eat_{key}": value for key, value in alike._asdict().items()}
     if tools.embedder is not None and reference.identity is not None:
         some = slice(None, None, IDENTITY_EVERY)
-        vectors = tools.embedder.embed(frames[some], seen.landmarks[some])
+        new, number = _changes(frames[some])
+        vectors = tools.embedder.embed(frames[some][new], seen.landmarks[some][new])[number]
         values["csim"] = cosine_similarity(vectors, reference.identity).mean()
     if tools.sync is not None and mfcc is not None:
         sync = tools.sync.measure(frames, seen.landmarks, mfcc)

@@ -21,6 +21,24 @@ def test_distance_grows_with_blur_and_not_with_brightness(measure, rng):
     sharp = (128 + 60 * spots / abs(spots).max()).astype(np.uint8)
     blurred = [ndimage.gaussian_filter(sharp, (sigma, sigma, 0)) for sigma in (1, 3)]
     frames = np.stack([sharp, sharp + 2, *blurred])
-    same, brighter, slight, strong = measure(frames, np.stack([sharp] * 4))
+    still = np.stack([sharp] * 4)
+    distances = measure({"changed": frames, "same": still}, still)
+    np.testing.assert_array_equal(distances["same"], 0)
+    same, brighter, slight, strong = distances["changed"]
     assert same == 0
     assert 0 < brighter < slight < strong
+
+
+def test_frames_shown_again_are_not_computed_again(measure, rng, monkeypatch):
+    one, two, three = rng.integers(0, 255, (3, 32, 32, 3)).astype(np.uint8)
+    computed = []
+    original = perception.features_of
+    monkeypatch.setattr(
+        perception, "features_of", lambda v, frame: computed.append(frame) or original(v, frame)
+    )
+    truth = np.stack([one, two, one, two])
+    shown = np.stack([three, three, one, three])
+    found = measure({"shown": shown}, truth)["shown"]
+    assert len(computed) == 5  # one, three; two; then two, three
+    assert found[2] == 0
+    assert found[1] == found[3] != found[0]
