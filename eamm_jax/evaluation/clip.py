@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from PIL import Image
 from safetensors.numpy import save_file
 
+from eamm_jax.errors import UserError
 from eamm_jax.evaluation import report
 from eamm_jax.evaluation.cases import Case, Frames
 from eamm_jax.evaluation.contestants import TRUTH, Contestant
@@ -53,13 +54,20 @@ def file_name(clip: str) -> str:
 def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: Path) -> ClipResult:
     """Measures all contestants on a case.
 
+    Contestants that cannot be measured, and those named in the case's `faults`, are left out; all
+    are if the ground truth cannot.
+
     Args:
-        case: the case; contestants named in its `faults` are left out.
+        case: the case.
         field: the contestants, the main one last.
         tools: to measure with.
         folder: where the clip's files are written.
     """
-    reference = prepare(case, tools)
+    faults = dict(case.faults)
+    try:
+        reference = prepare(case, tools)
+    except UserError as error:
+        return ClipResult(case.labels, {}, {TRUTH.name: str(error)})
     shown = {TRUTH.name: _reduced(case.truth)}
     rows = [report.Row(TRUTH.name, report.spread(case.truth))]
     values: dict[str, Values] = {}
@@ -67,10 +75,14 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
     some: dict[str, Frames] = {}
     for contestant in field:
         name = contestant.name
-        if name in case.faults:
+        if name in faults:
             continue
         frames = contestant.frames(case)
-        values[name] = measure(reference, frames, tools, case.mfcc_under(name))
+        try:
+            values[name] = measure(reference, frames, tools, case.mfcc_under(name))
+        except UserError as error:
+            faults[name] = f"{name}: {error}"
+            continue
         some[name] = frames[::PERCEPTION_EVERY]
         if name != TRUTH.name:
             rows.append(report.Row(name, report.spread(frames)))
@@ -88,7 +100,7 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
     _write_video(Path(f"{path}{VIDEO}"), shown, case.sound_file)
     if features:
         save_file(features, f"{path}{FEATURES}")
-    return ClipResult(case.labels, values, dict(case.faults))
+    return ClipResult(case.labels, values, faults)
 
 
 def _reduced(frames: Frames) -> Frames:

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from eamm_jax.constants import EMOTIONS, FRAME_RATE
+from eamm_jax.errors import UserError
 from eamm_jax.evaluation import aligned, landmarks, pictures, sharpness
 from eamm_jax.evaluation.cases import Case, Frames, silent_frames
 from eamm_jax.evaluation.identity import IDENTITY_EVERY, cosine_similarity
-from eamm_jax.evaluation.readers import Reading, named_emotion
+from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
 from eamm_jax.evaluation.sync import MAX_SHIFT
 from eamm_jax.evaluation.tools import Tools
 
@@ -104,7 +105,11 @@ class Reference(NamedTuple):
 
 
 def prepare(case: Case, tools: Tools) -> Reference:
-    """Computes what all contestants of a case share."""
+    """Computes what all contestants of a case share.
+
+    Raises:
+        UserError: no face is seen in the ground truth.
+    """
     track, portrait, seen, identity = case.landmarks, None, None, None
     reader, embedder = tools.reader, tools.embedder
     if reader is not None:
@@ -112,7 +117,7 @@ def prepare(case: Case, tools: Tools) -> Reference:
         if embedder is not None:
             identity = embedder.embed(case.portrait[None], portrait[None])[0]
         if track is None:
-            seen = reader.read(case.truth)
+            seen = _read(reader, case.truth)
             track = seen.landmarks
     if track is None:
         return Reference(case, None, None, None, None, None)
@@ -137,6 +142,7 @@ def measure(
         mfcc: of the sound under the frames, from `features.speech_mfcc`; None: there is none.
 
     Raises:
+        UserError: no face is seen in the frames.
         ValueError: the frames and the ground truth differ in shape.
     """
     truth = reference.case.truth
@@ -159,10 +165,20 @@ def measure(
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
     if tools.reader is not None:
         seen = reference.seen if frames is truth else None
-        seen = seen or tools.reader.read(frames)
+        seen = seen or _read(tools.reader, frames)
         values |= _read_metrics(reference, frames, seen)
         values |= _tool_metrics(reference, frames, seen, tools, mfcc)
     return {key: float(values[key]) for key in (*METRICS, RECOGNIZED) if key in values}
+
+
+def _read(reader: Reader, frames: Frames) -> Reading:
+    reading = reader.read(frames)
+    if not reading.found:
+        raise UserError(
+            f"{reader.name} finds no face in any of {len(frames)} frames; choose faces 'none' for "
+            "the metrics that need no landmarks"
+        )
+    return reading
 
 
 def _psnr(

@@ -29,10 +29,12 @@ class Reading(NamedTuple):
     Attributes:
         landmarks: dlib's 68, (x, y) in [-1, 1].
         emotion: log probability of each of `EMOTIONS` in each frame, or None.
+        found: whether any frame shows a face; without one, landmarks are a guess.
     """
 
     landmarks: Float32[np.ndarray, "t 68 2"]
     emotion: Float32[np.ndarray, "t 8"] | None
+    found: bool = True
 
 
 def named_emotion(scores: Float32[np.ndarray, "t 8"]) -> int:
@@ -132,6 +134,7 @@ class PhotoReader:
         left, top, right, bottom = USUAL_FACE
         box = left * width, top * height, right * width, bottom * height
         track: list[np.ndarray] = []
+        any_found = False
         for n, frame in enumerate(frames):
             if n and np.array_equal(frame, frames[n - 1]):
                 track.append(track[-1])
@@ -139,9 +142,10 @@ class PhotoReader:
             found = self._finder.find(frame)
             if found:
                 box, points = found[0].box, found[0].landmarks
+                any_found = True
             else:
                 points = self._finder.landmarks(frame, box)
             track.append((2 * points + 1) / (width, height) - 1)
         landmarks = np.stack(track).astype(np.float32)
         scores = None if self._emotions is None else self._emotions.scores(frames, landmarks)
-        return Reading(landmarks, scores)
+        return Reading(landmarks, scores, any_found)

@@ -50,11 +50,18 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 def test_undetected_faces_keep_the_last_box(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((100, 100, 3), np.uint8)
-    found = PhotoReader(DlibFinder()).read(frames).landmarks[:, 0]
+    reading = PhotoReader(DlibFinder()).read(frames)
+    assert reading.found
+    found = reading.landmarks[:, 0]
     left, top, *_ = readers.USUAL_FACE
     np.testing.assert_allclose(found[0], (2 * left + 0.01 - 1, 2 * top + 0.01 - 1), atol=1e-6)
     np.testing.assert_allclose(found[1], found[2])
     assert (found[1] != found[0]).any()
+
+
+def test_landmarks_without_any_face_are_a_guess(imitation):
+    imitation.faces = [[]]
+    assert not PhotoReader(DlibFinder()).read(np.zeros((2, 100, 100, 3), np.uint8)).found
 
 
 def test_a_frame_that_is_shown_again_is_searched_once(imitation):
