@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,9 +136,15 @@ def verify(path: Path) -> Report:
 
 
 def _is_still(path: Path) -> bool:
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return getattr(image, "n_frames", 1) == 1
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True  # whoever reads it says that it is too large
     except Exception:  # Pillow raises anything on what is no picture, or damaged
         return False
 

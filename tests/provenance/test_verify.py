@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import struct
 import sys
+import zlib
 
 import av
 import pytest
@@ -93,15 +97,27 @@ def test_a_changed_video_is_broken_and_still_known(files, tmp_path, run):
 
 
 def test_what_cannot_be_read(files, tmp_path, run):
-    (tmp_path / "text.mp4").write_text("no video")
-    cut = files["marked.png"].read_bytes()[:300]
-    (tmp_path / "cut.png").write_bytes(cut)
-    for path in (tmp_path / "none.mp4", tmp_path / "text.mp4", tmp_path / "cut.png", tmp_path):
-        code, out, err = run(path)
-        assert code == 2
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    huge = b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, b"IDAT" + zlib.compress(bytes(100)))
+    )
+    contents = {
+        "text.mp4": (b"no video", "text file"),
+        "cut.png": (files["marked.png"].read_bytes()[:300], "not one frame"),
+        "cut.mp4": (files["marked.mp4"].read_bytes()[:300], "can be decoded"),
+        "huge.png": (b"\x89PNG\r\n\x1a\n" + huge, "more than 89 million pixels"),
+    }
+    for name, (content, _) in contents.items():
+        (tmp_path / name).write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    reasons = {name: words for name, (_, words) in contents.items()}
+    reasons |= {"pipe.mp4": "pipe", "none.mp4": "No such file", ".": "folder"}
+    for name, words in reasons.items():
+        code, out, err = run(tmp_path / name)
+        assert code == 2, name
         assert not out
-        assert err.startswith("error: ")
-        assert err.count("\n") == 1
+        assert re.fullmatch(rf"error: .*({words}).*\n", err), err
 
 
 def test_what_others_wrote_is_printed_safely(files, tmp_path):
