@@ -12,9 +12,12 @@ import pytest
 from eamm_jax import bundled
 from eamm_jax.errors import UserError
 from eamm_jax.io.image import png_sequence, read_picture
+from eamm_jax.io.video_writer import video_writer
+from eamm_jax.provenance import credentials
 from eamm_jax.provenance.label import Label
 from eamm_jax.provenance.marking import Provenance
-from tests.provenance.conftest import swaying, write
+from eamm_jax.provenance.verify import verify
+from tests.provenance.conftest import NUMBER, swaying, write
 
 
 def test_no_two_videos_share_a_number():
@@ -60,6 +63,18 @@ def test_frames_on_disk_are_those_of_the_video(tmp_path):
         np.testing.assert_array_equal(saved, mark.picture(frame, number / 25))
 
 
+def test_what_is_streamed_carries_the_mark_and_the_file_its_manifest(tmp_path):
+    growing, path = tmp_path / "growing.mp4", tmp_path / "whole.mp4"
+    mark = Provenance(number=NUMBER).mark()
+    with video_writer(path, 128, 128, mark=mark, fragments=growing) as video:
+        for frame in swaying(2.0):
+            video.write(frame)
+    streamed, whole = verify(growing), verify(path)
+    assert streamed.watermark.payload == whole.watermark.payload == NUMBER
+    assert streamed.credentials.state == credentials.NONE
+    assert whole.credentials.state == credentials.SELF_SIGNED
+
+
 @pytest.mark.parametrize("corner", ["bottom_right", "bottom_left", "top_right", "top_left"])
 def test_a_label_stands_in_its_corner(corner):
     frame = np.full((128, 160, 3), 90, np.uint8)
@@ -98,7 +113,5 @@ def test_labels_that_cannot_be_drawn(label, words):
 
 
 def test_a_labelled_video_still_carries_its_watermark(tmp_path):
-    from eamm_jax.provenance.verify import verify
-
     path = write(tmp_path / "x.mp4", Provenance(label=Label("AI-generated"), number=5))
     assert verify(path).watermark.payload == 5
