@@ -62,7 +62,8 @@ class Identity:
         """Signs nothing, to find out whether it can be done.
 
         Raises:
-            UserError: a file cannot be read, they do not belong together, or the extra is missing.
+            UserError: a file cannot be read, they do not belong together, the certificate is not
+                valid now, or the extra is missing.
         """
         signer_of(self)
 
@@ -141,6 +142,12 @@ def signer_of(identity: Identity) -> Signer:
     if private.public_key() != certificate.public_key():
         raise UserError(
             f"The key {identity.key} does not belong to the certificate {identity.certificate}"
+        )
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not first <= datetime.datetime.now(datetime.UTC) <= last:
+        raise UserError(
+            f"The certificate {identity.certificate} is valid from {first:%Y-%m-%d %H:%M} to "
+            f"{last:%Y-%m-%d %H:%M} only (UTC)"
         )
     return Signer(_algorithm(identity.key, private), certificates, key, identity.timestamps)
 

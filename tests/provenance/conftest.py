@@ -65,7 +65,9 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    def make(name: str = "Studio Example", curve: ec.EllipticCurve | None = None, password=None):
+    def make(
+        name: str = "Studio Example", curve: ec.EllipticCurve | None = None, password=None, hours=9
+    ):
         root, key = (ec.generate_private_key(curve or ec.SECP384R1()) for _ in range(2))
         now = datetime.datetime.now(datetime.UTC)
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Issuer of the test")])
@@ -87,7 +89,7 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
             .public_key(key.public_key())
             .serial_number(7)
             .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=9))
+            .not_valid_after(now + datetime.timedelta(hours=hours))
             .add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
             .add_extension(

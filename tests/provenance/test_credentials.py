@@ -119,6 +119,7 @@ def test_what_cannot_sign_is_said_before_work_starts(make_identity, tmp_path):
     _, other = make_identity("Other")
     _, locked = make_identity("Locked", password=b"secret")
     _, odd = make_identity("Odd", ec.SECP256K1())
+    expired = Identity(*make_identity("Expired", hours=-1))
     refused(Identity(tmp_path / "none.pem", key), "No such certificate")
     refused(Identity(certificate, tmp_path / "none.pem"), "No such key")
     refused(Identity(key, key), "not a certificate in PEM")
@@ -126,6 +127,7 @@ def test_what_cannot_sign_is_said_before_work_starts(make_identity, tmp_path):
     refused(Identity(certificate, other), "does not belong")
     refused(Identity(certificate, locked), "encrypted")
     refused(Identity(tmp_path / "Odd.cert.pem", odd), "of a kind")
+    refused(expired, "valid from .* to .* only")
 
 
 def test_signing_that_fails_leaves_nothing(make_identity, tmp_path):
