@@ -1,7 +1,7 @@
 """How many frames a second the synthetic faces take on one core.
 
     python benchmarks/synthetic.py [--sizes 64 128 256] [--people 8] [--seconds 5]
-        [--renderer heads] [--photos DIR] [--head_model FILE]
+        [--head_model FILE] [--photos DIR]
 
 prints, for each size, the milliseconds of processor time a frame takes (median over people and
 expressions) and what that makes in frames a second on one core; then what else a clip costs:
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.synthetic.clip import record_clip
 from data.synthetic.folder import encode_png
 from data.synthetic.photo.portrait import list_photos
-from data.synthetic.renderer import PHOTOS, Renderer, add_renderer_flags
+from data.synthetic.renderer import Renderer, add_head_model_flag
 from data.synthetic.script import Take
 from eamm_jax.constants import EMOTIONS
 
@@ -47,13 +47,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0, help="for each figure")
-    add_renderer_flags(parser)
+    add_head_model_flag(parser)
     parser.add_argument("--photos", type=Path, help="folder; the people in photographs")
     flags = parser.parse_args()
-    renderer = Renderer(flags.renderer, flags.head_model)
-    if flags.photos:
-        photos = tuple(map(str, list_photos(flags.photos)))
-        renderer, flags.people = Renderer(PHOTOS, flags.head_model, photos), len(photos)
+    photos = tuple(map(str, list_photos(flags.photos))) if flags.photos else ()
+    renderer, flags.people = Renderer(flags.head_model, photos), len(photos) or flags.people
 
     takes = [Take(n, EMOTIONS[n % 8], 1, 1) for n in range(flags.people)]
     clips = [record_clip(0, take, renderer) for take in takes]

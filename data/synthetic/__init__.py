@@ -1,1 +1,1 @@
-"""Talking, emotional faces drawn with ground truth: the data set that the project brings along."""
+"""Talking, emotional faces with ground truth: the data set that the project renders itself."""

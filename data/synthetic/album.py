@@ -1,7 +1,7 @@
 """An album: unrelated stills of a person, taken from recordings of several moods.
 
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
-and poses serve as well as minutes of video and take a hundredth of the time to draw.
+and poses serve as well as minutes of video and take a hundredth of the time to render.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from jaxtyping import Float32, UInt8
 from data.synthetic.camera import Pose
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Expression
-from data.synthetic.renderer import DRAWING, Renderer
+from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 
 EMOTIONAL_TAKES = 4
@@ -61,7 +61,7 @@ class Still:
         """Gap between the lips of the face seen frontally, in half frames."""
         return self.clip.actor.opening(self.row)
 
-    def draw(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
+    def picture(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """The picture, `size` rows and columns."""
         return self.clip.frame(self.frame, size)
 
@@ -70,7 +70,7 @@ class Still:
         return self.clip.acting.poses[self.frame]
 
 
-def stills(seed: int, number: int, count: int, renderer: Renderer = DRAWING) -> list[Still]:
+def stills(seed: int, number: int, count: int, renderer: Renderer = HEADS) -> list[Still]:
     """Takes the stills of a person's album, the same ones for the same numbers.
 
     The first half is neutral: the earlier of two random frames, which training takes for the
@@ -80,7 +80,7 @@ def stills(seed: int, number: int, count: int, renderer: Renderer = DRAWING) -> 
         seed: of the data set.
         number: of the person.
         count: how many stills.
-        renderer: how the person is shown.
+        renderer: what people are rendered from.
 
     Raises:
         UserError: the extra `speech` is not installed.

@@ -14,7 +14,7 @@ import numpy as np
 
 from data.synthetic import camera, cast, movement
 from data.synthetic.clip import record_clip
-from data.synthetic.renderer import Renderer, add_renderer_flags
+from data.synthetic.renderer import Renderer, add_head_model_flag
 from data.synthetic.script import Take
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--person", type=int, default=84, help="number of the portrait's person, held out"
     )
-    add_renderer_flags(parser)
+    add_head_model_flag(parser)
     flags = parser.parse_args(argv)
     run(lambda: _make(flags))
 
@@ -55,16 +55,15 @@ def _make(flags: argparse.Namespace) -> None:
     from eamm_jax.cli import emotion_bank
     from eamm_jax.io.image import write_png
 
+    person = cast.person(flags.seed, flags.person)
+    if not person.held_out:
+        raise UserError(f"--person {flags.person} is not held out; take another")
+    picture = portrait(flags.seed, flags.person, Renderer(flags.head_model))
     config, variables = load_networks(flags.model, NETWORKS)
     target = flags.output / bundled.MODEL.name
     provenance = load_provenance(flags.model) | {"license": "mit", "card": "MODEL_CARD.md"}
     save_networks(target, config, variables, provenance=provenance, overwrite=True, dtype="float16")
     emotion_bank.make(flags.clips, target, clips_each=12)
-
-    person = cast.person(flags.seed, flags.person)
-    if not person.held_out:
-        raise UserError(f"--person {flags.person} is not held out; take another")
-    picture = portrait(flags.seed, flags.person, Renderer(flags.renderer, flags.head_model))
     write_png(flags.output / bundled.PORTRAIT.name, picture)
     write_speech(flags.output / bundled.SPEECH.name)
     np.save(flags.output / bundled.POSE.name, gentle_motion(flags.seed))

@@ -1,4 +1,4 @@
-"""The people of the data set: a look, a voice and habits for every number."""
+"""The people of the data set: a voice and habits for every number."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-
-from data.synthetic import identity
-from data.synthetic.identity import Identity
 
 HELD_OUT = 0.1
 """Share of the people who say sentences that nobody else says (see `share`)."""
@@ -30,7 +27,7 @@ _LANGUAGES = {
 _FEMININE_VOICES = ("f1", "f2", "f3", "f4", "f5")
 _MASCULINE_VOICES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7")
 
-_LOOK_STREAM, _HABIT_STREAM = 1, 2  # so that drawing people anew leaves their voices
+_SEX_STREAM, _HABIT_STREAM = 1, 2  # of random numbers; `script` and others have more
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Person:
     Attributes:
         number: position in the cast.
         name: the folder's name in the published layout.
-        identity: what they look like.
+        feminine: how they look and sound.
         voice: how they sound.
         articulation: factor on how far the mouth moves in speech.
         expressiveness: factor on expressions.
@@ -61,7 +58,7 @@ class Person:
 
     number: int
     name: str
-    identity: Identity
+    feminine: bool
     voice: Voice
     articulation: float
     expressiveness: float
@@ -86,16 +83,16 @@ def share(name: str) -> float:
 @lru_cache(maxsize=64)
 def person(seed: int, number: int) -> Person:
     """A person of the cast, the same one for the same numbers."""
-    look = identity.sample(np.random.default_rng([seed, number, _LOOK_STREAM]))
+    feminine = bool(np.random.default_rng([seed, number, _SEX_STREAM]).random() < 0.5)
     rng = np.random.default_rng([seed, number, _HABIT_STREAM])
     chances = np.array(list(_LANGUAGES.values()))
     language = list(_LANGUAGES)[int(rng.choice(len(chances), p=chances / chances.sum()))]
-    variants = _FEMININE_VOICES if look.feminine else _MASCULINE_VOICES
+    variants = _FEMININE_VOICES if feminine else _MASCULINE_VOICES
     name = name_of(number)
     return Person(
         number=number,
         name=name,
-        identity=look,
+        feminine=feminine,
         voice=Voice(
             language=language,
             variant=variants[int(rng.integers(len(variants)))],

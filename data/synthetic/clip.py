@@ -9,14 +9,15 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.synthetic import cast, movement
-from data.synthetic.actor import Actor, actor_of
+from data.synthetic.actor import actor_of
 from data.synthetic.camera import Pose
 from data.synthetic.cast import Person
 from data.synthetic.controls import Expression
 from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
+from data.synthetic.heads.figure import Figure
 from data.synthetic.performance import Acting, act
 from data.synthetic.recording import carry, record
-from data.synthetic.renderer import DRAWING, HEADS, Renderer
+from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Script, Take
 from data.synthetic.voices import ESPEAK_ALONE, Voices, speak
 from eamm_jax.constants import SAMPLE_RATE
@@ -24,9 +25,9 @@ from eamm_jax.features import mfcc_windows, num_frames, speech_mfcc
 from eamm_jax.io.speech import Phoneme
 
 HEAD_REACH = movement.Reach(angles=1.7, zoom=3.0, place=5.0)
-"""Rendered heads turn farther than drawings, which have no depth. Between the takes of a person
-they also stand elsewhere, nearer or farther: heads of real clips leave the place that the crop of
-the first frame gives them."""
+"""Invented people turn farther than those of the published clips. Between their takes they also
+stand elsewhere, nearer or farther: heads of real clips leave the place that the crop of the first
+frame gives them."""
 
 _STREAM, _CHANNEL_STREAM = 4, 8  # of random numbers; `voices`, `script` and `cast` have others
 
@@ -37,7 +38,7 @@ class Clip:
 
     Attributes:
         seed: of the data set.
-        renderer: how the person is shown.
+        renderer: what people are rendered from.
         person: who speaks.
         take: in which mood.
         script: what is said.
@@ -69,7 +70,7 @@ class Clip:
         return movement.pose_rows(self.acting.poses).astype(np.float32)
 
     @property
-    def actor(self) -> Actor:
+    def actor(self) -> Figure:
         """Who is seen."""
         return actor_of(self.renderer, self.seed, self.take.number)
 
@@ -94,7 +95,7 @@ class Clip:
 
 
 def record_clip(
-    seed: int, take: Take, renderer: Renderer = DRAWING, voices: Voices = ESPEAK_ALONE
+    seed: int, take: Take, renderer: Renderer = HEADS, voices: Voices = ESPEAK_ALONE
 ) -> Clip:
     """Records a take; the same arguments give the same clip, wherever and whenever.
 
@@ -118,7 +119,7 @@ def record_clip(
         Phoneme("", speech.phonemes[-1].end + before, len(sound) / SAMPLE_RATE),
     )
     count = num_frames(len(speech_mfcc(sound)))
-    reach = HEAD_REACH if renderer.kind == HEADS else None
+    reach = None if renderer.photos else HEAD_REACH
     acting = act(rng, person, mood, strength, phonemes, count, reach)
     poses = actor_of(renderer, seed, take.number).limited(acting.poses)
     return Clip(

@@ -1,4 +1,4 @@
-"""The muscles of a drawn face: what each number of an expression moves.
+"""The muscles of a face: what each number of an expression moves.
 
 An expression is a row of `len(Control)` numbers, a performance an array (t, controls). Zero is
 the face at rest. The channels follow the action units of the Facial Action Coding System

@@ -1,6 +1,6 @@
 """Makes the examples of the studio: `python -m data.synthetic.examples`.
 
-Drawn people whom no model has been trained on, and a sentence for each, into the folder of what
+Invented people whom no model has been trained on, and a sentence for each, into the folder of what
 comes with the package. `examples.json` lists them: caption, files, the emotion to show and what
 is said.
 """
@@ -16,7 +16,7 @@ from PIL import Image
 
 from data.synthetic import cast
 from data.synthetic.bundle import portrait, write_speech
-from data.synthetic.renderer import Renderer, add_renderer_flags
+from data.synthetic.renderer import Renderer, add_head_model_flag
 from eamm_jax import bundled
 from eamm_jax.cli.tool import OneLineParser, run
 
@@ -63,14 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = OneLineParser(prog="python -m data.synthetic.examples", description=__doc__)
     parser.add_argument("--output", type=Path, default=bundled.EXAMPLES, help="folder")
     parser.add_argument("--seed", type=int, default=0, help="of the cast")
-    add_renderer_flags(parser)
+    add_head_model_flag(parser)
     flags = parser.parse_args(argv)
-    renderer = Renderer(flags.renderer, flags.head_model)
-    run(lambda: make(flags.output, flags.seed, renderer))
+    run(lambda: make(flags.output, flags.seed, Renderer(flags.head_model)))
 
 
 def make(folder: Path, seed: int, renderer: Renderer) -> None:
-    """Draws and speaks all scenes."""
+    """Renders and speaks all scenes."""
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
     for scene in SCENES:

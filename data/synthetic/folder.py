@@ -1,4 +1,4 @@
-"""The data set that is never written: clips are recorded and frames drawn when asked for.
+"""The data set that is never written: clips are recorded and frames rendered when asked for.
 
 It looks like a folder in the published layout to the input pipeline (`ClipFolder`), so that
 Grain can read it like any other source, shuffled and resumable: clip number i is the same in
@@ -16,7 +16,7 @@ from PIL import Image
 
 from data.synthetic import cast
 from data.synthetic.clip import Clip, record_clip
-from data.synthetic.renderer import DRAWING, Renderer
+from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 from eamm_jax.input_pipeline import clips
 from eamm_jax.input_pipeline.clips import ClipName
@@ -44,7 +44,7 @@ class SyntheticFolder:
         size: int,
         takes: int = 1,
         first: int = 0,
-        renderer: Renderer = DRAWING,
+        renderer: Renderer = HEADS,
     ):
         """Lists the clips; records none.
 
@@ -54,7 +54,7 @@ class SyntheticFolder:
             size: rows and columns of the frames.
             takes: recordings of each emotion at each level.
             first: number of the first person.
-            renderer: how people are shown.
+            renderer: what people are rendered from.
         """
         self._seed = seed
         self._size = size
@@ -81,7 +81,7 @@ class SyntheticFolder:
         return _recorded(self._seed, self._takes[index], self._renderer)
 
     def open(self, index: int) -> clips.Clip:
-        """Clip number `index` as the input pipeline wants it; frames are drawn one by one."""
+        """Clip number `index` as the input pipeline wants it; frames are rendered one by one."""
         clip = self[index]
         return clips.Clip(
             clip.num_frames,

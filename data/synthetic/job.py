@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.layout import remove_unfinished
-from data.synthetic.renderer import Renderer
+from data.synthetic.renderer import Renderer, add_head_model_flag
 from data.synthetic.voices import ESPEAK, VOICES, Voices, check_available
 from eamm_jax.cli.tool import whole_number
 from eamm_jax.constants import EMOTIONS
@@ -81,6 +81,7 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
         default=os.cpu_count() or 1,
         help="processes that work at once",
     )
+    add_head_model_flag(parser)
 
 
 def _names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -123,12 +124,14 @@ def write_all(
     frames = 0
     writing = closing(run_parallel(writer.write, missing, workers))
     try:
-        with progress_bar("drawing") as progress, writing as written:
-            task = progress.add_task("drawing", total=len(jobs), completed=len(jobs) - len(missing))
+        with progress_bar("rendering") as progress, writing as written:
+            task = progress.add_task(
+                "rendering", total=len(jobs), completed=len(jobs) - len(missing)
+            )
             for _, count in written:
                 frames += count
                 progress.advance(task)
     finally:
         remove_unfinished(root)
     what = "albums" if recipe.stills else "clips"
-    print(f"{root}: {len(jobs)} {what} of {len(numbers)} people, {frames} frames drawn now")
+    print(f"{root}: {len(jobs)} {what} of {len(numbers)} people, {frames} frames rendered now")

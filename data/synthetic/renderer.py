@@ -1,39 +1,29 @@
-"""Which renderer shows the people."""
+"""What people are rendered from."""
 
 from __future__ import annotations
 
 import argparse
 from typing import NamedTuple
 
-DRAWN, HEADS, PHOTOS = "drawn", "heads", "photos"
-
 
 class Renderer(NamedTuple):
-    """How people are shown.
+    """What people are rendered from.
 
     Attributes:
-        kind: `DRAWN`, rendered `HEADS`, or people in `PHOTOS` by the head model.
-        head_model: file for the last two; None looks in the cache folder.
-        photos: one file for each person, for `PHOTOS`.
+        head_model: file of the head model; None looks in the cache folder.
+        photos: one file for each person; without, the people are invented.
     """
 
-    kind: str = DRAWN
     head_model: str | None = None
     photos: tuple[str, ...] = ()
 
 
-DRAWING = Renderer()
-"""Needs no file."""
+HEADS = Renderer()
+"""Invented people, by the head model in the cache folder."""
 
 
-def add_renderer_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds `--renderer` and `--head_model`."""
-    parser.add_argument(
-        "--renderer",
-        choices=(DRAWN, HEADS),
-        default=DRAWN,
-        help="people drawn, or rendered from a head model (default drawn)",
-    )
+def add_head_model_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--head_model`."""
     parser.add_argument(
         "--head_model",
         metavar="FILE",

@@ -4,8 +4,8 @@ from data.builder import ClipsBuilder
 
 
 class Builder(ClipsBuilder):
-    """Drawn faces in the published layout: `<identity>` is a person of the cast."""
+    """Rendered faces in the published layout: `<identity>` is a person of the cast."""
 
-    DESCRIPTION = "Talking, emotional faces drawn by data.synthetic, speech by eSpeak NG."
+    DESCRIPTION = "Talking, emotional faces rendered by data.synthetic."
     HOMEPAGE = "docs/synthetic.md"
     CLIPS_PER_SHARD = 256  # about 0.6 GB at 128x128

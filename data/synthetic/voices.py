@@ -135,7 +135,7 @@ def _hibari(rng: np.random.Generator, words: Script, person: cast.Person, mood: 
     said = words
     if not person.voice.language.startswith("en"):
         said = words._replace(text=script.sentence(rng, _ENGLISH, person.held_out))
-    pitch = mood * float(rng.uniform(*(_HIGHER if person.identity.feminine else _LOWER)))
+    pitch = mood * float(rng.uniform(*(_HIGHER if person.feminine else _LOWER)))
     voice = _neural_voice()
     sound = voice(said.text, seed=int(rng.integers(2**31)))
     samples = soxr.resample(sound, voice.sample_rate, SAMPLE_RATE, "HQ").astype(np.float32)
@@ -177,7 +177,7 @@ def _recorded(
     factors = _HIGHER, _LOWER
     if not chosen[0].feminine:
         factors = _MALE[::-1]
-    pitch = mood * float(rng.uniform(*factors[0 if person.identity.feminine else 1]))
+    pitch = mood * float(rng.uniform(*factors[0 if person.feminine else 1]))
     pace *= float(rng.uniform(0.92, 1.08))
     samples, phonemes = shift(samples, phonemes, pitch, pace)
     said = words._replace(text=" ".join(u.text for u in chosen), voice=speaker)

@@ -1,4 +1,4 @@
-"""Writes clips in the published folder layout, and beside it what only a drawn clip knows.
+"""Writes clips in the published folder layout, and beside it what only a rendered clip knows.
 
 <root>/fomm_crop/<identity>/<clip>/0.png ...     frames
 <root>/fomm_pose_crop/<identity>/<clip>.npy      poses, (t, 7)
@@ -35,7 +35,7 @@ from data.synthetic import album, cast
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import encode_png
-from data.synthetic.renderer import DRAWING, DRAWN, Renderer
+from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 from data.synthetic.voices import ESPEAK, Voices
 from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
@@ -49,7 +49,7 @@ from eamm_jax.input_pipeline.published import (
 )
 from eamm_jax.io.files import cannot_write
 
-FORMAT = 3
+FORMAT = 4
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
@@ -67,7 +67,6 @@ class Recipe:
         takes: recordings of each emotion at each level.
         emotions: those that are recorded.
         stills: frames of each person's album, written instead of recordings; 0: no album.
-        renderer: how people are shown.
         stride: every which frame of a clip is kept.
         voices: whose voices are heard; each clip draws one.
     """
@@ -77,7 +76,6 @@ class Recipe:
     takes: int = 1
     emotions: tuple[str, ...] = EMOTIONS
     stills: int = 0
-    renderer: str = DRAWN
     stride: int = 1
     voices: tuple[str, ...] = (ESPEAK,)
 
@@ -101,7 +99,7 @@ class Job:
     recipe: Recipe
     number: int
     take: Take | None = None
-    renderer: Renderer = DRAWING
+    renderer: Renderer = HEADS
     recordings: str | None = None
 
     @property
@@ -125,7 +123,7 @@ def plan(
     root: str | os.PathLike[str],
     recipe: Recipe,
     numbers: Iterable[int],
-    renderer: Renderer = DRAWING,
+    renderer: Renderer = HEADS,
     recordings: str | None = None,
 ) -> list[Job]:
     """Lists the clips of some people, or their albums, written or not."""
@@ -161,10 +159,11 @@ def begin(root: Path, recipe: Recipe) -> None:
         default = {f.name: f.default for f in fields(recipe) if f.default is not MISSING}
         found = json.loads(json.dumps(default)) | found
     if found != facts:
-        was = {k: found.get(k) if isinstance(found, dict) else None for k in asdict(recipe)}
+        del facts["controls"]
+        was = {key: found.get(key) if isinstance(found, dict) else None for key in facts}
         raise UserError(
             f"{root} holds a synthetic data set made from {_words(was)}, not from "
-            f"{_words(asdict(recipe))}: give the same flags to go on, or another folder"
+            f"{_words(facts)}: give the same flags to go on, or another folder"
         )
     layout.remove_unfinished(root)
 
@@ -174,7 +173,7 @@ def _words(recipe: dict[str, Any]) -> str:
 
 
 def write(job: Job) -> int:
-    """Records, draws and writes a clip or an album.
+    """Records, renders and writes a clip or an album.
 
     Returns:
         The number of frames.
@@ -223,7 +222,7 @@ def _write_album(job: Job) -> int:
         "level": [still.clip.take.level for still in stills],
         "strength": [round(float(still.strength), 4) for still in stills],
     }
-    frames = (still.draw(job.recipe.size) for still in stills)
+    frames = (still.picture(job.recipe.size) for still in stills)
     _write_parts(job, {k: np.array(v, np.float32) for k, v in tracks.items()}, facts, frames)
     return len(stills)
 
@@ -258,7 +257,7 @@ def facts_of(clip: Clip, stride: int = 1) -> dict[str, Any]:
         "rate": clip.script.rate,
         "pitch": clip.script.pitch,
         "pitch_range": clip.script.pitch_range,
-        "feminine": clip.person.identity.feminine,
+        "feminine": clip.person.feminine,
         "held_out": clip.person.held_out,
         "phonemes": [
             [p.symbol, round(p.start, 4), round(p.end, 4), p.stressed] for p in clip.phonemes

@@ -134,7 +134,9 @@ def formula_head() -> HeadModel:
     lower = np.zeros(len(neutral))
     lower[: len(skin)] = np.exp(-((x / 5) ** 2) - ((y + 5) / 3) ** 2)[: len(skin)]
     lower *= (y < _LIP_LINE) & (z > 2)
-    lips = np.flatnonzero((y == _LIP_LINE) & (np.arange(len(y)) < len(skin)) & (np.abs(x) < _MOUTH))
+    lips = np.flatnonzero(
+        (y == _LIP_LINE) & (np.arange(len(y)) < len(skin)) & (np.abs(x) < _MOUTH) & (z > 4)
+    )
     lower[lips[len(lips) // 2 :]] = np.exp(-((x / 2.4) ** 4))[lips[len(lips) // 2 :]]
     teeth = np.arange(len(neutral))[parts["teeth"].vertices][27:]
     lower[teeth] = 1

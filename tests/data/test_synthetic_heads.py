@@ -1,27 +1,26 @@
 """Rendered people: truth that belongs to the pictures, repeatability, expressions."""
 
-import importlib.util
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data.synthetic import album, head_model, writer
+from data.synthetic import head_model
 from data.synthetic.__main__ import main
 from data.synthetic.actor import actor_of
 from data.synthetic.camera import held
-from data.synthetic.controls import expression
-from data.synthetic.emotion import EMOTION_LOOKS
+from data.synthetic.controls import Control, expression
+from data.synthetic.emotion import EMOTION_LOOKS, LEVEL_STRENGTH
 from data.synthetic.heads import hair, kernels, looks
 from data.synthetic.heads.person import Person
-from data.synthetic.renderer import HEADS, Renderer
-from eamm_jax.errors import UserError
+from data.synthetic.renderer import Renderer
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.faces import generic_face
 from eamm_jax.faces.pose_geometry import face_region, fit_pose
-from eamm_jax.input_pipeline.clips import decode_frame
-from eamm_jax.input_pipeline.published import PublishedFolder
-from tests.data.formula_head import formula_head, save
 
 SIZE = 96
 POSES = [held(0, 3, 0), held(14, -4, 5, 1.05, 0.03, -0.02), held(-18, 8, -4)]
@@ -35,7 +34,7 @@ def packed(shared) -> Path:
 
 @pytest.fixture(scope="module")
 def person(packed) -> Person:
-    return actor_of(Renderer(HEADS, str(packed)), 5, 1)
+    return actor_of(Renderer(str(packed)), 5, 1)
 
 
 def pixels(points: np.ndarray) -> np.ndarray:
@@ -102,7 +101,7 @@ def test_the_published_pose_is_the_one_that_landmarks_tell(packed):
     """The pose that a generic face needs to match the landmarks is the pose that was asked for."""
     off = []
     for number in range(6):
-        person = actor_of(Renderer(HEADS, str(packed)), 5, number)
+        person = actor_of(Renderer(str(packed)), 5, number)
         for pose in POSES:
             marks = (person.landmarks(expression(), pose) + 1) * 128
             region = face_region(marks)
@@ -154,6 +153,50 @@ def test_closed_lips_meet_whatever_the_jaw_and_the_emotion_do(person):
         assert np.isin(seen.labels, [kernels.MOUTH, kernels.TOOTH]).sum() <= 6
 
 
+@pytest.mark.slow
+def test_controls_move_the_landmarks_they_are_named_after(person):
+    rest = person.landmarks(expression(), POSES[0])
+    for channel, index, axis, sign in (
+        ("brow_inner", 21, 1, -1),
+        ("brow_outer_left", 18, 1, -1),
+        ("brow_outer_right", 25, 1, -1),
+        ("lid_upper", 37, 1, -1),
+        ("lid_lower", 41, 1, -1),
+        ("blink", 37, 1, 1),
+        ("corner_left", 48, 1, -1),
+        ("corner_right", 54, 1, -1),
+        ("mouth_width", 54, 0, 1),
+        ("mouth_round", 54, 0, -1),
+        ("lip_upper_raise", 51, 1, -1),
+        ("lip_lower_drop", 57, 1, 1),
+        ("chin_raise", 57, 1, -1),
+        ("jaw_open", 8, 1, 1),
+        ("nose_wrinkle", 33, 1, -1),
+    ):
+        moved = person.landmarks(expression(**{channel: 1.0}), POSES[0])
+        assert sign * (moved - rest)[index, axis] > 0.005, channel
+
+
+@pytest.mark.slow
+def test_emotions_are_those_of_the_system_and_differ_in_every_pair(person):
+    assert tuple(EMOTION_LOOKS) == EMOTIONS
+    for strength, apart in ((LEVEL_STRENGTH[1], 0.004), (LEVEL_STRENGTH[3], 0.009)):
+        faces = [strength * look.face for look in EMOTION_LOOKS.values()]
+        marks = [person.landmarks(face, POSES[0]) for face in faces]
+        for (a, one), (b, other) in combinations(zip(EMOTIONS, marks, strict=True), 2):
+            assert np.linalg.norm(one - other, axis=1).mean() > apart, (a, b)
+
+
+@pytest.mark.slow
+def test_faces_fill_the_frame_as_the_published_crops_do(shared, packed):
+    template = np.load(shared / "media" / "alignment_landmarks.npy")
+    people = [actor_of(Renderer(str(packed)), 5, number) for number in range(6)]
+    mean = np.mean([(p.landmarks(expression(), POSES[0]) + 1) * 128 for p in people], 0)
+    # Pixels of 256; the template is of a head turned a little.
+    assert np.linalg.norm(mean - template, axis=1).mean() < 14
+    np.testing.assert_allclose(np.ptp(mean, axis=0) / np.ptp(template, axis=0), 1, atol=0.1)
+
+
 def test_people_are_of_all_kinds():
     people = [looks.sample(np.random.default_rng(n), n % 2 == 0) for n in range(300)]
     assert {p.style for p in people} == set(looks.FEMININE_STYLES) | set(looks.MASCULINE_STYLES)
@@ -166,20 +209,9 @@ def test_people_are_of_all_kinds():
 # A head made by formula: the whole way without the packed file.
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("head") / "small.npz"
-    save(formula_head(), path)
-    return path
-
-
-def actor(path: Path, number: int = 0) -> Person:
-    return actor_of(Renderer(HEADS, str(path)), 5, number)
-
-
 @pytest.mark.slow
-def test_the_same_person_is_the_same_picture(small):
-    model = head_model.load(small)
+def test_the_same_person_is_the_same_picture(small_head):
+    model = head_model.load(small_head)
     look = looks.sample(np.random.default_rng(3), True, 2)
     one, other = (Person(model, look).render(SPEECH, POSES[1], 64, 4) for _ in range(2))
     for a, b in zip(one, other, strict=True):
@@ -189,8 +221,8 @@ def test_the_same_person_is_the_same_picture(small):
 
 
 @pytest.mark.slow
-def test_every_style_grows(small):
-    model = head_model.load(small)
+def test_every_style_grows(small_head):
+    model = head_model.load(small_head)
     base = looks.sample(np.random.default_rng(3), False, 2)
     covered = {}
     for style in hair.STYLES:
@@ -201,8 +233,8 @@ def test_every_style_grows(small):
     assert covered["bald"] < covered["buzz"] + 0.05 < covered["long"]
 
 
-def test_frames_turn_with_the_pose_and_follow_the_controls(small):
-    person = actor(small)
+def test_frames_turn_with_the_pose_and_follow_the_controls(renderer):
+    person = actor_of(renderer, 5, 0)
     marks = person.landmarks(expression(), POSES[0])
     turned = person.landmarks(expression(), held(12, 3, 0))
     assert turned[30, 0] < marks[30, 0] - 0.02
@@ -217,26 +249,27 @@ def test_frames_turn_with_the_pose_and_follow_the_controls(small):
     assert np.nonzero(changed)[0].min() > 24  # nothing above the nose
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("espeakng_loader") is None, reason="needs the extra 'speech'"
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(st.floats(-1.3, 1.3), min_size=len(Control), max_size=len(Control)),
+    st.floats(-30, 30),
+    st.floats(-25, 25),
 )
-def test_albums_of_heads_are_written_and_read(small, tmp_path):
-    recipe = writer.Recipe(5, 64, stills=2, renderer=HEADS)
-    writer.begin(tmp_path, recipe)
-    (job,) = writer.plan(tmp_path, recipe, [0], Renderer(HEADS, str(small)))
-    assert writer.write(job) == 2
-    found = PublishedFolder(tmp_path, with_motion=True, with_truth=True).open(0)
-    for n, still in enumerate(album.stills(5, 0, 2, Renderer(HEADS, str(small)))):
-        np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.draw(64))
-        np.testing.assert_array_equal(found.truth(n).points[:68], still.landmarks())
-    with pytest.raises(UserError, match="renderer heads"):
-        writer.begin(tmp_path, replace(recipe, renderer="drawn"))
+def test_no_expression_or_pose_breaks_the_rendering(renderer, controls, yaw, pitch):
+    person, row, pose = (
+        actor_of(renderer, 5, 0),
+        np.array(controls, np.float32),
+        held(yaw, pitch, 10),
+    )
+    assert np.isfinite(person.landmarks(row, pose)).all()
+    seen = person.render(row, pose, 64)
+    assert (seen.labels == kernels.SKIN).mean() > 0.05
 
 
 def test_without_a_head_model_one_line_says_what_to_do(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(SystemExit) as end:
-        main([f"--output={tmp_path / 'x'}", "--identities=1", "--seed=0", "--renderer=heads"])
+        main([f"--output={tmp_path / 'x'}", "--identities=1", "--seed=0"])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert "python -m data.synthetic.head_model" in error

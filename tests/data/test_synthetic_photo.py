@@ -15,12 +15,11 @@ from data.synthetic.heads.person import Person
 from data.synthetic.photo import portrait
 from data.synthetic.photo.__main__ import main
 from data.synthetic.photo.sitter import LARGEST_YAW, Sitter
-from data.synthetic.renderer import PHOTOS, Renderer
+from data.synthetic.renderer import Renderer
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
 from eamm_jax.input_pipeline.clips import decode_frame
 from eamm_jax.input_pipeline.published import PublishedFolder
-from tests.data.formula_head import formula_head, save
 
 SIZE = 64
 REST, SPEECH, BLINK = expression(), expression(jaw_open=0.9), expression(blink=1)
@@ -42,16 +41,9 @@ def photograph(sitter: Sitter, size: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("head") / "small.npz"
-    save(formula_head(), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def picture(small) -> tuple[np.ndarray, np.ndarray]:
+def picture(small_head) -> tuple[np.ndarray, np.ndarray]:
     """A rendered person, to be taken for a photograph, and the landmarks in it."""
-    model = head_model.load(small)
+    model = head_model.load(small_head)
     person = Person(model, looks.sample(np.random.default_rng(3), True, 2))
     pose = held(3, 1, 2)
     marks = (person.landmarks(REST, pose) + 1) * 128 - 0.5
@@ -59,8 +51,8 @@ def picture(small) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def sitter(small, picture) -> Sitter:
-    return sit(small, picture)
+def sitter(small_head, picture) -> Sitter:
+    return sit(small_head, picture)
 
 
 def sit(model: Path, picture: tuple[np.ndarray, np.ndarray]) -> Sitter:
@@ -75,9 +67,9 @@ def test_in_its_own_pose_a_photograph_is_itself(sitter):
 
 
 @needs_faces
-def test_the_same_photograph_gives_the_same_frames(small, picture, sitter):
+def test_the_same_photograph_gives_the_same_frames(small_head, picture, sitter):
     (pose,) = sitter.limited([held(8, 3, 0)])
-    again = sit(small, picture).picture(SPEECH, pose, SIZE, 0)
+    again = sit(small_head, picture).picture(SPEECH, pose, SIZE, 0)
     np.testing.assert_array_equal(sitter.picture(SPEECH, pose, SIZE, 0), again)
 
 
@@ -183,11 +175,11 @@ def test_albums_of_photographs_are_written_and_read(packed, photos, tmp_path):
         main([*flags, "--size=64", "--stills=2"])
     assert end.value.code == 0
     found = PublishedFolder(root, with_motion=True, with_truth=True).open(0)
-    renderer = Renderer(PHOTOS, str(packed), (str(photos / "astronaut.png"),))
+    renderer = Renderer(str(packed), (str(photos / "astronaut.png"),))
     for n, still in enumerate(album.stills(0, 0, 2, renderer)):
-        np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.draw(64))
+        np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.picture(64))
         np.testing.assert_array_equal(found.truth(n).points[:68], still.landmarks())
-    recipe = writer.PhotoRecipe(0, 64, stills=2, renderer=PHOTOS, photos="others")
+    recipe = writer.PhotoRecipe(0, 64, stills=2, photos="others")
     with pytest.raises(UserError, match="holds a synthetic data set made from"):
         writer.begin(root, recipe)
 
@@ -205,7 +197,7 @@ BAD = {
 
 @needs_faces
 @pytest.mark.parametrize("kind", [*BAD, "empty", "missing"])
-def test_bad_photographs_are_told_in_one_line(kind, small, astronaut, tmp_path, capsys):
+def test_bad_photographs_are_told_in_one_line(kind, small_head, astronaut, tmp_path, capsys):
     folder = tmp_path / "photos"
     words = "holds no photographs"
     if kind == "missing":
@@ -216,7 +208,7 @@ def test_bad_photographs_are_told_in_one_line(kind, small, astronaut, tmp_path, 
         change, words = BAD[kind]
         Image.fromarray(change(astronaut)).save(folder / "picture.png")
     with pytest.raises(SystemExit) as end:
-        main([f"--photos={folder}", f"--output={tmp_path / 'x'}", f"--head_model={small}"])
+        main([f"--photos={folder}", f"--output={tmp_path / 'x'}", f"--head_model={small_head}"])
     assert end.value.code == 2
     error = capsys.readouterr().err
     assert words in error

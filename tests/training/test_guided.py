@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from configs.bundled_keypoints import KEYPOINTS
-from data.synthetic import camera, landmarks
+from data.synthetic import camera
+from data.synthetic.heads.figure import stance
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
+from eamm_jax.evaluation.landmarks import MOUTH
 from eamm_jax.models.vgg16 import ShiftTolerantVGG16
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
@@ -40,10 +42,9 @@ def test_the_rotation_is_that_of_the_rendering_camera(rng):
     poses = [camera.held(*rng.uniform(-30, 30, 3), zoom=rng.uniform(0.8, 1.2)) for _ in range(20)]
     found = guided.head_rotation(truth_of(np.zeros((20, 70, 2)), np.array(poses)))
     for pose, turn in zip(poses, found, strict=True):
-        seen = camera.Camera(pose)
-        origin = np.array(seen.project(0.0, 0.0, 0.0))
-        columns = [np.array(seen.project(*axis, 0.0)) - origin for axis in ((1.0, 0.0), (0.0, 1.0))]
-        expected = np.stack(columns, axis=1) * camera.REST_SCALE / guided.USUAL_SCALE
+        stood, down = stance(pose), np.diag([1, -1])  # its y points upwards
+        expected = stood.zoom * down @ stood.turn[:2, :2] @ down
+        expected *= camera.REST_SCALE / guided.USUAL_SCALE
         np.testing.assert_allclose(turn, expected, atol=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_the_truth_follows_random_crops(rng, apart):
 
 def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
     points = np.zeros((1, 70, 2))
-    points[0, landmarks.MOUTH] = np.linspace((-0.2, 0.5), (0.2, 0.6), 20)
+    points[0, MOUTH] = np.linspace((-0.2, 0.5), (0.2, 0.6), 20)
     points[0, 36:42] = np.linspace((-0.4, -0.2), (-0.2, -0.15), 6)
     points[0, 42:48] = np.linspace((0.2, -0.2), (0.4, -0.15), 6)
     truth = truth_of(points)

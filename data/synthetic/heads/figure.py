@@ -6,10 +6,11 @@ distance; at the depth of the face its scale is the pose's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, UInt8
 
 from data.synthetic import camera
 from data.synthetic.camera import Pose
@@ -18,6 +19,7 @@ from data.synthetic.heads import kernels
 from data.synthetic.heads.expression import GAZE_PITCH, GAZE_YAW, Muscles
 from data.synthetic.heads.looks import Look
 from data.synthetic.heads.mesh import EYE_CENTRES, Mesh
+from eamm_jax.faces.pose_geometry import rotation_matrix
 
 HALF_FRAME = 14.2
 """Centimetres of the head model in half a frame at the usual scale: the fit says 14.8, and faces as
@@ -37,8 +39,6 @@ EYES = (kernels.EYE_LEFT, kernels.EYE_RIGHT)
 
 CORNEA = 1.72
 """Radius of its front."""
-
-_FLIP = np.diag([1.0, -1.0, 1.0]).astype(np.float32)
 
 
 class Stance(NamedTuple):
@@ -71,7 +71,7 @@ class Formed(NamedTuple):
     eye: Float32[np.ndarray, "v 3"]
 
 
-class Figure:
+class Figure(ABC):
     """One head.
 
     Attributes:
@@ -116,8 +116,14 @@ class Figure:
         self._landmarks = np.array([where[int(v)] for v in vertices])
         self._contour = [np.array([where[int(v)] for v in path]) for path in mesh.contour]
 
+    @abstractmethod
+    def picture(
+        self, row: Expression, pose: Pose, size: int, moment: int
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """Renders frame number `moment` with `size` rows and columns."""
+
     def limited(self, poses: list[Pose]) -> list[Pose]:
-        """All poses can be shown."""
+        """Poses that the person can be shown in, as near as can be to those given: here, all."""
         return poses
 
     def landmarks(self, row: Expression, pose: Pose) -> Float32[np.ndarray, "68 2"]:
@@ -252,9 +258,8 @@ def project(placed: Float32[np.ndarray, "*n 3"], distance: float) -> Float32[np.
 
 
 def _turn(pose: Pose) -> Float32[np.ndarray, "3 3"]:
-    """Rotation of the head with y up."""
-    turn = camera.rotation(pose.yaw, pose.pitch, pose.roll)
-    return (_FLIP @ turn @ _FLIP).astype(np.float32)
+    """Rotation of the head."""
+    return rotation_matrix(np.array(pose[:3])).astype(np.float32)
 
 
 def _bulge(shell: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.synthetic.job import add_flags, write_all
-from data.synthetic.renderer import PHOTOS, Renderer
+from data.synthetic.renderer import Renderer
 from eamm_jax.cli.tool import OneLineParser, run
 from eamm_jax.errors import UserError
 
@@ -28,11 +28,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--photos", type=Path, required=True, help="folder of photographs, one person in each"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same data set (default 0)")
-    parser.add_argument(
-        "--head_model",
-        metavar="FILE",
-        help="made by `python -m data.synthetic.head_model` (default: in the cache folder)",
-    )
     add_flags(parser, size=256)
     flags = parser.parse_args(argv)
     run(lambda: _animate(flags))
@@ -58,12 +53,11 @@ def _animate(flags: argparse.Namespace) -> None:
         flags.takes,
         flags.emotions,
         flags.stills,
-        PHOTOS,
         flags.stride,
         flags.voices,
         hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
     )
-    renderer = Renderer(PHOTOS, flags.head_model, tuple(map(str, paths)))
+    renderer = Renderer(flags.head_model, tuple(map(str, paths)))
     write_all(flags.output, recipe, range(len(paths)), renderer, flags.workers, flags.recordings)
 
 
