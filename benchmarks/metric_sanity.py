@@ -164,9 +164,8 @@ def _main(flags: argparse.Namespace) -> None:
             clips = list(
                 read_clips(source, count=flags.count, max_frames=flags.max_frames).values()
             )
-            faces = "drawn" if source.kind == "synthetic" else "real"
         else:
-            clips, faces = record(find_clips(flags.clips), folder, flags.max_frames), "real"
+            clips = record(find_clips(flags.clips), folder, flags.max_frames)
         if len(clips) < 2:
             raise UserError("two clips are needed, of two people if possible")
         write_changes(clips, folder / "pairs")
@@ -175,7 +174,6 @@ def _main(flags: argparse.Namespace) -> None:
             evaluation.Job(
                 output=flags.output,
                 pairs=folder / "pairs",
-                faces=faces,
                 networks=flags.networks,
                 overwrite=flags.overwrite,
             )

@@ -14,8 +14,5 @@ SPEECH = _FOLDER / "speech.mp3"
 POSE = _FOLDER / "pose.npy"
 """Head poses of a talking person who faces the camera, 25 per second."""
 
-FACE_READER = _FOLDER / "face_reader.npz"
-"""Weights of the face reader for synthetic faces; its card is beside it."""
-
 EXAMPLES = _FOLDER / "examples"
 """More synthetic portraits and voices; `examples.json` lists them."""

@@ -38,8 +38,8 @@ EXAMPLE = """\
 examples:
   python -m eamm_jax.evaluation --data synthetic=DATA --output report
   python -m eamm_jax.evaluation --data synthetic=DATA --checkpoint runs/stage2 --output report
-  python -m eamm_jax.evaluation --data mead=DATA --checkpoint weights --faces real --output report
-  python -m eamm_jax.evaluation --pairs FOLDER --faces real --output report
+  python -m eamm_jax.evaluation --data mead=DATA --checkpoint weights --output report
+  python -m eamm_jax.evaluation --pairs FOLDER --output report
 
 FOLDER contains a folder `truth` of ground-truth videos, and beside it one folder per method with
 videos of the same names.
@@ -106,10 +106,9 @@ def flag_parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--faces",
-        choices=("drawn", "real", "none"),
-        help="reader of landmarks: the bundled network for synthetic (drawn) faces, what finds "
-        "faces (extra 'faces') for photographs, or none; default: drawn for synthetic data, "
-        "else real",
+        choices=("real", "none"),
+        help="reader of landmarks: what finds faces in photographs (extra 'faces'), or none; "
+        "default: real",
     )
     how.add_argument(
         "--protocol",

@@ -81,7 +81,7 @@ class Job:
             data set, all pairs.
         max_frames: frames per clip; 0: all.
         portrait: the source image (see `cases.DataSet`).
-        faces: face reader (`readers.KINDS`); None: `drawn` for synthetic data, else `real`.
+        faces: face reader (`readers.KINDS`).
         networks: converted networks that measure (`constants.METRIC_NETWORKS`), or None.
         protocol: one of `tools.PROTOCOLS`.
         embedder: network of identity in ONNX format; None: dlib's, if it is installed.
@@ -102,7 +102,7 @@ class Job:
     clips: int | None = None
     max_frames: int = 0
     portrait: PortraitFrom = "neutral"
-    faces: str | None = None
+    faces: str = "real"
     networks: Path | None = None
     protocol: Protocol = "plain"
     embedder: Path | None = None
@@ -208,8 +208,8 @@ def _evaluate_pairs(
 ) -> tuple[Measured, None, dict[str, Any]]:
     pairs = Pairs(root)
     field = _wanted(["truth", "still", *pairs.methods], job.only)
-    faces, size = job.faces or "real", pairs.size()
-    tools = make_tools(faces, job.networks, job.protocol, job.embedder)
+    size = pairs.size()
+    tools = make_tools(job.faces, job.networks, job.protocol, job.embedder)
     names = pairs.names[: job.clips or None]
     _check_file_names(names)
     unfinished = make_folder(_unfinished(job.output))
@@ -219,7 +219,7 @@ def _evaluate_pairs(
             size=size,
             max_frames=job.max_frames,
             contestants=tuple(field),
-            faces=faces,
+            faces=job.faces,
             networks=job.networks,
             protocol=job.protocol,
             embedder=job.embedder,
@@ -268,8 +268,7 @@ def _collected(results: Mapping[str, ClipResult]) -> Measured:
 def _evaluate_model(
     job: Job, source: Source, checkpoint: Path, folder: Path, advance: Advance
 ) -> tuple[Measured, Asked | None, dict[str, Any]]:
-    faces = job.faces or ("drawn" if source.kind == "synthetic" else "real")
-    tools = make_tools(faces, job.networks, job.protocol, job.embedder)
+    tools = make_tools(job.faces, job.networks, job.protocol, job.embedder)
     config, variables = load_networks(checkpoint)
     variables = jax.device_put(variables)
     talks = all(name in variables for name in REQUIRED_NETWORKS)

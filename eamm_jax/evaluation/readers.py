@@ -1,8 +1,8 @@
 """Face readers: landmarks of frames and, if possible, the emotion.
 
-Synthetic faces are read by the network of `face_reader`; photographs by what finds faces
-(`faces.detection`) and, for the emotion, by the network of `fer`, if it is installed. The same
-reader is used for ground-truth and rendered frames, so its errors affect both.
+Faces, photographed or rendered, are read by what finds faces (`faces.detection`) and, for the
+emotion, by the network of `fer`, if it is installed. The same reader is used for ground-truth and
+rendered frames, so its errors affect both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from eamm_jax.evaluation.landmarks import Track
 from eamm_jax.faces import detection
 from eamm_jax.faces.face import FaceFinder
 
-KINDS = ("drawn", "real", "none")
-"""Kinds of faces."""
+KINDS = ("real", "none")
+"""Faces that are found as in photographs, or not at all."""
 
 
 class Reading(NamedTuple):
@@ -80,10 +80,6 @@ def make_reader(
     Raises:
         UserError: the kind is unknown, or a package is not installed.
     """
-    if faces == "drawn":
-        from eamm_jax.evaluation.face_reader import FaceReader
-
-        return FaceReader.bundled()
     if faces == "real":
         finder = finder or _make_finder()
         emotions = emotions or (EmotionClassifier() if fer.is_installed() else None)

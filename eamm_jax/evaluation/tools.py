@@ -68,7 +68,7 @@ def make_tools(
         UserError: as `make_reader`; or there is no network that measures.
     """
     if protocol != "plain" and faces != "real":
-        raise UserError(f"the protocol {protocol} is for real faces; these are {faces}")
+        raise UserError(f"the protocol {protocol} needs faces 'real', not {faces!r}")
     given = {} if networks is None else _load(networks)
     real = faces == "real"
     fan = FanClassifier(given["emotion_fan"]) if real and "emotion_fan" in given else None

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from data.synthetic import train_reader
 from eamm_jax.cli import convert, evaluate, infer, studio
 from eamm_jax.cli.tool import LARGEST_WHOLE_NUMBER, run
 from eamm_jax.errors import UserError
@@ -20,7 +19,7 @@ from tests.conftest import ROOT
 
 PARSERS = {
     module.__name__.rpartition(".")[2]: module.flag_parser()
-    for module in (convert, evaluate, infer, studio, train_reader)
+    for module in (convert, evaluate, infer, studio)
 }
 
 NUMERIC = [
@@ -34,7 +33,7 @@ NOT_NUMBERS = ["nan", "inf", "-inf", "1e999", "-1e300", "1" * 30, "", "x", "1" *
 
 
 def words_with(tool: str, name: str, value: str) -> list[str]:
-    required = {"evaluate": ["--output=o"], "train_reader": ["--album=a", "--clips=c"]}
+    required = {"evaluate": ["--output=o"]}
     return [*required.get(tool, []), f"--{name}={value}"]
 
 

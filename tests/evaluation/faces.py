@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation.landmarks import BROWS, EYES, JAW, MOUTH, NOSE
+from eamm_jax.evaluation.readers import Reading
 from tests.published_layout import write_mead
 
 
@@ -36,8 +38,21 @@ def talking(frames: int, phase: float = 0.0) -> np.ndarray:
     return track
 
 
-def write_drawn(root: Path, **options: object) -> Path:
-    """A labelled data set (`write_mead`) with landmarks and pupils, as drawn ones have."""
+class BrightnessReader:
+    """Sees a plain face in every frame; the brighter, the wider its mouth is open."""
+
+    name = "an imitation"
+
+    def read(self, frames: np.ndarray) -> Reading:
+        shift = frames.mean(axis=(1, 2, 3)) / 255
+        track = np.repeat(template()[None], len(frames), axis=0)
+        track[:, [65, 66, 67], 1] += 0.1 * shift[:, None]
+        scores = -np.abs(np.linspace(0, 1, len(EMOTIONS)) - shift[:, None])
+        return Reading(track.astype(np.float32), scores.astype(np.float32))
+
+
+def write_rendered(root: Path, **options: object) -> Path:
+    """A labelled data set (`write_mead`) with landmarks and pupils, as synthetic ones have."""
     write_mead(root, **options)
     for folder in (root / "fomm_crop").glob("*/*"):
         count = len(list(folder.glob("*.png")))

@@ -51,6 +51,6 @@ def test_metrics_are_those_of_the_published_script(smooth, rng):
         assert distance == pytest.approx(np.sqrt(((a - b) ** 2).sum(-1)).mean(), abs=1e-9)
 
 
-def test_drawn_faces_have_no_such_protocol():
-    with pytest.raises(UserError, match="is for real faces; these are drawn"):
-        make_tools("drawn", None, "evaluation_eat")
+def test_without_a_reader_there_is_no_such_protocol():
+    with pytest.raises(UserError, match="evaluation_eat needs faces 'real', not 'none'"):
+        make_tools("none", None, "evaluation_eat")

@@ -14,7 +14,7 @@ from eamm_jax.input_pipeline.clips import ClipName, Labels
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.audio import write_wav
 from eamm_jax.io.video_writer import video_writer
-from tests.evaluation.faces import write_drawn
+from tests.evaluation.faces import write_rendered
 from tests.published_layout import write_lrw
 
 FRAMES, SIZE = 26, 32
@@ -22,13 +22,13 @@ OPTIONS = {"size": SIZE, "split": "all", "validation_fraction": 0.05, "with_moti
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    return write_drawn(tmp_path_factory.mktemp("drawn"), people=("s0", "s1"), frames=FRAMES)
+def rendered(tmp_path_factory):
+    return write_rendered(tmp_path_factory.mktemp("rendered"), people=("s0", "s1"), frames=FRAMES)
 
 
 @pytest.fixture
-def data(drawn):
-    return DataSet(Source("synthetic", str(drawn)), **OPTIONS)
+def data(rendered):
+    return DataSet(Source("synthetic", str(rendered)), **OPTIONS)
 
 
 def test_mfcc_rows_are_recovered_from_windows(rng):
@@ -49,7 +49,7 @@ def test_silence_is_long_and_quiet(rng):
     np.testing.assert_array_equal(silent[24:], True)
 
 
-def test_cases_are_read_from_clips(data, drawn):
+def test_cases_are_read_from_clips(data, rendered):
     name = ClipName("s1", "happy_level_2_001")
     case = data.case(name)
     assert case.name == "s1/happy_level_2_001"
@@ -57,9 +57,9 @@ def test_cases_are_read_from_clips(data, drawn):
     assert EMOTIONS[case.emotion] == "happy"
     assert case.level == 2
     assert case.truth.shape == (FRAMES, SIZE, SIZE, 3)
-    stored = np.load(drawn / "landmarks" / "s1" / "happy_level_2_001.npy")
+    stored = np.load(rendered / "landmarks" / "s1" / "happy_level_2_001.npy")
     np.testing.assert_array_equal(case.landmarks, stored)
-    windows = np.load(drawn / "MFCC" / "s1" / "happy_level_2_001.npy")
+    windows = np.load(rendered / "MFCC" / "s1" / "happy_level_2_001.npy")
     assert features.num_frames(len(case.sound.mfcc)) == FRAMES == len(case.sound.pose)
     np.testing.assert_allclose(case.sound.mfcc[:4], windows[0, :4], rtol=1e-6)
     # The portrait is the first frame of the first neutral clip.
@@ -68,8 +68,8 @@ def test_cases_are_read_from_clips(data, drawn):
     assert (neutral.portrait != neutral.truth[0]).any()  # which has its own from another
 
 
-def test_source_image_can_be_the_first_frame(drawn):
-    source = Source("synthetic", str(drawn))
+def test_source_image_can_be_the_first_frame(rendered):
+    source = Source("synthetic", str(rendered))
     data = DataSet(source, **OPTIONS, portrait_from="first", max_frames=20)
     case = data.case(data.names[0])
     np.testing.assert_array_equal(case.portrait, case.truth[0])
@@ -93,8 +93,8 @@ def test_selection_is_balanced_over_emotions_and_people(data):
     assert len(data.choose(3)) == 3
 
 
-def test_splits_are_those_of_training(drawn):
-    source = Source("synthetic", str(drawn))
+def test_splits_are_those_of_training(rendered):
+    source = Source("synthetic", str(rendered))
     with pytest.raises(UserError, match="validation fraction"):
         DataSet(source, **{**OPTIONS, "split": "validation", "validation_fraction": 0.0})
     everybody = {**OPTIONS, "split": "validation", "validation_fraction": 1.0}
@@ -102,7 +102,7 @@ def test_splits_are_those_of_training(drawn):
 
 
 def test_a_bad_clip_is_named(tmp_path):
-    write_drawn(tmp_path, people=("s0",), frames=FRAMES)
+    write_rendered(tmp_path, people=("s0",), frames=FRAMES)
     data = DataSet(Source("synthetic", str(tmp_path)), **OPTIONS)
     (tmp_path / "fomm_crop" / "s0" / "angry_level_2_001" / "4.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="s0/angry_level_2_001: frame 4"):
@@ -110,7 +110,7 @@ def test_a_bad_clip_is_named(tmp_path):
 
 
 def test_a_missing_second_neutral_clip_is_an_error(tmp_path):
-    write_drawn(tmp_path, people=("s0",), frames=FRAMES, neutral=1)
+    write_rendered(tmp_path, people=("s0",), frames=FRAMES, neutral=1)
     data = DataSet(Source("synthetic", str(tmp_path)), **OPTIONS)
     data.case(ClipName("s0", "angry_level_2_001"))
     with pytest.raises(UserError, match="no other neutral clip"):

@@ -19,7 +19,7 @@ from eamm_jax.evaluation.contestants import Feeling, animated, from_bank, own_cl
 from eamm_jax.input_pipeline.clips import ClipName
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.models import build
-from tests.evaluation.faces import write_drawn
+from tests.evaluation.faces import write_rendered
 from tests.tiny import TINY, tiny_variables
 
 SIZE, FRAMES = TINY.image_size, 11
@@ -126,7 +126,7 @@ def test_the_bank_uses_the_level_of_the_case(case, animator):
 
 
 def test_emotions_come_from_clips_of_the_person(tmp_path):
-    root = write_drawn(tmp_path, people=("s0", "s1"), emotions=("happy",), frames=FRAMES + 15)
+    root = write_rendered(tmp_path, people=("s0", "s1"), emotions=("happy",), frames=FRAMES + 15)
     for level in (1, 3):
         (root / "fomm_crop" / "s0" / f"happy_level_{level}_001").symlink_to(
             root / "fomm_crop" / "s1" / "happy_level_2_001"

@@ -25,21 +25,21 @@ from eamm_jax.evaluation.cases import DataSet, read_pair
 from eamm_jax.evaluation.job import Job
 from eamm_jax.evaluation.measurement import METRICS, RECOGNIZED
 from eamm_jax.evaluation.readers import Reading
-from eamm_jax.evaluation.tools import Tools
+from eamm_jax.evaluation.tools import Tools, make_tools
 from eamm_jax.input_pipeline.sources import Source
 from eamm_jax.io.video import read_video
 from tests.conftest import ROOT
-from tests.evaluation.faces import template, write_drawn
+from tests.evaluation.faces import BrightnessReader, template, write_rendered
 from tests.tiny import tiny_variables
 
 FRAMES = 18
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    root = tmp_path_factory.mktemp("drawn")
+def rendered(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rendered")
     emotions = tuple(e for e in EMOTIONS if e != "neutral")
-    return write_drawn(root, people=("s0", "s1"), emotions=emotions, frames=FRAMES)
+    return write_rendered(root, people=("s0", "s1"), emotions=emotions, frames=FRAMES)
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +59,22 @@ def read(folder):
 
 
 @pytest.fixture(scope="module")
-def evaluated(drawn, weights, tmp_path_factory):
+def evaluated(rendered, weights, tmp_path_factory):
     """One evaluation of a model with all there is, and what it told on the way."""
     output = tmp_path_factory.mktemp("evaluated") / "report"
     told = []
     job = Job(
         output=output,
-        source=Source("synthetic", str(drawn)),
+        source=Source("synthetic", str(rendered)),
         checkpoint=weights / "all",
         split="all",
         clips=3,
         people=1,
     )
-    result = evaluation.run(job, lambda *progress: told.append(progress))
+    tools = make_tools("none")._replace(reader=BrightnessReader())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "make_tools", lambda *_: tools)
+        result = evaluation.run(job, lambda *progress: told.append(progress))
     return output, result, told
 
 
@@ -84,7 +87,7 @@ def test_all_contestants_are_measured_on_all_clips(evaluated):
     for clip in facts["clips"].values():
         assert list(clip) == contestants
         for values in clip.values():
-            # The clips' audio is noise without silence, and drawn people have no embedder.
+            # The clips' audio is noise without silence, and the imitation has no embedder.
             absent = ("mouth_silence", "csim", "lse_d", "lse_c", "sync_offset", "eat_")
             assert set(values) == {RECOGNIZED, *(k for k in METRICS if not k.startswith(absent))}
     assert list(facts["means"]) == contestants
@@ -131,10 +134,10 @@ def test_sheets_are_written(evaluated):
         assert page.height == 3 * (26 + height)
 
 
-def test_stage_0_is_measured_without_audio(drawn, weights, tmp_path):
+def test_stage_0_is_measured_without_audio(rendered, weights, tmp_path):
     job = Job(
         output=tmp_path / "report",
-        source=Source("synthetic", str(drawn)),
+        source=Source("synthetic", str(rendered)),
         checkpoint=weights / "stage0",
         split="all",
         clips=1,
@@ -152,14 +155,15 @@ def test_stage_0_is_measured_without_audio(drawn, weights, tmp_path):
     assert read(tmp_path / "report")["evaluated"]["reader"] is None
 
 
-def test_contestants_are_selected_by_name(drawn, weights, tmp_path):
+def test_contestants_are_selected_by_name(rendered, weights, tmp_path):
     job = Job(
         output=tmp_path / "report",
-        source=Source("synthetic", str(drawn)),
+        source=Source("synthetic", str(rendered)),
         checkpoint=weights / "stage0",
         split="all",
         clips=1,
         max_frames=6,
+        faces="none",
         only=("truth", "still"),
     )
     (clip,) = evaluation.run(job).measured.by_clip.values()
@@ -344,8 +348,8 @@ def test_the_distance_of_all_frames_is_measured(pairs, tmp_path, monkeypatch):
         (["--output", "o", "--data", "synthetic=x", "--checkpoint", "c"], "No such checkpoint"),
         (["--pairs", "p"], "--output"),
         (
-            ["--output", "o", "--data", "synthetic=x", "--protocol", "evaluation_eat"],
-            "is for real faces; these are drawn",
+            ["--output=o", "--data=mead=x", "--faces=none", "--protocol=evaluation_eat"],
+            "evaluation_eat needs faces 'real'",
         ),
     ],
 )
@@ -386,7 +390,7 @@ def test_the_module_runs():
 
 
 def test_emotion_control_needs_two_neutral_clips(tmp_path):
-    write_drawn(tmp_path, people=("s0",), emotions=("sad",), neutral=1, frames=FRAMES)
+    write_rendered(tmp_path, people=("s0",), emotions=("sad",), neutral=1, frames=FRAMES)
     data = DataSet(
         Source("synthetic", str(tmp_path)),
         size=64, split="all", validation_fraction=0, with_motion=True,

@@ -21,7 +21,7 @@ def test_none_has_no_reader():
 
 
 def test_unknown_kind_is_an_error():
-    with pytest.raises(UserError, match=r"'painted'; allowed are drawn, real, none"):
+    with pytest.raises(UserError, match=r"'painted'; allowed are real, none"):
         make_reader("painted")
 
 
