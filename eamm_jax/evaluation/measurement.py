@@ -175,7 +175,7 @@ def _read(reader: Reader, frames: Frames) -> Reading:
     reading = reader.read(frames)
     if not reading.found:
         raise UserError(
-            f"{reader.name} finds no face in any of {len(frames)} frames; choose faces 'none' for "
+            f"{reader.name} found no face in any of {len(frames)} frames; choose faces 'none' for "
             "the metrics that need no landmarks"
         )
     return reading

@@ -259,7 +259,7 @@ def test_videos_without_a_face_are_named(pairs, tmp_path, monkeypatch):
     assert list(measured.by_clip) == ["clip"]
     assert list(measured.by_clip["clip"]) == ["truth", "still", "ours"]
     faults = measured.faults
-    assert "theirs: a reader finds no face in any of 5 frames" in faults["clip"]["theirs"]
+    assert "theirs: a reader found no face in any of 5 frames" in faults["clip"]["theirs"]
     assert list(faults["bright"]) == ["truth"]
 
 
