@@ -169,6 +169,8 @@ def continuous(packets: Iterable[Any]) -> Iterator[Any]:
 def decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
     """Decodes a stream, skipping what is damaged; that is logged once for each file.
 
+    Where nothing is left, there is nothing to log: the stream is empty.
+
     Args:
         path: the file, for the warning.
         container: from `opened`.
@@ -204,6 +206,8 @@ def decoded(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             continue
         used += len(frames)
         yield from frames
+    if not used:
+        return  # which is an error of its own, for whoever reads
     # An edit list hides frames, but not the packets that hold them.
     if stream.type == "video" and stream.frames - read >= _MISSING_FRAMES:
         _warn_once(

@@ -343,6 +343,16 @@ def test_a_warning_comes_once_for_a_file(tmp_path, make_video, caplog):
     assert caplog.text.count("is cut short: it announces 20 frames") == 1
 
 
+def test_without_one_good_frame_there_is_one_line(tmp_path, make_video, caplog):
+    path = make_video(tmp_path / "x.mp4", [grey(9 * n) for n in range(20)], faststart=True)
+    with av.open(str(path)) as container:
+        first = min(packet.pos for packet in container.demux(video=0) if packet.size)
+    path.write_bytes(path.read_bytes()[:first])
+    with pytest.raises(UserError, match="not one frame of it can be decoded"):
+        list(read_video(path, 64))
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("missing", [1, 2, 3])
 def test_a_frame_or_two_that_are_announced_too_many_are_no_fault(
     tmp_path, make_video, caplog, missing
