@@ -47,9 +47,9 @@ from eamm_jax.constants import AUDIO_WINDOW, EMOTIONS  # noqa: E402
 from eamm_jax.errors import UserError  # noqa: E402
 from eamm_jax.evaluation import contestants, fer, report  # noqa: E402
 from eamm_jax.evaluation.asked import Asked, ask  # noqa: E402
-from eamm_jax.evaluation.cases import Case, DataSet, Sound, silent_frames  # noqa: E402
+from eamm_jax.evaluation.cases import Case, DataSet, Frames, Sound, silent_frames  # noqa: E402
 from eamm_jax.evaluation.contestants import TRUTH, Contestant, Variables, animated  # noqa: E402
-from eamm_jax.evaluation.measurement import Values, measure  # noqa: E402
+from eamm_jax.evaluation.measurement import Reference, Values, measure  # noqa: E402
 from eamm_jax.evaluation.measurement import prepare as prepare_case  # noqa: E402
 from eamm_jax.evaluation.readers import Reader, make_reader, named_emotion  # noqa: E402
 from eamm_jax.evaluation.tools import Tools  # noqa: E402
@@ -176,7 +176,8 @@ def measure_clips(
         reference = prepare_case(case, tools)
         made = {contestant.name: contestant.frames(case) for contestant in field}
         by_clip[case.name] = {
-            name: measure(reference, frames, tools) for name, frames in made.items()
+            name: measure_frames(f"{case.name}, {name}", reference, frames, tools)
+            for name, frames in made.items()
         }
         error = (made["keypoints"].astype(np.float64) - case.truth) ** 2
         worst = int(error.mean(axis=(1, 2, 3)).argmax())
@@ -187,6 +188,15 @@ def measure_clips(
         line = report.one_line("keypoints", by_clip[case.name]["keypoints"])
         sheets[case.name] = report.sheet(f"{line}; last column: worst frame, {worst}", rows)
     return by_clip, sheets
+
+
+def measure_frames(name: str, reference: Reference, frames: Frames, tools: Tools) -> Values:
+    """All metrics; those that need no landmarks where a bad model left no face."""
+    try:
+        return measure(reference, frames, tools)
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return measure(reference, frames, tools._replace(reader=None))
 
 
 # --- Portraits ------------------------------------------------------------------------------------
@@ -299,7 +309,8 @@ def clip_rows(by_clip: Mapping[str, Mapping[str, Values]]) -> list[Row]:
     """Self-reconstruction from the first frame, and speech."""
 
     def each(contestant: str, key: str) -> np.ndarray:
-        return np.array([clip[contestant][key] for clip in by_clip.values()])
+        # What is not there was not to be measured: a face that is none.
+        return np.array([clip[contestant].get(key, np.nan) for clip in by_clip.values()])
 
     def listed(values: np.ndarray, digits: int) -> str:
         return ", ".join(f"{value:.{digits}f}" for value in values)

@@ -279,11 +279,10 @@ class Calls:
                     image = await asyncio.to_thread(mark.picture, frame.image, seconds)
                     picture_track.put(frame.number, image)
                 await hearing[0]
-        except UserError:
-            if answered.done():
-                _log.exception("a live session ended")
-            else:
+        except UserError as error:
+            if not answered.done():
                 raise
+            _log.warning("a live session ended: %s", error)
         finally:
             await connection.close()
 
