@@ -63,7 +63,7 @@ BUNDLE ?= eamm_jax/bundled
 people = --identities $(shell $(PYTHON) -c "print(max(8, round($(1) * $(SCALE))))")
 head = $(if $(HEAD_MODEL),--head_model $(HEAD_MODEL))
 render = $(BIN)/python -m data.synthetic --seed 0 $(head)
-clips = --size 128 --voices $(VOICES)
+clips = --size 128 --hold 4 --voices $(VOICES)
 train = $(BIN)/python train.py --config=configs/bundled_$(1).py$(VARIANT) --workdir=$(DEMO)/$(1)
 train-demo: $(VENV)/.runs
 	$(render) --output $(DEMO)/album --size 256 --stills 24 $(call people,2400)
@@ -71,7 +71,7 @@ train-demo: $(VENV)/.runs
 	$(render) --output $(DEMO)/talk $(clips) $(call people,60)
 	$(call train,keypoints) --config.data=synthetic=$(DEMO)/album
 	$(call train,generator) --config.data=synthetic=$(DEMO)/album --init_from=$(DEMO)/keypoints
-	for clips in neutral talk; do $(BIN)/python -m data.teach --no-heatmaps \
+	for clips in neutral talk; do $(BIN)/python -m data.teach --no-heatmaps --from_truth \
 	  --root $(DEMO)/$$clips --checkpoint $(DEMO)/generator || exit; done
 	$(call train,stage1) --config.data=synthetic=$(DEMO)/neutral,synthetic=$(DEMO)/talk \
 	  --config.taught=True --init_from=$(DEMO)/generator

@@ -12,17 +12,15 @@ Metric: `validation landmarks`; not measured alone (see eamm_jax/bundled/MODEL_C
 
 from ml_collections import ConfigDict
 
-from eamm_jax.training.bundled_config import add_pair_fields, bundled_config, parse_variant
-
-KEYPOINTS = (
-    *((1, 2, 3), (13, 14, 15), (7, 8, 9)),  # jaw and chin
-    (30, 33),  # nose
-    *((17, 18), (20, 21), (22, 23), (25, 26)),  # brows, from the image's left
-    *((37, 38), (40, 41), (43, 44), (46, 47)),  # upper and lower lids
-    *((68,), (69,)),  # pupils
-    *((48,), (54,), (51,), (57,), (62,), (66,)),  # corners of the mouth, lips outside, inside
+from eamm_jax.training.bundled_config import (
+    KEYPOINTS,
+    add_pair_fields,
+    bundled_config,
+    parse_variant,
 )
-"""Each keypoint of the bundled model is the mean of these of dlib's 68 landmarks and the pupils."""
+
+LANDMARK_SHARES = (*(1.0,) * 8, *(3.0,) * 4, 2.0, 2.0, 2.0, 2.0, *(4.0,) * 4)
+"""Of those keypoints. Lids and lips, whose small errors are seen, count more."""
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -33,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Losses.
     config.keypoint_points = KEYPOINTS
     config.landmark_weight = 30.0  # of the distance of keypoints from their points
+    config.landmark_shares = LANDMARK_SHARES  # weight of each keypoint in it; (): all the same
     config.rotation_weight = 3.0  # of the distance of Jacobians from the head's rotation
 
     parse_variant(config, variant)

@@ -33,7 +33,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
     # Losses.
     config.value_weight = 10.0
-    config.heatmap_weight = 0.0
     config.jacobian_weight = 10.0
     config.motion_weight = 30.0  # of the keypoints' motion, whatever their positions
     config.motion_shares = MOTION_SHARES  # weight of each keypoint in it; (): all the same

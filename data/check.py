@@ -67,9 +67,9 @@ class ClipReport(NamedTuple):
 
 def guess_kind(names: Sequence[ClipName]) -> str:
     """Guesses the kind of the data set from clip names."""
-    from eamm_jax.input_pipeline.clips import ALBUM, KINDS, BadClip
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip
 
-    if any(name.clip == ALBUM for name in names):
+    if any(name.is_album for name in names):
         return "synthetic"
 
     def is_labelled(name: ClipName) -> bool:
@@ -93,13 +93,13 @@ def check_clips(
     names: Sequence[ClipName], *, root: str, kind: str, frames_only: bool
 ) -> list[ClipReport]:
     """Reads all files of the clips; of albums, which have neither sound nor label, the frames."""
-    from eamm_jax.input_pipeline.clips import ALBUM, KINDS, BadClip, decode_frames
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip, decode_frames
     from eamm_jax.input_pipeline.published import PublishedFolder
 
     folder = PublishedFolder(root, with_motion=not frames_only, names=names)
     reports = []
     for index, name in enumerate(names):
-        with_motion = not frames_only and name.clip != ALBUM
+        with_motion = not (frames_only or name.is_album)
         try:
             if with_motion:
                 KINDS[kind].emotion(name)
@@ -129,7 +129,7 @@ def audit(
     Raises:
         UserError: the folder does not exist or contains no clips.
     """
-    from eamm_jax.input_pipeline.clips import ALBUM, KINDS
+    from eamm_jax.input_pipeline.clips import KINDS
     from eamm_jax.input_pipeline.published import PublishedFolder
     from eamm_jax.io.parallel import progress_bar, run_parallel
 
@@ -155,11 +155,11 @@ def audit(
     result.good_clips = len(good)
     result.sizes = dict(sorted(sizes.items()))
     if KINDS[result.kind].emotional and not frames_only:
-        emotion = {n: KINDS[result.kind].emotion(n) for n in good if n.clip != ALBUM}
+        emotion = {n: KINDS[result.kind].emotion(n) for n in good if not n.is_album}
         labels = Counter(emotion.values())
         result.emotions = {label: labels[n] for n, label in enumerate(EMOTIONS)}
         neutral = {name.identity for name, label in emotion.items() if label == _NEUTRAL}
-        for identity in sorted({n.identity for n in names if n.clip != ALBUM} - neutral):
+        for identity in sorted({n.identity for n in names if not n.is_album} - neutral):
             result.problems[identity] = "has no good neutral clip to take portraits from"
     if not frames_only:
         result.problems.update(_strays(Path(root), names) | _timing(Path(root)))

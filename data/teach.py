@@ -13,8 +13,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +23,17 @@ from eamm_jax.cli.tool import OneLineParser, run, start_jax, whole_number
 from eamm_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from eamm_jax.types import Keypoints
+    from eamm_jax.models.config import ModelConfig
+    from eamm_jax.types import FaceTruth, Keypoints
 
 FRAMES_AT_ONCE = 16
 """Frames that the detector gets at once, which fixes the shape of its program."""
 
 
-def make_detector(checkpoint: str) -> tuple[Callable[[np.ndarray], Keypoints], int, str]:
-    """The detector of a checkpoint: its compiled function, its image size, its fingerprint.
+def make_detector(
+    checkpoint: str,
+) -> tuple[Callable[[Any], Keypoints], ModelConfig, str]:
+    """The detector of a checkpoint: its compiled function, its configuration, its fingerprint.
 
     Raises:
         UserError: the checkpoint cannot be used, or has no detector.
@@ -46,20 +50,50 @@ def make_detector(checkpoint: str) -> tuple[Callable[[np.ndarray], Keypoints], i
     apply = jax.jit(lambda variables, images: network.apply(variables, to_float(images)))
     placed = jax.device_put(variables)
 
-    def detect(frames: np.ndarray) -> Keypoints:
-        missing = -len(frames) % FRAMES_AT_ONCE
-        padded = np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)])
-        found = [
-            jax.device_get(apply(placed, padded[n : n + FRAMES_AT_ONCE]))
-            for n in range(0, len(padded), FRAMES_AT_ONCE)
-        ]
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(frames)], *found)
+    return partial(_in_blocks, partial(apply, placed)), config, fingerprint(config, variables)
 
-    return detect, config.image_size, fingerprint(config, variables)
+
+def _in_blocks(find: Callable[[Any], Keypoints], clip: Any) -> Keypoints:
+    """What a compiled function finds in a clip: an array, or a tree of them, of any length."""
+    import jax
+
+    count = len(jax.tree.leaves(clip)[0])
+    rows = np.arange(count + -count % FRAMES_AT_ONCE).clip(max=count - 1)
+    found = [
+        jax.device_get(find(jax.tree.map(lambda x, block=block: x[block], clip)))
+        for block in rows.reshape(-1, FRAMES_AT_ONCE)
+    ]
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *found)
+
+
+def make_truth(count: int) -> Callable[[FaceTruth], Keypoints]:
+    """Where a detector of the bundled model is taught to find keypoints, without heatmaps.
+
+    Args:
+        count: of keypoints.
+    """
+    import jax
+
+    from eamm_jax.training.bundled_config import KEYPOINTS
+    from eamm_jax.training.objectives.guided import guided_values, head_rotation
+    from eamm_jax.types import Keypoints
+
+    @jax.jit
+    def find(truth: FaceTruth) -> Keypoints:
+        rotation = head_rotation(truth)[:, None].repeat(count, axis=1)
+        return Keypoints(guided_values(truth, KEYPOINTS[:count]), rotation)
+
+    return partial(_in_blocks, find)
 
 
 def teach(
-    root: str, checkpoint: str, *, heatmaps: bool = True, threads: int = 1, skip_bad: bool = False
+    root: str,
+    checkpoint: str,
+    *,
+    heatmaps: bool = True,
+    from_truth: bool = False,
+    threads: int = 1,
+    skip_bad: bool = False,
 ) -> tuple[int, dict[str, str]]:
     """Writes the keypoints of all clips that have none yet.
 
@@ -67,6 +101,8 @@ def teach(
         root: a folder in the published layout.
         checkpoint: has the trained detector: a converted one, or a work directory.
         heatmaps: also keep heatmaps, which part 1 reads and part 2 does not.
+        from_truth: take them from the landmarks and poses of `data.synthetic`, as the bundled
+            model's detector was taught; there are no heatmaps then.
         threads: that decode frames.
         skip_bad: leave bad clips out.
 
@@ -86,19 +122,27 @@ def teach(
         PublishedFolder,
     )
     from eamm_jax.io.parallel import progress_bar
+    from eamm_jax.types import FaceTruth
 
-    folder = PublishedFolder(root, with_motion=False)
-    detect, size, detector = make_detector(checkpoint)
+    if heatmaps and from_truth:
+        raise UserError("the truth has no heatmaps: leave them out with --no-heatmaps")
+    folder = PublishedFolder(root, with_motion=False, with_truth=from_truth)
+    find, config, detector = make_detector(checkpoint)
+    if from_truth:
+        find = make_truth(config.num_keypoints)
     _stamp(folder.root, detector, heatmaps)
     tracks = {name: layout.track_of(folder.root, KEYPOINTS_FOLDER, name) for name in folder.names}
     done = {name for name, track in tracks.items() if track.is_file()}
     missing = [index for index, name in enumerate(folder.names) if name not in done]
     skipped: dict[str, str] = {}
 
-    def read(index: int) -> np.ndarray | str:
+    def read(index: int) -> np.ndarray | FaceTruth | str:
         try:
             clip = folder.open(index)
-            return np.stack(decode_frames(clip, range(clip.num_frames), size))
+            if from_truth:
+                truths = [clip.truth(n) for n in range(clip.num_frames)]
+                return FaceTruth(*map(np.stack, zip(*truths, strict=True)))
+            return np.stack(decode_frames(clip, range(clip.num_frames), config.image_size))
         except BadClip as fault:
             return str(fault)
 
@@ -116,7 +160,7 @@ def teach(
                     )
                 skipped[str(name)] = frames
             else:
-                found = detect(frames)
+                found = find(frames)
                 jacobian = found.jacobian.reshape(*found.value.shape[:2], 4)
                 if heatmaps:
                     maps = np.asarray(found.heatmap, np.float16)
@@ -173,6 +217,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=True,
         help="also keep heatmaps, which part 1 needs and part 2 does not",
     )
+    parser.add_argument(
+        "--from_truth",
+        action="store_true",
+        help="take keypoints from the landmarks of rendered faces instead of finding them, as the "
+        "bundled model's detector was taught; needs --no-heatmaps",
+    )
     parser.add_argument("--on_bad_clip", choices=("error", "skip"), default="error")
     parser.add_argument(
         "--threads", type=whole_number(1), default=os.cpu_count() or 1, help="that decode frames"
@@ -185,6 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             flags.root,
             flags.checkpoint,
             heatmaps=flags.heatmaps,
+            from_truth=flags.from_truth,
             threads=flags.threads,
             skip_bad=flags.on_bad_clip == "skip",
         )

@@ -44,7 +44,7 @@ def _render(flags: argparse.Namespace) -> None:
         flags.takes,
         flags.emotions,
         flags.stills,
-        flags.stride,
+        flags.hold,
         flags.voices,
     )
     numbers = range(flags.first_identity, flags.first_identity + flags.identities)

@@ -1,11 +1,14 @@
-"""An album: unrelated stills of a person, taken from recordings of several moods.
+"""An album: stills of a person, a few from each of several recordings.
 
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
-and poses serve as well as minutes of video and take a hundredth of the time to render.
+and poses serve as well as minutes of video and take a hundredth of the time to render. Pairs are
+taken from one recording: from one to the next people sit down anew, which is more than a generator
+can learn to draw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +21,7 @@ from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 
 EMOTIONAL_TAKES = 4
-"""Recordings in other moods than neutral that an album takes its second half from."""
+"""Recordings in other moods than neutral."""
 
 _STREAM = 5  # of random numbers; `clip` and `script` have others
 
@@ -70,17 +73,19 @@ class Still:
         return self.clip.acting.poses[self.frame]
 
 
-def stills(seed: int, number: int, count: int, renderer: Renderer = HEADS) -> list[Still]:
+def stills(
+    seed: int, number: int, count: int, renderer: Renderer = HEADS
+) -> list[tuple[Still, ...]]:
     """Takes the stills of a person's album, the same ones for the same numbers.
-
-    The first half is neutral: the earlier of two random frames, which training takes for the
-    portrait, is then neutral in three of four cases, as portraits are.
 
     Args:
         seed: of the data set.
         number: of the person.
         count: how many stills.
         renderer: what people are rendered from.
+
+    Returns:
+        Those of each recording, neutral ones first; two at least, if there are two in all.
 
     Raises:
         UserError: the extra `speech` is not installed.
@@ -90,24 +95,21 @@ def stills(seed: int, number: int, count: int, renderer: Renderer = HEADS) -> li
     neutral = [take for take in takes if take.emotion == "neutral"]
     others = [take for take in takes if take.emotion != "neutral"]
     chosen = [others[i] for i in rng.choice(len(others), EMOTIONAL_TAKES, replace=False)]
-    half = count // 2
+    takes = [*neutral, *chosen]
+    if count < 2 * len(takes):  # every second one first, so that few stills have several moods
+        takes = sorted((takes[::2] + takes[1::2])[: max(1, count // 2)], key=takes.index)
     return [
-        *_from_takes(rng, seed, neutral, count - half, renderer),
-        *_from_takes(rng, seed, chosen, half, renderer),
+        tuple(_from_take(rng, seed, take, len(range(place, count, len(takes))), renderer))
+        for place, take in enumerate(takes)
     ]
 
 
-def _from_takes(
-    rng: np.random.Generator, seed: int, takes: list[Take], count: int, renderer: Renderer
-) -> list[Still]:
-    """Random frames, as evenly from the takes as can be."""
-    found = []
-    for place, take in enumerate(takes):
-        share = len(range(place, count, len(takes)))
-        if not share:
-            continue
-        clip = record_clip(seed, take, renderer)
-        poses, windows = clip.pose(), clip.mfcc()
-        frames = np.sort(rng.choice(clip.num_frames, share, replace=share > clip.num_frames))
-        found += [Still(clip, int(n), poses[n], windows[n]) for n in frames]
-    return found
+def _from_take(
+    rng: np.random.Generator, seed: int, take: Take, count: int, renderer: Renderer
+) -> Iterator[Still]:
+    """Random frames of a recording."""
+    clip = record_clip(seed, take, renderer)
+    poses, windows = clip.pose(), clip.mfcc()
+    frames = np.sort(rng.choice(clip.num_frames, count, replace=count > clip.num_frames))
+    for n in map(int, frames):
+        yield Still(clip, n, poses[n], windows[n])

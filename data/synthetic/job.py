@@ -56,12 +56,12 @@ def add_flags(parser: argparse.ArgumentParser, size: int) -> None:
         "many people are worth more than much of each",
     )
     parser.add_argument(
-        "--stride",
+        "--hold",
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="write every N-th frame of a clip only (default 1), for training that would skip "
-        "the others (config.frame_stride)",
+        help="render every N-th frame of a clip only and repeat it until the next (default 1), for "
+        "training that skips the others (config.frame_stride); sound and truth are of every frame",
     )
     parser.add_argument(
         "--voices",

@@ -23,7 +23,7 @@ import io
 import json
 import os
 import wave
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from eamm_jax.input_pipeline.published import (
 )
 from eamm_jax.io.files import cannot_write
 
-FORMAT = 4
+FORMAT = 5
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
@@ -67,7 +67,7 @@ class Recipe:
         takes: recordings of each emotion at each level.
         emotions: those that are recorded.
         stills: frames of each person's album, written instead of recordings; 0: no album.
-        stride: every which frame of a clip is kept.
+        hold: every which frame of a clip is rendered; it is repeated until the next.
         voices: whose voices are heard; each clip draws one.
     """
 
@@ -76,7 +76,7 @@ class Recipe:
     takes: int = 1
     emotions: tuple[str, ...] = EMOTIONS
     stills: int = 0
-    stride: int = 1
+    hold: int = 1
     voices: tuple[str, ...] = (ESPEAK,)
 
 
@@ -109,8 +109,11 @@ class Job:
 
     @property
     def name(self) -> ClipName:
-        """Of the person and the clip."""
-        clip = self.take.clip_name if self.take else ALBUM
+        """Of the person and the clip, or the first of the album's."""
+        return self.named(self.take.clip_name if self.take else ALBUM.format(1))
+
+    def named(self, clip: str) -> ClipName:
+        """A clip of the person."""
         return ClipName(cast.name_of(self.number), clip)
 
     @property
@@ -197,43 +200,50 @@ def _write_clip(job: Job, take: Take) -> int:
         MOUTH_FOLDER: clip.mouth_opening(),
         CONTROLS_FOLDER: clip.acting.performance,
     }
-    stride = job.recipe.stride
-    tracks = {folder: track[::stride] for folder, track in tracks.items()}
     wav = layout.parent(Path(job.root, WAV_FOLDER, job.name.identity, f"{job.name.clip}.wav"))
     layout.write_whole(wav, _wav(clip.sound))
-    kept = range(0, clip.num_frames, stride)
-    frames = (clip.frame(n, job.recipe.size) for n in kept)
-    _write_parts(job, tracks, facts_of(clip, stride), frames)
-    return len(kept)
+    _write_parts(job, job.name, tracks, facts_of(clip), _pictures(clip, job.recipe))
+    return clip.num_frames
+
+
+def _pictures(clip: Clip, recipe: Recipe) -> Iterator[np.ndarray]:
+    for first in range(0, clip.num_frames, recipe.hold):
+        picture = clip.frame(first, recipe.size)
+        yield from [picture] * min(recipe.hold, clip.num_frames - first)
 
 
 def _write_album(job: Job) -> int:
-    stills = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
-    tracks = {
-        POSE_FOLDER: [still.pose for still in stills],
-        SOUND_FOLDER: [still.window for still in stills],
-        LANDMARKS_FOLDER: [still.landmarks() for still in stills],
-        PUPILS_FOLDER: [still.pupils() for still in stills],
-        MOUTH_FOLDER: [still.opening() for still in stills],
-        CONTROLS_FOLDER: [still.row for still in stills],
-    }
-    facts = {
-        "emotion": [still.clip.take.emotion for still in stills],
-        "level": [still.clip.take.level for still in stills],
-        "strength": [round(float(still.strength), 4) for still in stills],
-    }
-    frames = (still.picture(job.recipe.size) for still in stills)
-    _write_parts(job, {k: np.array(v, np.float32) for k, v in tracks.items()}, facts, frames)
-    return len(stills)
+    recordings = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
+    # The first is written last: an album that has it has all.
+    for number, stills in reversed([*enumerate(recordings, 1)]):
+        tracks = {
+            POSE_FOLDER: [still.pose for still in stills],
+            SOUND_FOLDER: [still.window for still in stills],
+            LANDMARKS_FOLDER: [still.landmarks() for still in stills],
+            PUPILS_FOLDER: [still.pupils() for still in stills],
+            MOUTH_FOLDER: [still.opening() for still in stills],
+            CONTROLS_FOLDER: [still.row for still in stills],
+        }
+        take = stills[0].clip.take
+        facts = {
+            "emotion": take.emotion,
+            "level": take.level,
+            "strength": [round(float(still.strength), 4) for still in stills],
+        }
+        frames = (still.picture(job.recipe.size) for still in stills)
+        arrays = {name: np.array(rows, np.float32) for name, rows in tracks.items()}
+        _write_parts(job, job.named(ALBUM.format(number)), arrays, facts, frames)
+    return sum(map(len, recordings))
 
 
 def _write_parts(
     job: Job,
+    name: ClipName,
     tracks: Mapping[str, np.ndarray],
     facts: dict[str, Any],
     frames: Iterable[np.ndarray],
 ) -> None:
-    root, name = Path(job.root), job.name
+    root = Path(job.root)
     for folder, array in tracks.items():
         layout.write_track(root, folder, name, array)
     text = json.dumps(facts, ensure_ascii=False, indent=1).encode()
@@ -245,13 +255,13 @@ def _write_parts(
             (folder_of_frames / f"{n}.png").write_bytes(encode_png(frame))
 
 
-def facts_of(clip: Clip, stride: int = 1) -> dict[str, Any]:
-    """What is known about a clip, of which every `stride`-th frame is kept, beyond its arrays."""
+def facts_of(clip: Clip) -> dict[str, Any]:
+    """What is known about a clip beyond its arrays."""
     return {
         "emotion": clip.take.emotion,
         "label": EMOTIONS.index(clip.take.emotion),
         "level": clip.take.level,
-        "strength": [round(float(s), 4) for s in clip.acting.strength[::stride]],
+        "strength": [round(float(s), 4) for s in clip.acting.strength],
         "text": clip.script.text,
         "voice": clip.script.voice,
         "rate": clip.script.rate,

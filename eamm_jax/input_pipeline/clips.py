@@ -30,7 +30,7 @@ LANDMARKS, PUPILS = 68, 2
 KEYPOINT_NUMBERS = 6
 """Of an image keypoint that is kept with a clip: (x, y), and the Jacobian row by row."""
 
-ALBUM = "stills_001"
+ALBUM = "stills_{:03d}"
 """Name in place of a clip's, of unrelated frames for stage 0 (`data.synthetic`, `--stills`)."""
 
 STORED_WINDOW = (AUDIO_WINDOW[0], AUDIO_WINDOW[1] + 1)
@@ -52,6 +52,11 @@ class ClipName(NamedTuple):
 
     identity: str
     clip: str
+
+    @property
+    def is_album(self) -> bool:
+        """Whether it names stills, which have neither sound nor label."""
+        return self.clip.startswith(ALBUM.partition("{")[0])
 
     def __str__(self) -> str:
         return f"{self.identity}/{self.clip}"

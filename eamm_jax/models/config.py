@@ -53,10 +53,16 @@ class HourglassConfig:
 
 @dataclasses.dataclass(frozen=True)
 class KeypointDetectorConfig(HourglassConfig):
-    """Keypoint detector. The audio keypoint head shares its kernel and temperature."""
+    """Keypoint detector. The audio keypoint head shares the fields that are its own.
+
+    Attributes:
+        shared_jacobian: all keypoints of an image have one Jacobian, the mean of those predicted:
+            for keypoints that follow the rotation of one head. Not in the published model.
+    """
 
     kernel: int = _field(7, 1, 15)  # of the convolutions that give heatmaps and Jacobians
     temperature: float = _field(0.1, 1e-6, 1e3)  # of the heatmaps' softmax
+    shared_jacobian: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

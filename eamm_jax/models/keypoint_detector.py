@@ -40,7 +40,7 @@ class KeypointHead(nn.Module):
     """Heatmaps and Jacobians from a feature map (`kp_detector_a` of the published code).
 
     Attributes:
-        config: of the keypoint detector; the head has its kernel and temperature.
+        config: of the keypoint detector.
         num_keypoints: k.
     """
 
@@ -73,6 +73,8 @@ class KeypointHead(nn.Module):
             jacobian_bias,
             self.config.temperature,
         )
+        if self.config.shared_jacobian:
+            jacobian = jnp.broadcast_to(jacobian.mean(axis=1, keepdims=True), jacobian.shape)
         return Keypoints(heatmap_to_value(heatmap), jacobian, heatmap)
 
 

@@ -8,6 +8,16 @@ from eamm_jax.training.config import base_config, parse_variants
 
 SIZE = 128
 
+KEYPOINTS = (
+    *((1, 2, 3), (13, 14, 15), (7, 8, 9)),  # jaw and chin
+    (30, 33),  # nose
+    *((17, 18), (20, 21), (22, 23), (25, 26)),  # brows, from the image's left
+    *((37, 38), (40, 41), (43, 44), (46, 47)),  # upper and lower lids
+    *((68,), (69,)),  # pupils
+    *((48,), (54,), (51,), (57,), (62,), (66,)),  # corners of the mouth, lips outside, inside
+)
+"""Each keypoint of the bundled model is the mean of these of dlib's 68 landmarks and the pupils."""
+
 
 def bundled_config(stage: str) -> ConfigDict:
     """`base_config` for a short training of the bundled networks on a few CPU cores."""
@@ -31,7 +41,7 @@ def add_pair_fields(config: ConfigDict) -> None:
     config.batch_size = 8
     config.augment = True
     config.smallest_crop = 0.8  # of the frame's side, of the random squares that are enlarged
-    config.crops_apart = 0.3  # share of pairs whose frames get squares of their own
+    config.crops_apart = 0.15  # share of pairs whose frames get squares of their own
     config.per_identity = True
     config.learning_rate = 7e-4
     config.eval_every = 1000
@@ -40,7 +50,10 @@ def add_pair_fields(config: ConfigDict) -> None:
     config.pyramid_sigma = 0.0
 
 
-BY_KEYPOINT = ("keypoint_points", "motion_shares", "emotion_keypoints", "emotion_shares")
+BY_KEYPOINT = (
+    *("keypoint_points", "landmark_shares", "motion_shares"),
+    *("emotion_keypoints", "emotion_shares"),
+)
 """Fields with an entry for each keypoint."""
 
 TINY_KEYPOINTS = 10

@@ -89,7 +89,7 @@ def test_frames_only(mead):
 
 
 def test_albums_are_no_clips_and_no_problem(mead):
-    write_clip(mead, "s00001", ALBUM, frames=3, size=SIZE)
+    write_clip(mead, "s00001", ALBUM.format(2), frames=3, size=SIZE)
     found = audit(str(mead))
     assert found.kind == "synthetic"
     assert (found.good_clips, found.problems) == (13, {})

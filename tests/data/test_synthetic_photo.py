@@ -176,7 +176,8 @@ def test_albums_of_photographs_are_written_and_read(packed, photos, tmp_path):
     assert end.value.code == 0
     found = PublishedFolder(root, with_motion=True, with_truth=True).open(0)
     renderer = Renderer(str(packed), (str(photos / "astronaut.png"),))
-    for n, still in enumerate(album.stills(0, 0, 2, renderer)):
+    (stills,) = album.stills(0, 0, 2, renderer)
+    for n, still in enumerate(stills):
         np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.picture(64))
         np.testing.assert_array_equal(found.truth(n).points[:68], still.landmarks())
     recipe = writer.PhotoRecipe(0, 64, stills=2, photos="others")

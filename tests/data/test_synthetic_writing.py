@@ -71,22 +71,19 @@ def test_the_pipeline_reads_what_was_written(root):
     assert example.data.emotion == 6
 
 
-def test_with_a_stride_every_third_frame_is_written_with_its_rows(root, renderer, tmp_path):
-    recipe = writer.Recipe(SEED, SIZE, stride=3)
+def test_held_frames_repeat_the_last_rendered_one_with_the_truth_of_every_frame(
+    root, renderer, tmp_path
+):
+    recipe = writer.Recipe(SEED, SIZE, hold=3)
     job = writer.Job(str(tmp_path), recipe, TAKES[0].number, TAKES[0], renderer)
     count = writer.write(job)
-    every, third = content(root), content(tmp_path)
-    frames = [f"fomm_crop/s00000/{NAMES[0]}/{n}.png" for n in range(0, 3 * count, 3)]
-    assert frames[-1] in every
+    every, held = content(root), content(tmp_path)
+    frames = [f"fomm_crop/s00000/{NAMES[0]}/{n}.png" for n in range(count)]
+    assert count % 3  # the last one is not held to its end
     for n, name in enumerate(frames):
-        assert third.pop(f"fomm_crop/s00000/{NAMES[0]}/{n}.png") == every[name]
-    assert not any(name.endswith(".png") for name in third)
-    for folder in ("MFCC", "fomm_pose_crop", "landmarks", "pupils", "mouth", "controls"):
-        name = f"{folder}/s00000/{NAMES[0]}.npy"
-        np.testing.assert_array_equal(np.load(tmp_path / name), np.load(root / name)[::3])
-    facts = [json.loads(x[f"facts/s00000/{NAMES[0]}.json"]) for x in (third, every)]
-    assert facts[0].pop("strength") == facts[1].pop("strength")[::3]
-    assert facts[0] == facts[1]
+        assert held.pop(name) == every[frames[n - n % 3]]
+    assert held
+    assert all(every[name] == value for name, value in held.items())
 
 
 def test_the_truth_belongs_to_the_frames(root, renderer):
@@ -265,26 +262,37 @@ def album_root(renderer, tmp_path_factory):
     return folder
 
 
-def test_an_album_has_stills_of_several_moods_neutral_first(album_root):
-    facts = json.loads((album_root / "facts" / "s00003" / "stills_001.json").read_text())
-    moods = facts["emotion"]
-    assert moods[:4] == ["neutral"] * 4
-    assert len(set(moods[4:])) > 1
-    assert "neutral" not in moods[4:]
+def test_an_album_has_stills_of_several_recordings_neutral_first(album_root):
+    facts = [json.loads(p.read_text()) for p in sorted((album_root / "facts/s00003").iterdir())]
+    assert len(facts) == 3
+    assert facts[0]["emotion"] == facts[1]["emotion"] == "neutral" != facts[2]["emotion"]
+    assert [len(of_one["strength"]) for of_one in facts] == [3, 2, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 13, 14, 40])
+def test_albums_of_any_size_have_pairs_from_each_recording(count, renderer):
+    sizes = [len(stills) for stills in album.stills(SEED, 3, count, renderer)]
+    assert sum(sizes) == count
+    assert min(sizes) >= min(count, 2)
+    assert len(sizes) == max(1, min(7, count // 2))
 
 
 def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
-    found = PublishedFolder(album_root, with_motion=True, with_truth=True).open(0)
-    assert found.num_frames == 7
-    for n, still in enumerate(album.stills(SEED, 3, 7, renderer)):
-        clip, frame = still.clip, still.frame
-        truth = found.truth(n)
-        np.testing.assert_array_equal(truth.points[:68], clip.landmarks()[frame])
-        np.testing.assert_array_equal(truth.points[68:], clip.pupils()[frame])
-        np.testing.assert_array_equal(truth.pose, clip.pose()[frame, :6])
-        np.testing.assert_array_equal(found.windows[n], clip.mfcc()[frame])
-        picture = decode_frame(found.encoded_frame(n))
-        np.testing.assert_array_equal(picture, clip.frame(frame, SIZE))
+    folder = PublishedFolder(album_root, with_motion=True, with_truth=True)
+    recordings = album.stills(SEED, 3, 7, renderer)
+    assert [name.clip for name in folder.names] == ["stills_001", "stills_002", "stills_003"]
+    for index, stills in enumerate(recordings):
+        found = folder.open(index)
+        assert found.num_frames == len(stills)
+        for n, still in enumerate(stills):
+            clip, frame = still.clip, still.frame
+            truth = found.truth(n)
+            np.testing.assert_array_equal(truth.points[:68], clip.landmarks()[frame])
+            np.testing.assert_array_equal(truth.points[68:], clip.pupils()[frame])
+            np.testing.assert_array_equal(truth.pose, clip.pose()[frame, :6])
+            np.testing.assert_array_equal(found.windows[n], clip.mfcc()[frame])
+            picture = decode_frame(found.encoded_frame(n))
+            np.testing.assert_array_equal(picture, clip.frame(frame, SIZE))
 
 
 def test_pupils_lie_between_the_lids_of_open_eyes(renderer):
@@ -312,16 +320,24 @@ def test_pairs_come_with_the_truth_of_their_frames(album_root):
     )
     pairs, _ = next(batches)
     batches.close()
-    album_clip = PublishedFolder(album_root, with_motion=False, with_truth=True).open(0)
-    frames = {decode_frame(album_clip.encoded_frame(n)).tobytes(): n for n in range(7)}
-    for image, truth in (
-        (pairs.source, pairs.source_truth),
-        (pairs.driving, pairs.driving_truth),
-    ):
-        for row in range(4):
-            n = frames[image[row].tobytes()]
-            np.testing.assert_array_equal(truth.points[row], album_clip.points[n])
-            np.testing.assert_array_equal(truth.pose[row], album_clip.pose[n, :6])
+    folder = PublishedFolder(album_root, with_motion=False, with_truth=True)
+    clips = [folder.open(index) for index in range(3)]
+    frames = {
+        decode_frame(clip.encoded_frame(n)).tobytes(): (index, clip.truth(n))
+        for index, clip in enumerate(clips)
+        for n in range(clip.num_frames)
+    }
+    for row in range(4):
+        recordings = set()
+        for images, truths in (
+            (pairs.source, pairs.source_truth),
+            (pairs.driving, pairs.driving_truth),
+        ):
+            recording, truth = frames[images[row].tobytes()]
+            recordings.add(recording)
+            np.testing.assert_array_equal(truths.points[row], truth.points)
+            np.testing.assert_array_equal(truths.pose[row], truth.pose)
+        assert len(recordings) == 1
 
 
 def test_truth_that_is_not_there_is_asked_for_in_words(root, tmp_path):

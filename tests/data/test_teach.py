@@ -21,6 +21,7 @@ from eamm_jax.input_pipeline.clips import KINDS
 from eamm_jax.input_pipeline.examples import ExampleReader
 from eamm_jax.input_pipeline.sources import open_folder
 from eamm_jax.models import build
+from eamm_jax.training.bundled_config import KEYPOINTS
 from eamm_jax.training.config import check_config
 from eamm_jax.training.data import open_data
 from eamm_jax.training.objectives import OBJECTIVES
@@ -87,6 +88,29 @@ def test_losses_are_those_of_detected_keypoints(stage, kind, builder, request, t
         check_config(config, TINY)
         batch, _ = next(open_data(config, "train"))
         assert losses(config, batch) == pytest.approx(expected, rel=2 * HALF)
+
+
+def test_from_truth_keypoints_are_where_the_landmarks_are(checkpoint, tmp_path, rng):
+    root = write_lrw(tmp_path, clips=2, size=TINY.image_size)
+    for name in (path.relative_to(root / "MFCC") for path in root.glob("MFCC/*/*.npy")):
+        frames = len(np.load(root / "fomm_pose_crop" / name))
+        for folder, points in (("landmarks", 68), ("pupils", 2)):
+            (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            track = rng.uniform(-1, 1, (frames, points, 2)).astype(np.float32)
+            np.save(root / folder / name, track)
+    assert teach(str(root), str(checkpoint), heatmaps=False, from_truth=True) == (2, {})
+    folder = open_folder(Source("lrw", str(root)), with_motion=False, with_keypoints=True)
+    clip = folder.open(0)
+    found = clip.taught(range(clip.num_frames))
+    name = folder.names[0]
+    landmarks = np.load(root / "landmarks" / name.identity / f"{name.clip}.npy")
+    points = KEYPOINTS[: TINY.num_keypoints]
+    assert max(max(group) for group in points) < 68
+    for k, group in enumerate(points):
+        expected = landmarks[:, list(group)].mean(axis=1)
+        np.testing.assert_allclose(found.value[:, k], expected, atol=1e-6)
+    with pytest.raises(UserError, match="the truth has no heatmaps"):
+        teach(str(root), str(checkpoint), from_truth=True)
 
 
 def test_part_1_decodes_the_source_image_alone(lrw, monkeypatch):

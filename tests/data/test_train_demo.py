@@ -23,7 +23,7 @@ def test_the_recipe_runs_to_its_end_on_two_people(small_head, tmp_path):
         f"BUNDLE={tmp_path / 'bundle'}",
         f"HEAD_MODEL={small_head}",
         "people=--first_identity 6 --identities 2",  # the second is in the validation split
-        "clips=--size 64 --stride 2 --emotions neutral,happy",
+        "clips=--size 64 --hold 2 --emotions neutral,happy",
         "VARIANT=:tiny",
     ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -192,6 +192,22 @@ def with_parameters(variables, **changes):
     return {**variables, "params": {**variables["params"], **changes}}
 
 
+def test_with_a_shared_jacobian_all_keypoints_have_the_mean(model, rng):
+    config, networks, variables = model
+    shared = build(config.replace({"keypoint_detector.shared_jacobian": True}))
+    image = rng.uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    maps = rng.normal(size=(2, config.feature_size, config.feature_size, config.feature_channels))
+    for name, given in (("kp_detector", image), ("kp_detector_a", maps.astype(np.float32))):
+        own, same = (
+            jax.jit(getattr(which, name).apply)(variables[name], given)
+            for which in (networks, shared)
+        )
+        np.testing.assert_array_equal(same.value, own.value)
+        assert np.ptp(own.jacobian, axis=1).min() > 1e-3
+        mean = np.repeat(np.mean(own.jacobian, axis=1, keepdims=True), own.value.shape[1], axis=1)
+        np.testing.assert_allclose(same.jacobian, mean, atol=1e-6)
+
+
 def test_an_enhanced_generator_draws_frames_of_the_same_size(enhanced, rng):
     generator, variables = enhanced
     image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.bundled_keypoints import KEYPOINTS
 from data.synthetic import camera
 from data.synthetic.heads.figure import stance
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import MOUTH
 from eamm_jax.models.vgg16 import ShiftTolerantVGG16
+from eamm_jax.training.bundled_config import KEYPOINTS
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
 from eamm_jax.types import FaceTruth, Keypoints
@@ -57,6 +57,10 @@ def test_keypoints_that_are_where_they_should_be_are_at_no_distance(rng):
     value, turned = guided.truth_distances(moved, truth, KEYPOINTS)
     assert value == pytest.approx(0.25)
     assert turned == 0
+    first = exact._replace(value=exact.value + np.eye(len(KEYPOINTS))[0][:, None])
+    shares = (3.0,) + (1.0,) * (len(KEYPOINTS) - 1)
+    value, _ = guided.truth_distances(first, truth, KEYPOINTS, shares)
+    assert value == pytest.approx(3 / (len(KEYPOINTS) + 2))
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0])
@@ -230,6 +234,7 @@ def test_the_generator_learns_from_perceptual_distances_too():
         ("bundled_keypoints", {"milestones": (3,)}, "has no milestones"),
         ("bundled_keypoints", {"warmup_steps": 9, "num_steps": 9}, "give fewer"),
         ("bundled_stage1", {"motion_shares": (1.0, 2.0)}, "2 numbers; the networks have 10"),
+        ("bundled_keypoints", {"landmark_shares": (1.0,) * 3}, "landmark_shares has 3 numbers"),
         (
             "bundled_stage1",
             {"motion_shares": (), "place_emotions": ("joy",)},
@@ -249,7 +254,7 @@ def test_inconsistent_fields_are_refused(name, fields, words):
 
 @pytest.mark.slow
 def test_clips_of_other_emotions_teach_motion_only():
-    fields = {**FIELDS, "motion_shares": (1.0,) * 9 + (5.0,), "heatmap_weight": 1.0}
+    fields = {**FIELDS, "motion_shares": (1.0,) * 9 + (5.0,)}
     everywhere = micro_stage("bundled_stage1", place_emotions=(), **fields)
     neutral = micro_stage("bundled_stage1", **fields)
     state, clips = start(everywhere), make_clips()
@@ -259,7 +264,7 @@ def test_clips_of_other_emotions_teach_motion_only():
     evaluate = jax.jit(neutral.eval_step)
     found, of_first = evaluate(state, batch), evaluate(state, first)
     of_both = jax.jit(everywhere.eval_step)(state, batch)
-    for place in ("value", "heatmap", "jacobian"):
+    for place in ("value", "jacobian"):
         np.testing.assert_allclose(found[place], of_first[place], rtol=1e-5)
         assert abs(found[place] - of_both[place]) > 1e-3 * of_both[place]
     np.testing.assert_allclose(found["motion"], of_both["motion"], rtol=1e-5)

@@ -53,7 +53,7 @@ def _animate(flags: argparse.Namespace) -> None:
         flags.takes,
         flags.emotions,
         flags.stills,
-        flags.stride,
+        flags.hold,
         flags.voices,
         hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest(),
     )

@@ -107,6 +107,7 @@ class GuidedKeypoints(_GuidedPairs):
                 f"config.keypoint_points has {len(groups)} groups; the networks have "
                 f"{model_config.num_keypoints} keypoints"
             )
+        check_shares("landmark_shares", config, model_config)
         if any(not group or not set(group) <= set(range(NUM_POINTS)) for group in groups):
             raise UserError(
                 f"config.keypoint_points must name points 0 to {NUM_POINTS - 1}, at least one "
@@ -119,7 +120,7 @@ class GuidedKeypoints(_GuidedPairs):
         detected = detect_pair(forward, inputs.source, inputs.driving)
         truths = inputs.source_truth, inputs.driving_truth
         found = [
-            truth_distances(keypoints, truth, config.keypoint_points)
+            truth_distances(keypoints, truth, config.keypoint_points, config.landmark_shares)
             for keypoints, truth in zip(detected, truths, strict=True)
         ]
         value, rotation = (sum(parts) / len(found) for parts in zip(*found, strict=True))
@@ -190,6 +191,8 @@ class GuidedAudioKeypoints(AudioKeypoints):
     Clips of `place_emotions` teach positions; all clips teach motion.
     """
 
+    reads_heatmaps = False
+
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
         super().__init__(config, model_config)
         for emotion in config.place_emotions:
@@ -197,11 +200,7 @@ class GuidedAudioKeypoints(AudioKeypoints):
                 raise UserError(
                     f"config.place_emotions names {emotion!r}; allowed are {', '.join(EMOTIONS)}"
                 )
-        if len(config.motion_shares) not in (0, model_config.num_keypoints):
-            raise UserError(
-                f"config.motion_shares has {len(config.motion_shares)} numbers; the networks have "
-                f"{model_config.num_keypoints} keypoints"
-            )
+        check_shares("motion_shares", config, model_config)
 
     def losses(self, forward: Forward, inputs: ClipInputs) -> Losses:
         """The terms of part 1 on some clips, and the motion of all."""
@@ -217,11 +216,24 @@ class GuidedAudioKeypoints(AudioKeypoints):
 
         terms = {
             name: config[f"{name}_weight"] * distance(getattr(found, name), getattr(target, name))
-            for name in ("value", "heatmap", "jacobian")
+            for name in ("value", "jacobian")
         }
         shares = jnp.asarray(config.motion_shares or (1.0,) * target.value.shape[2])
         terms["motion"] = config.motion_weight * motion_distance(found.value, target.value, shares)
         return Losses(terms, {})
+
+
+def check_shares(field: str, config: ConfigDict, model_config: ModelConfig) -> None:
+    """Makes sure that a field has a number for each keypoint, or none.
+
+    Raises:
+        UserError: it has another number of them.
+    """
+    if len(config[field]) not in (0, model_config.num_keypoints):
+        raise UserError(
+            f"config.{field} has {len(config[field])} numbers; the networks have "
+            f"{model_config.num_keypoints} keypoints"
+        )
 
 
 def crop_at_random(
@@ -273,11 +285,23 @@ def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Ar
 
 
 def truth_distances(
-    keypoints: Keypoints, truth: FaceTruth, groups: Sequence[Sequence[int]]
+    keypoints: Keypoints,
+    truth: FaceTruth,
+    groups: Sequence[Sequence[int]],
+    shares: Sequence[float] = (),
 ) -> tuple[Array, Array]:
-    """L1 of positions from the points they follow, and of Jacobians from the head's rotation."""
+    """L1 of positions from the points they follow, and of Jacobians from the head's rotation.
+
+    Args:
+        keypoints: that were found.
+        truth: of the faces.
+        groups: for each keypoint, the points it follows.
+        shares: how much the position of each keypoint counts; all the same unless given.
+    """
     rotation = jnp.broadcast_to(head_rotation(truth)[:, None], keypoints.jacobian.shape)
-    return l1(keypoints.value, guided_values(truth, groups)), l1(keypoints.jacobian, rotation)
+    value, weight = keypoints.value, jnp.asarray(shares or (1.0,) * len(groups))
+    placed = l1(value, guided_values(truth, groups), jnp.broadcast_to(weight[:, None], value.shape))
+    return placed, l1(keypoints.jacobian, rotation)
 
 
 def head_rotation(truth: FaceTruth) -> Float[Array, "b 2 2"]:
