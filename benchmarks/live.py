@@ -3,8 +3,9 @@
     python benchmarks/live.py [--checkpoint DIR] [--seconds 60] [--chunk 1] [--most_waiting 2]
 
 plays the bundled voice over and over, as it would come from a microphone, and pulls frames as they
-are due. Prints the latency from the sample at a frame's time to the frame (p50, p95, p99), frames a
-second, frames that were dropped, the share of the CPU and the peak memory.
+are due. Prints the latency from the sample at a frame's time to the frame (p50, p95, p99), the time
+between frames (p5, p95), frames a second, frames that were dropped, the share of the CPU and the
+peak memory.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def measure(checkpoint: Path, seconds: float, chunk: int, most_waiting: int | No
     played = int(WARM_UP_SECONDS * SAMPLE_RATE)
     stream.push(sound[:played])
     list(stream.pull())  # compiles
-    dropped, latencies = stream.dropped, []
+    dropped, latencies, came = stream.dropped, [], []
     cpu, start = time.process_time(), time.perf_counter()
     begin = start - WARM_UP_SECONDS  # of the speech
 
@@ -60,7 +61,8 @@ def measure(checkpoint: Path, seconds: float, chunk: int, most_waiting: int | No
         time.sleep(max(0.0, begin + (played + piece) / SAMPLE_RATE - time.perf_counter()))
         play()
         for frame in stream.pull():
-            latencies.append(time.perf_counter() - begin - frame.number / FRAME_RATE)
+            came.append(time.perf_counter() - begin)
+            latencies.append(came[-1] - frame.number / FRAME_RATE)
             play()
     wall = time.perf_counter() - start
     p50, p95, p99 = np.percentile(latencies, (50, 95, 99))
@@ -68,6 +70,8 @@ def measure(checkpoint: Path, seconds: float, chunk: int, most_waiting: int | No
         "latency_p50": round(float(p50), 3),
         "latency_p95": round(float(p95), 3),
         "latency_p99": round(float(p99), 3),
+        "between_frames_p5": round(float(np.percentile(np.diff(came), 5)), 3),
+        "between_frames_p95": round(float(np.percentile(np.diff(came), 95)), 3),
         "frames_a_second": round(len(latencies) / wall, 2),
         "dropped": stream.dropped - dropped,
         "cpu_share": round((time.process_time() - cpu) / wall / (os.cpu_count() or 1), 3),

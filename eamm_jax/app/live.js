@@ -1,5 +1,6 @@
 // The Live tab: offers the microphone to the studio, shows what comes back.
 (() => {
+  const JITTER_BUFFER_MS = 100;
   const find = (name) => document.getElementById(`live-${name}`);
   let connection = null;
   let channel = null;
@@ -45,7 +46,11 @@
     channel.onmessage = (event) => say(JSON.parse(event.data).problem, true);
     mine.addTrack(microphone.getAudioTracks()[0], microphone);
     mine.addTransceiver("video", { direction: "recvonly" });
-    mine.ontrack = (event) => { find("video").srcObject = event.streams[0]; };
+    mine.ontrack = (event) => {
+      // The same for both, so that neither starts behind the other.
+      event.receiver.jitterBufferTarget = JITTER_BUFFER_MS;
+      find("video").srcObject = event.streams[0];
+    };
     mine.onconnectionstatechange = () => {
       if (mine !== connection) return;
       if (mine.connectionState === "connected") say("Speak: the face follows within half a second.");

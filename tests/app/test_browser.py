@@ -372,7 +372,6 @@ def test_the_portrait_speaks_with_the_microphone(open_page):
     page = open_page()
     go_live(page)
     wait_until_it_moves(page)
-    page.evaluate(MEASURE, 400)  # the browser brings sound and picture together
     measured = [page.evaluate(MEASURE, 200) for _ in range(3)]
     assert max(abs(apart) for *_, apart in measured) < 80
     tracks = [(np.array(mouth), np.array(loudness)) for mouth, loudness, _ in measured]
