@@ -36,8 +36,11 @@ CURRENT_PAGES = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 SOURCES = ("eamm_jax", "data", "configs", "benchmarks", "tests")
 
-OTHER_TOOLS = {"--no-deps", "--gpus-per-task", "--signal", "--logdir"}
-"""Flags in the prose that belong to SLURM and TensorBoard."""
+OTHER_TOOLS = {
+    *("--no-deps", "--gpus-per-task", "--signal", "--logdir"),
+    "--allow-loopback-in-peer-connection",
+}
+"""Flags in the prose that belong to pip, SLURM, TensorBoard and Chromium."""
 
 ANYTHING_ELSE = "..."
 """Stands in commands for flags that are left out."""

@@ -1,6 +1,9 @@
 // The Live tab: offers the microphone to the studio, shows what comes back.
 (() => {
   const JITTER_BUFFER_MS = 100;
+  const GATHERING_MS = 3000; // without a network it never ends
+  const NO_NETWORK = "No network is up, and browsers then do not connect even to this computer: " +
+    "connect to any network, or start Chromium with --allow-loopback-in-peer-connection.";
   const find = (name) => document.getElementById(`live-${name}`);
   let connection = null;
   let channel = null;
@@ -63,7 +66,10 @@
       const complete = () => mine.iceGatheringState === "complete" && resolve();
       mine.addEventListener("icegatheringstatechange", complete);
       complete();
+      setTimeout(resolve, GATHERING_MS);
     });
+    if (mine !== connection) return;
+    if (!mine.localDescription.sdp.includes("a=candidate")) return stop(NO_NETWORK, true);
     let answer;
     try {
       answer = await fetch("live/offer", {

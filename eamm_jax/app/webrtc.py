@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import aioice.ice
 import numpy as np
 from aiortc import (
     MediaStreamTrack,
@@ -65,6 +66,16 @@ _SDP_BYTES = 1 << 16
 """Of a description of a connection."""
 
 _log = logging.getLogger(__name__)
+
+_addresses_of_interfaces = aioice.ice.get_host_addresses
+
+
+def _addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    """Those where this computer is reached; where it has no network, it reaches itself."""
+    return _addresses_of_interfaces(use_ipv4, use_ipv6) or ["127.0.0.1"]
+
+
+aioice.ice.get_host_addresses = _addresses  # leaves loopback out, and has no setting for it
 
 
 def offers(calls: Calls, most_bytes: int) -> Route:

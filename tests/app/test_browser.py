@@ -391,6 +391,20 @@ def test_the_portrait_speaks_with_the_microphone(open_page):
     assert np.std(still, axis=0).mean() < 0.7 * np.std(mouth, axis=0).mean()
 
 
+def test_without_a_network_live_says_what_to_do(open_page):
+    page = open_page()
+    page.evaluate(
+        "const Call = RTCPeerConnection; window.RTCPeerConnection = class extends Call {"
+        "  get iceGatheringState() { return 'gathering'; }"
+        "  get localDescription() { return { sdp: 'v=0' }; } }; null"
+    )
+    page.get_by_role("tab", name="Live").click()
+    page.click("#live-start")
+    said = page.wait_for_selector("#live-said.wrong")
+    assert "--allow-loopback-in-peer-connection" in said.inner_text()
+    assert page.is_visible("#live-start")
+
+
 def test_live_portraits_move_stop_and_make_room(open_page):
     first, second, third = (open_page() for _ in range(3))
     for page in (first, second):

@@ -108,3 +108,12 @@ def test_offers_that_cannot_be_used_are_refused_and_leave_nothing(studio, offer,
         assert client.post("/live/offer", json={"portrait": "x" * (4 << 20)}).status_code == 413
     assert re.search(words, refused.json()["detail"])
     assert [path for path in studio.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_computer_without_a_network_reaches_itself(monkeypatch):
+    import aioice.ice
+
+    import eamm_jax.app.webrtc  # noqa: F401 - what it changes is tested
+
+    monkeypatch.setattr(aioice.ice.ifaddr, "get_adapters", list)
+    assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True) == ["127.0.0.1"]
