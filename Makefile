@@ -56,7 +56,8 @@ $(VENV)/.live: $(VENV)/.runs
 # Trains the bundled model from scratch in $(DEMO): many hours on two cores. Every step resumes where
 # it was stopped, so this can be killed and run again. SCALE=0.01 takes a hundredth of the people,
 # and so of the steps, but eight at least: the first of the validation split is number 7. The head
-# model is in the cache folder, or where HEAD_MODEL=FILE says.
+# model is in the cache folder, or where HEAD_MODEL=FILE says. START=data/synthetic/start does not
+# begin from scratch.
 SCALE ?= 1
 VOICES ?= espeak
 BUNDLE ?= eamm_jax/bundled
@@ -69,7 +70,7 @@ train-demo: $(VENV)/.runs
 	$(render) --output $(DEMO)/album --size 256 --stills 24 $(call people,2400)
 	$(render) --output $(DEMO)/neutral $(clips) --emotions neutral $(call people,240)
 	$(render) --output $(DEMO)/talk $(clips) $(call people,60)
-	$(call train,keypoints) --config.data=synthetic=$(DEMO)/album
+	$(call train,keypoints) --config.data=synthetic=$(DEMO)/album $(if $(START),--init_from=$(START))
 	$(call train,generator) --config.data=synthetic=$(DEMO)/album --init_from=$(DEMO)/keypoints
 	for clips in neutral talk; do $(BIN)/python -m data.teach --no-heatmaps --from_truth \
 	  --root $(DEMO)/$$clips --checkpoint $(DEMO)/generator || exit; done

@@ -1,4 +1,4 @@
-"""Presets beside the published model: the bundled model, and a tiny one for tests."""
+"""Presets beside the published model: bundled, to be bundled, and a tiny one for tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eamm_jax.models.config import (
 def demo() -> ModelConfig:
     """The bundled model: small enough to be trained on a CPU, 128 x 128.
 
-    Its keypoints are points of a face (`configs/bundled_keypoints.py` says which).
+    Its keypoints are points of a face (`training.bundled_config.KEYPOINTS`).
     """
     return ModelConfig(
         image_size=128,
@@ -80,6 +80,24 @@ def demo() -> ModelConfig:
             smooth_motion=False,
             relative_motion=True,
         ),
+    )
+
+
+def heads() -> ModelConfig:
+    """What `configs/bundled_*.py` train on rendered heads: the bundled model's networks, 256 x 256.
+
+    They see an image of twice the size as `demo` sees its own, but for the source image's pixels,
+    which the output is blended with.
+    """
+    return demo().replace(
+        {
+            "image_size": 256,
+            "keypoint_detector.scale": 0.25,
+            "keypoint_detector.shared_jacobian": True,
+            "generator.pixel_block": 4,
+            "generator.dense_motion.scale": 0.25,
+            "emotion.scale": 0.25,
+        }
     )
 
 

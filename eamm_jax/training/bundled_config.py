@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from eamm_jax.training.config import base_config, parse_variants
 
-SIZE = 128
+SIZE = 256
 
 KEYPOINTS = (
     *((1, 2, 3), (13, 14, 15), (7, 8, 9)),  # jaw and chin
@@ -22,7 +22,7 @@ KEYPOINTS = (
 def bundled_config(stage: str) -> ConfigDict:
     """`base_config` for a short training of the bundled networks on a few CPU cores."""
     config = base_config(stage)
-    config.model = "demo"
+    config.model = "heads"
     config.size = SIZE
     config.augment = False
     config.schedule = "cosine"
