@@ -60,6 +60,7 @@ def _make(flags: argparse.Namespace) -> None:
         raise UserError(f"--person {flags.person} is not held out; take another")
     picture = portrait(flags.seed, flags.person, Renderer(flags.head_model))
     config, variables = load_networks(flags.model, NETWORKS)
+    flags.output.mkdir(parents=True, exist_ok=True)
     target = flags.output / bundled.MODEL.name
     provenance = load_provenance(flags.model) | {"license": "mit", "card": "MODEL_CARD.md"}
     save_networks(target, config, variables, provenance=provenance, overwrite=True, dtype="float16")
