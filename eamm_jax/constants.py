@@ -30,7 +30,7 @@ AUDIO_WINDOW = (28, 12)
 POSE_NUMBERS = 6
 """Yaw, pitch, roll (degrees), scale, tx, ty: what the networks see of a head pose."""
 
-METRIC_NETWORKS = ("syncnet", "inception", "emotion_fan")
+METRIC_NETWORKS = ("syncnet", "inception", "emotion_fan", "lpips_alex", "lpips_vgg")
 """Networks of other authors that only measure."""
 
 NETWORKS = (
@@ -40,4 +40,4 @@ NETWORKS = (
 )
 """The networks, by their published names, which are also ours. All but `head_pose` (3DDFA_V2's,
 from other authors) and `METRIC_NETWORKS` are the fields of `models.Networks`. `vgg16` is that of
-the metric LPIPS."""
+shift-tolerant LPIPS."""

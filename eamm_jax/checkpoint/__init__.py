@@ -73,6 +73,8 @@ SOURCES = {
     "syncnet": "syncnet_v2.model",
     "inception": "pt_inception-2015-12-05-6726825d.pth",
     "emotion_fan": "self_relation-attention_61_84.3655",
+    "lpips_alex": "alexnet-owt-7be5be79.pth",
+    "lpips_vgg": "vgg16-397923af.pth",
 }
 """The published file that brings a network."""
 

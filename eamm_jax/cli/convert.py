@@ -28,6 +28,8 @@ ROLE_FLAGS = {
     "syncnet": "syncnet",
     "inception": "inception",
     "emotion_fan": "emotion_fan",
+    "lpips_alex": "lpips_alex",
+    "lpips_vgg": "lpips_vgg",
 }
 """The flag that names the file of a role (`conversion.published.ROLES`)."""
 
@@ -81,6 +83,16 @@ def flag_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="for evaluation: Emotion-FAN of evaluation_eat, self_relation-attention_61_84.3655",
     )
+    for network, file in (
+        ("alex", "AlexNet of torchvision, alexnet-owt-7be5be79.pth"),
+        ("vgg", "VGG-16 of torchvision, vgg16-397923af.pth"),
+    ):
+        files.add_argument(
+            f"--lpips_{network}",
+            metavar="FILE",
+            help=f"for evaluation: {file}; the weights of LPIPS, {network}.pth, lie in the "
+            "installed package lpips or beside it",
+        )
     files.add_argument(
         "--pose_statistics",
         type=Path,

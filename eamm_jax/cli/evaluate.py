@@ -121,7 +121,7 @@ def flag_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="networks that measure, converted by convert_torch_weights.py: SyncNet, Inception "
-        "(FID), Emotion-FAN",
+        "(FID), Emotion-FAN, AlexNet and VGG-16 (LPIPS)",
     )
     how.add_argument(
         "--embedder",

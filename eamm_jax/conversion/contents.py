@@ -11,6 +11,9 @@
                                     Inception v3 of pytorch-fid, names at top level
     emotion_fan  self_relation-attention_61_84.3655
                                     Emotion-FAN of evaluation_eat, under `state_dict`
+    lpips_alex   alexnet-owt-7be5be79.pth
+    lpips_vgg    vgg16-397923af.pth torchvision's networks, names at top level; the shares of their
+                                    channels in LPIPS are in another file
 
 Needs neither JAX nor the models, so that inspecting a file is quick.
 """
@@ -38,6 +41,8 @@ MAX_VALUE = 2**63
 """Larger numbers (and not-a-number) beside the networks are not repeated in reports."""
 
 _MARKS = {
+    "features.3.weight": "lpips_alex",
+    "features.17.weight": "lpips_vgg",  # VGG-19 has no convolution there
     "features.0.weight": "vgg19",
     "netcnnaud.0.weight": "syncnet",
     "Conv2d_1a_3x3.conv.weight": "inception",
@@ -73,6 +78,8 @@ ROLES = {
     "emotion_fan": Role(
         "Emotion-FAN of evaluation_eat (self_relation-attention_61_84.3655)", ("emotion_fan",)
     ),
+    "lpips_alex": Role("AlexNet of torchvision (alexnet-owt-7be5be79.pth)", ("lpips_alex",)),
+    "lpips_vgg": Role("VGG-16 of torchvision (vgg16-397923af.pth)", ("lpips_vgg",)),
 }
 """Of two copies of a network, the one in the file that requires it is taken, so that the audio
 checkpoint's win over those of the emotion checkpoint, as in the published demo."""
@@ -113,7 +120,7 @@ def sort_content(file: TorchFile) -> Contents:
     for name, value in content.items():
         if name in NETWORKS:
             try:
-                result.networks[name] = _tensors(value)
+                result.networks[name] = state_dict(value)
             except UserError as error:
                 raise UserError(f"{file.path}: {name} in it {error}") from error
         elif name.startswith(OPTIMIZER_PREFIX):
@@ -133,7 +140,12 @@ def _has(tensors: Any, name: str) -> bool:
     return isinstance(tensors, dict) and (name in tensors or WRAPPER_PREFIX + name in tensors)
 
 
-def _tensors(entry: Any) -> Tensors:
+def state_dict(entry: Any) -> Tensors:
+    """A network's tensors by name, without wrapper.
+
+    Raises:
+        UserError: it is no dictionary of tensors by name.
+    """
     if not isinstance(entry, dict):
         raise UserError("is not a state dict")
     other = [

@@ -32,12 +32,12 @@ from eamm_jax.checkpoint import (
 )
 from eamm_jax.constants import NETWORKS
 from eamm_jax.conversion import tables
-from eamm_jax.conversion.contents import ROLES, Contents, Tensors, sort_content
+from eamm_jax.conversion.contents import ROLES, Contents, Tensors, sort_content, state_dict
 from eamm_jax.conversion.restricted_pickle import PickledArray, PickleError, load
 from eamm_jax.conversion.torch_reader import TorchFile, check_file, open_torch_file
 from eamm_jax.conversion.torch_tensors import walk_tensors
 from eamm_jax.errors import UserError, named, printable
-from eamm_jax.io.files import check_output_folder, check_readable
+from eamm_jax.io.files import check_output_folder, check_readable, packaged_file
 from eamm_jax.models.config import ModelConfig, published
 from eamm_jax.models.head_pose import OUTPUTS
 
@@ -46,6 +46,9 @@ STATISTICS_NAME = "param_mean_std_62d_120x120.pkl"
 
 _STATISTICS = "statistics of the head pose network"
 _MAX_STATISTICS_BYTES = 1 << 20  # it has some hundred numbers
+
+LPIPS_SHARES = {"lpips_alex": "alex.pth", "lpips_vgg": "vgg.pth"}
+"""How much each channel matters in LPIPS 0.1; in the package `lpips`, or beside the network."""
 
 _FLOATS = {np.dtype(np.float64), *DTYPES.values()}
 
@@ -144,6 +147,12 @@ def convert_files(
         if "pose" in found:
             statistics = read_statistics(files["pose"].path, pose_statistics)
             found["pose"].networks["head_pose"].update(statistics)
+        for role in LPIPS_SHARES.keys() & found.keys():
+            shares = stack.enter_context(open_torch_file(find_shares(role, files[role].path)))
+            try:
+                found[role].networks[role].update(state_dict(shares.content))
+            except UserError as error:
+                raise UserError(f"{shares.path}: {error}") from error
         chosen = _choose(found)
         discriminator = None
         if "discriminator" in chosen:
@@ -265,6 +274,27 @@ def read_statistics(network: Path, given: Path | None = None) -> dict[str, np.nd
             )
         arrays[f"statistics.{name}"] = array
     return arrays
+
+
+def find_shares(network: str, path: Path) -> Path:
+    """The file that says how much the channels of an LPIPS network matter.
+
+    Args:
+        network: one of `LPIPS_SHARES`.
+        path: its file.
+
+    Raises:
+        UserError: there is none.
+    """
+    name = LPIPS_SHARES[network]
+    beside = path.with_name(name)
+    found = packaged_file("lpips", Path("weights", "v0.1", name)) or beside
+    if not found.is_file():
+        raise UserError(
+            f"No such weights of LPIPS: {beside}; the package lpips has them: pip install "
+            f"--no-deps lpips, or put its weights/v0.1/{name} beside {path.name}"
+        )
+    return found
 
 
 # --- one network --------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from eamm_jax.checkpoint import variable_shapes
 from eamm_jax.constants import AUDIO_WINDOW
-from eamm_jax.models import vgg16, vgg19
+from eamm_jax.models import lpips, vgg19
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.ops.resizing import ANTIALIAS_SIGMA, gaussian_kernel
 
@@ -143,6 +143,11 @@ _TRUNK: list[Rule] = [
 ]
 """Of a ResNet-18."""
 
+_SHARES: Rule = (r"^shares_(\d)", lambda m: f"lin{int(m[1]) - 1}.model.1")
+"""Of LPIPS."""
+
+_ALEXNET_CONVOLUTIONS = (0, 3, 6, 8, 10)
+
 _SYNCNET_CONVOLUTIONS = (0, 4, 8, 11, 14, 18)
 """Where they stand among the published layers of either half; batch norm follows each."""
 
@@ -211,9 +216,20 @@ RULES: dict[str, list[Rule]] = {
     "vgg16": [
         (
             r"^conv(\d)_(\d)",
-            lambda m: f"net.slice{m[1]}.{_vgg_layer(vgg16.STAGES, 2, int(m[1]), int(m[2]))}",
+            lambda m: f"net.slice{m[1]}.{_vgg_layer(lpips.STAGES, 2, int(m[1]), int(m[2]))}",
         ),
-        (r"^shares_(\d)", lambda m: f"lin{int(m[1]) - 1}.model.1"),
+        _SHARES,
+    ],
+    "lpips_alex": [
+        (r"^conv_(\d)", lambda m: f"features.{_ALEXNET_CONVOLUTIONS[int(m[1])]}"),
+        _SHARES,
+    ],
+    "lpips_vgg": [
+        (
+            r"^conv(\d)_(\d)",
+            lambda m: f"features.{_vgg_layer(lpips.STAGES, 1, int(m[1]), int(m[2]))}",
+        ),
+        _SHARES,
     ],
 }
 """From the paths of our modules to the published ones, applied in order."""
@@ -249,6 +265,7 @@ def _gaussian(num_channels: int) -> np.ndarray:
 
 def _unused(network: str, config: ModelConfig) -> list[Unused]:
     gaussian = ("a constant gaussian, equal to ours", _gaussian(config.num_channels))
+    classifier = Unused(r"classifier\.\d+\.(weight|bias)", "the classifier of ImageNet, not used")
     rules = {
         "kp_detector": [Unused(r"down\.weight", *gaussian)],
         "kp_detector_a": [
@@ -266,8 +283,10 @@ def _unused(network: str, config: ModelConfig) -> list[Unused]:
                 rf"features\.({'|'.join(str(_VGG_END - 1 + i) for i in range(7))})\.(weight|bias)",
                 "beyond relu5_1, the last layer used",
             ),
-            Unused(r"classifier\.\d+\.(weight|bias)", "the classifier of ImageNet, not used"),
+            classifier,
         ],
+        "lpips_alex": [classifier],
+        "lpips_vgg": [classifier],
         "vgg16": [Unused(r"scaling_layer\..*|.*\.filt", "constants, equal to ours")],
         "inception": [Unused(r"fc\.(weight|bias)", "the classifier of ImageNet, not used")],
         "emotion_fan": [Unused(r"pred_fc1\.(weight|bias)", "of self-attention alone, not used")],

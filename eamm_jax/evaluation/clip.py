@@ -91,8 +91,9 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
             features[name] = tools.inception.features(frames)
     if tools.perception is not None:
         distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
-        for name, of_frames in distances.items():
-            values[name]["lpips"] = float(of_frames.mean())
+        for metric, by_name in distances.items():
+            for name, of_frames in by_name.items():
+                values[name][metric] = float(of_frames.mean())
     main = field[-1].name
     line = report.one_line(main, values[main]) if main in values else f"no {main}"
     path = folder / file_name(case.name)

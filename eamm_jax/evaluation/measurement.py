@@ -55,6 +55,8 @@ METRICS = {
     "ssim_mouth": Metric("SSIM mouth", "", 1, 3),
     "ssim_eyes": Metric("SSIM eyes", "", 1, 3),
     "lpips": Metric("LPIPS", "", -1, 3),
+    "lpips_alex": Metric("LPIPS, AlexNet", "", -1, 3),
+    "lpips_vgg": Metric("LPIPS, VGG-16", "", -1, 3),
     "m_lmd": Metric("M-LMD", "px", -1, 2),
     "f_lmd": Metric("F-LMD", "px", -1, 2),
     "eat_psnr": Metric("PSNR, aligned", "dB", 1, 2),

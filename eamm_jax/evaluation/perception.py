@@ -1,12 +1,14 @@
-"""How alike frames look to people: LPIPS, shift-tolerant (Zhang et al. 2018, Ghildyal & Liu 2022).
+"""How alike frames look to people: LPIPS (Zhang et al. 2018), shift-tolerant or as published.
 
-The network is `models.vgg16` with the weights of the package `stlpips_pytorch` (BSD), which
-PyTorch is not needed for. Other implementations of LPIPS use other weights and give other values.
+The shift-tolerant one (Ghildyal & Liu 2022) works out of the box, by the weights of the package
+`stlpips_pytorch` (BSD), which PyTorch is not needed for. Those of LPIPS 0.1 are converted.
+Each network has values of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,42 +16,58 @@ import numpy as np
 from jaxtyping import Float64
 
 from eamm_jax.checkpoint import Variables
-from eamm_jax.conversion.installed import VGG16_FILE, VGG16_PACKAGE, load_vgg16
+from eamm_jax.conversion.installed import VGG16_FILE, VGG16_PACKAGE
 from eamm_jax.evaluation.cases import Frames
 from eamm_jax.io.files import packaged_file
-from eamm_jax.models.vgg16 import ShiftTolerantVGG16
+from eamm_jax.models.lpips import VGG16, AlexNet
 from eamm_jax.training.losses import FeatureMaps, lpips
 from eamm_jax.types import Array
 
 PERCEPTION_EVERY = 25
 """LPIPS is measured on one frame a second, because it is slow."""
 
+LPIPS: dict[str, tuple[str, AlexNet | VGG16]] = {
+    "lpips": ("shift-tolerant LPIPS, VGG-16", VGG16(blurred=True)),
+    "lpips_alex": ("LPIPS 0.1, AlexNet", AlexNet()),
+    "lpips_vgg": ("LPIPS 0.1, VGG-16", VGG16(blurred=False)),
+}
+"""Names and networks, by metric."""
+
 
 def is_installed() -> bool:
-    """Whether the weights are there; nothing is imported."""
+    """Whether the weights of shift-tolerant LPIPS are there; nothing is imported."""
     return packaged_file(VGG16_PACKAGE, VGG16_FILE) is not None
 
 
 class Perception:
-    """The distance LPIPS.
+    """The distances LPIPS.
 
-    Raises:
-        UserError: the weights are not installed.
+    Args:
+        networks: variables by metric, of some of `LPIPS`.
     """
 
-    name = "shift-tolerant LPIPS, VGG-16"
+    def __init__(self, networks: Mapping[str, Variables]) -> None:
+        self._networks = jax.device_put(dict(networks))
 
-    def __init__(self) -> None:
-        self._variables = jax.device_put(load_vgg16())
+    @property
+    def name(self) -> str:
+        """The name in the report."""
+        return " and ".join(LPIPS[metric][0] for metric in self._networks)
 
     def distances(
         self, made: Mapping[str, Frames], truth: Frames
-    ) -> dict[str, Float64[np.ndarray, " t"]]:
-        """LPIPS of each frame of each method and its ground truth; 0 for frames that are equal.
+    ) -> dict[str, dict[str, Float64[np.ndarray, " t"]]]:
+        """By metric and method, those of each frame and its ground truth; 0 where they are equal.
 
         Features are computed once of the ground truth, and of a frame that is shown again. Those of
         one moment are kept at a time, so that memory does not grow with the number of frames.
         """
+        return {metric: self._distances(metric, made, truth) for metric in self._networks}
+
+    def _distances(
+        self, metric: str, made: Mapping[str, Frames], truth: Frames
+    ) -> dict[str, Float64[np.ndarray, " t"]]:
+        features_by = partial(features_of, LPIPS[metric][1], self._networks[metric])
         found: dict[str, list[float]] = {name: [] for name in made}
         kept: dict[str, FeatureMaps] = {}
         for n, true in enumerate(truth):
@@ -59,18 +77,18 @@ class Perception:
                 if np.array_equal(frames[n], true):
                     found[name].append(0.0)
                     continue
-                target = target or features_of(self._variables, true)
-                features = again or features_of(self._variables, frames[n])
+                target = target or features_by(true)
+                features = again or features_by(frames[n])
                 found[name].append(float(_distance(features, target)[0]))
                 if n + 1 < len(truth) and np.array_equal(frames[n], frames[n + 1]):
                     kept[name] = features
         return {name: np.array(distances) for name, distances in found.items()}
 
 
-@jax.jit
-def features_of(variables: Variables, frame: Array) -> FeatureMaps:
+@partial(jax.jit, static_argnums=0)
+def features_of(network: AlexNet | VGG16, variables: Variables, frame: Array) -> FeatureMaps:
     """Those of a uint8 RGB frame."""
-    return ShiftTolerantVGG16().apply(variables, frame[None].astype(jnp.float32) / 255)
+    return network.apply(variables, frame[None].astype(jnp.float32) / 255)
 
 
 _distance = jax.jit(lpips)

@@ -8,12 +8,13 @@ from typing import Literal, NamedTuple, get_args
 
 from eamm_jax.checkpoint import Variables, load_networks, stored_networks
 from eamm_jax.constants import METRIC_NETWORKS
+from eamm_jax.conversion.installed import load_vgg16
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import identity, perception
 from eamm_jax.evaluation.aligned import Aligner
 from eamm_jax.evaluation.emotion_fan import FanClassifier
 from eamm_jax.evaluation.identity import DlibEmbedder, Embedder, OnnxEmbedder
-from eamm_jax.evaluation.perception import Perception
+from eamm_jax.evaluation.perception import LPIPS, Perception
 from eamm_jax.evaluation.readers import Reader, make_reader
 from eamm_jax.evaluation.realism import InceptionFeatures
 from eamm_jax.evaluation.sync import SyncMeter
@@ -60,7 +61,7 @@ def make_tools(
 
     Args:
         faces: kind of faces (`readers.KINDS`).
-        networks: converted networks that measure: SyncNet, Inception, Emotion-FAN, or some.
+        networks: converted networks that measure (`constants.METRIC_NETWORKS`), or some.
         protocol: one of `PROTOCOLS`.
         embedder: network of identity in ONNX format; None: dlib's for real faces, if installed.
 
@@ -72,11 +73,14 @@ def make_tools(
     given = {} if networks is None else _load(networks)
     real = faces == "real"
     fan = FanClassifier(given["emotion_fan"]) if real and "emotion_fan" in given else None
+    likeness = {metric: given[metric] for metric in LPIPS if metric in given}
+    if perception.is_installed():
+        likeness = {"lpips": load_vgg16(), **likeness}
     return Tools(
         # evaluation_eat's numbers are of dlib's landmarks.
         make_reader(faces, fan, DlibFinder() if protocol == "evaluation_eat" else None),
         _embedder(real, embedder),
-        Perception() if perception.is_installed() else None,
+        Perception(likeness) if likeness else None,
         SyncMeter(given["syncnet"]) if faces != "none" and "syncnet" in given else None,
         InceptionFeatures(given["inception"]) if "inception" in given else None,
         Aligner() if protocol == "evaluation_eat" else None,

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from eamm_jax.constants import AUDIO_WINDOW, POSE_NUMBERS
-from eamm_jax.models import emotion_fan, inception, syncnet
+from eamm_jax.models import emotion_fan, inception, lpips, syncnet
 from eamm_jax.models.audio_to_motion import AudioToMotion
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.discriminator import MultiScaleDiscriminator
@@ -16,7 +16,6 @@ from eamm_jax.models.emotion import EmotionNetwork
 from eamm_jax.models.generator import Generator
 from eamm_jax.models.keypoint_detector import KeypointDetector, KeypointHead
 from eamm_jax.models.layers import Dtype
-from eamm_jax.models.vgg16 import ShiftTolerantVGG16
 from eamm_jax.models.vgg19 import VGG19
 from eamm_jax.types import Keypoints
 
@@ -31,7 +30,7 @@ class Networks(NamedTuple):
     kp_detector_a: KeypointHead
     emo_detector: EmotionNetwork
     vgg19: VGG19
-    vgg16: ShiftTolerantVGG16
+    vgg16: lpips.VGG16
 
 
 METRICS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
@@ -44,6 +43,8 @@ METRICS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     ),
     "inception": (inception.Inception(), ((1, inception.SIZE, inception.SIZE, 3),)),
     "emotion_fan": (emotion_fan.EmotionFan(), ((1, emotion_fan.SIZE, emotion_fan.SIZE, 3),)),
+    "lpips_alex": (lpips.AlexNet(), ((1, 64, 64, 3),)),
+    "lpips_vgg": (lpips.VGG16(blurred=False), ((1, 64, 64, 3),)),
 }
 """Networks that only measure (`constants.METRIC_NETWORKS`), and the shapes of their inputs."""
 
@@ -65,7 +66,7 @@ def build(config: ModelConfig, dtype: Dtype = jnp.float32) -> Networks:
         kp_detector_a=KeypointHead(detector, k, dtype),
         emo_detector=EmotionNetwork(config.emotion, k, dtype),
         vgg19=VGG19(dtype),
-        vgg16=ShiftTolerantVGG16(dtype),
+        vgg16=lpips.VGG16(blurred=True, dtype=dtype),
     )
 
 

@@ -191,7 +191,7 @@ def lpips(prediction: FeatureMaps, target: FeatureMaps) -> Float[Array, " b"]:
     sum over maps of the mean over pixels of |prediction - target|^2.
 
     Args:
-        prediction: features by `ShiftTolerantVGG16` of the rendered images.
+        prediction: features by `models.lpips` of the rendered images.
         target: of the ground truth.
     """
     pairs = zip(prediction, target, strict=True)

@@ -37,6 +37,12 @@ def test_describing_vgg_and_others(tmp_path):
     syncnet = {"netcnnaud.0.weight": np.zeros((64, 1, 3, 3), np.float32)}
     path = torch_files.save(syncnet, tmp_path / "syncnet_v2.model")
     assert describe(path)[1].guess().startswith("it looks like the SyncNet")
+    alexnet = {f"features.{n}.weight": np.zeros((3, 3)) for n in (0, 3)}
+    path = torch_files.save(alexnet, tmp_path / "alexnet.pth")
+    assert describe(path)[1].guess().startswith("it looks like the AlexNet")
+    vgg16 = {f"features.{n}.weight": np.zeros((3, 3)) for n in (0, 14, 17)}
+    path = torch_files.save(vgg16, tmp_path / "vgg16.pth")
+    assert describe(path)[1].guess().startswith("it looks like the VGG-16")
     inception = {"Conv2d_1a_3x3.conv.weight": np.zeros((32, 3, 3, 3), np.float32)}
     path = torch_files.save(inception, tmp_path / "inception.pth")
     assert describe(path)[1].guess().startswith("it looks like the Inception v3")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from eamm_jax.checkpoint import save_networks
+from eamm_jax.conversion.installed import load_vgg16
 from eamm_jax.evaluation import perception
 from eamm_jax.evaluation.perception import Perception
+from eamm_jax.evaluation.tools import make_tools
+from eamm_jax.models import METRICS
+from eamm_jax.models.config import published
 
 
 @pytest.fixture(scope="module")
 def measure():
     assert perception.is_installed()
-    return Perception().distances
+    measured = Perception({"lpips": load_vgg16()})
+    assert measured.name == "shift-tolerant LPIPS, VGG-16"
+    return lambda made, truth: measured.distances(made, truth)["lpips"]
 
 
 def test_distance_grows_with_blur_and_not_with_brightness(measure, rng):
@@ -34,7 +42,7 @@ def test_frames_shown_again_are_not_computed_again(measure, rng, monkeypatch):
     computed = []
     original = perception.features_of
     monkeypatch.setattr(
-        perception, "features_of", lambda v, frame: computed.append(frame) or original(v, frame)
+        perception, "features_of", lambda *given: computed.append(given) or original(*given)
     )
     truth = np.stack([one, two, one, two])
     shown = np.stack([three, three, one, three])
@@ -42,3 +50,15 @@ def test_frames_shown_again_are_not_computed_again(measure, rng, monkeypatch):
     assert len(computed) == 5  # one, three; two; then two, three
     assert found[2] == 0
     assert found[1] == found[3] != found[0]
+
+
+def test_a_converted_network_adds_a_metric(tmp_path, rng):
+    module, (shape,) = METRICS["lpips_alex"]
+    variables = module.init(jax.random.key(0), np.zeros(shape, np.float32))
+    save_networks(tmp_path / "metrics", published(), {"lpips_alex": variables})
+    tools = make_tools("none", tmp_path / "metrics")
+    assert tools.names["perception"] == "shift-tolerant LPIPS, VGG-16 and LPIPS 0.1, AlexNet"
+    truth, frames = rng.integers(0, 255, (2, 1, 32, 32, 3)).astype(np.uint8)
+    found = tools.perception.distances({"model": frames}, truth)
+    assert list(found) == ["lpips", "lpips_alex"]
+    assert found["lpips_alex"]["model"] > 0

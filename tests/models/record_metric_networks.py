@@ -1,7 +1,7 @@
 """Records what the published networks compute on the stand-ins of `metric_networks`.
 
-Run once, with PyTorch 2.14, torchvision 0.29, OpenCV, SciPy and python_speech_features 0.6, beside
-clones of joonson/syncnet_python (6efbb1c), mseitzer/pytorch-fid (b9c1811) and
+Run once, with PyTorch 2.14, torchvision 0.29, OpenCV, SciPy, python_speech_features 0.6 and lpips
+0.1.4, beside clones of joonson/syncnet_python (6efbb1c), mseitzer/pytorch-fid (b9c1811) and
 yuangan/evaluation_eat (e39b004):
 
     python tests/models/record_metric_networks.py SYNCNET_PYTHON PYTORCH_FID EVALUATION_EAT
@@ -17,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+import lpips
 import numpy as np
 import python_speech_features
 import torch
+import torchvision
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -104,12 +106,32 @@ def emotion_fan(folder: Path) -> dict[str, np.ndarray]:
     return {"fan_features": features.numpy(), "fan_logits": logits.numpy()[0]}
 
 
+def perception(net: str, trunk: str) -> np.ndarray:
+    """LPIPS 0.1 by map (rows) of each pair of pictures."""
+    network = filled(getattr(torchvision.models, trunk)(weights=None))
+    shapes = {f"lin{n}.model.1.weight": (1, c, 1, 1) for n, c in enumerate(WIDTHS[net])}
+    shares = {name: torch.from_numpy(x) for name, x in metric_networks.stand_ins(shapes).items()}
+    with (
+        mock.patch.object(torchvision.models, trunk, return_value=network),
+        mock.patch.object(torch, "load", return_value=shares),
+    ):
+        distance = lpips.LPIPS(net=net, verbose=False)
+    images = (as_batch(pictures) for pictures in metric_networks.alike())
+    by_map = distance(*images, normalize=True, retPerLayer=True)[1]
+    return np.stack([x.numpy()[:, 0, 0, 0] for x in by_map])
+
+
+WIDTHS = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+
+
 def main() -> None:
     folders = [Path(argument) for argument in sys.argv[1:]]
     with torch.no_grad():
         recorded: dict[str, np.ndarray] = {}
         for record, folder in zip((syncnet, inception, emotion_fan), folders, strict=True):
             recorded |= record(folder)
+        recorded["lpips_alex"] = perception("alex", "alexnet")
+        recorded["lpips_vgg"] = perception("vgg", "vgg16")
     for name, array in recorded.items():
         print(name, array.shape, float(np.abs(array).mean()))
     np.savez_compressed(metric_networks.RECORDED, **recorded)

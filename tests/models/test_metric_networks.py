@@ -1,4 +1,4 @@
-"""SyncNet, Inception and Emotion-FAN against outputs of the published code on stand-in weights."""
+"""Networks that measure against outputs of the published code on stand-in weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from eamm_jax.evaluation.sync import as_published, mean_distances, sync_of
 from eamm_jax.models import METRICS, emotion_fan
 from eamm_jax.models.config import published
 from eamm_jax.models.syncnet import FRAMES, ROWS
+from eamm_jax.training.losses import lpips
 from tests.models import metric_networks
 
 # Of the published code's largest feature; float32 sums in another order.
@@ -79,3 +80,17 @@ def test_emotion_fan(recorded):
     assert_close(found, recorded["fan_features"])
     assert_close(apply("emotion_fan", found, method="classify"), recorded["fan_logits"])
     assert len(emotion_fan.CLASSES) == len(recorded["fan_logits"])
+
+
+@pytest.mark.parametrize(
+    "network", ["lpips_alex", pytest.param("lpips_vgg", marks=pytest.mark.slow)]
+)
+def test_lpips(recorded, network):
+    """Distances of each map, of different and of similar pictures."""
+    module, values = METRICS[network][0], variables(network)
+    features = [
+        jax.jit(module.apply)(values, images / np.float32(255))
+        for images in metric_networks.alike()
+    ]
+    by_map = np.stack([lpips(*([x] for x in pair)) for pair in zip(*features, strict=True)])
+    np.testing.assert_allclose(by_map, recorded[network], rtol=PARITY)

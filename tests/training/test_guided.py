@@ -10,7 +10,7 @@ from data.synthetic.heads.figure import stance
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import MOUTH
-from eamm_jax.models.vgg16 import ShiftTolerantVGG16
+from eamm_jax.models.lpips import VGG16
 from eamm_jax.training.bundled_config import KEYPOINTS
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
@@ -210,7 +210,7 @@ def test_the_patch_of_the_face_follows_it_and_stays_inside():
 def test_the_generator_learns_from_perceptual_distances_too():
     stage = micro_stage("bundled_generator", lpips_weight=2.0, **FIELDS)
     assert stage.required == ("kp_detector", "vgg16")
-    shapes = jax.eval_shape(ShiftTolerantVGG16().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    shapes = jax.eval_shape(VGG16(blurred=True).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     rng = np.random.default_rng(0)
     vgg16 = jax.tree.map(
         lambda x: rng.random(x.shape, np.float32) / np.prod(x.shape[:-1], dtype=np.float32), shapes

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from eamm_jax.conversion.installed import load_vgg16
 from eamm_jax.errors import UserError
-from eamm_jax.models.vgg16 import ShiftTolerantVGG16, blurred_pool, unit_length
+from eamm_jax.models.lpips import VGG16, blurred_pool, unit_length
 from eamm_jax.training.losses import lpips
 
 
@@ -34,7 +34,7 @@ def test_features_have_unit_length_and_a_gradient_where_there_are_none():
 
 @pytest.mark.slow
 def test_images_alike_are_at_no_distance_and_others_at_some(rng):
-    network = ShiftTolerantVGG16()
+    network = VGG16(blurred=True)
     images = rng.uniform(size=(2, 32, 32, 3)).astype(np.float32)
     variables = network.init(jax.random.key(0), images)
     features = network.apply(variables, images)
@@ -56,7 +56,7 @@ def test_the_distance_is_that_of_the_published_code(size, expected):
     first = np.stack(waves, axis=-1)
     spot = np.hypot(x - 0.5, y - 0.4) < 0.2
     second = np.clip(first**1.5 + 0.2 * spot[..., None], 0, 1)
-    variables, network = load_vgg16(), ShiftTolerantVGG16()
+    variables, network = load_vgg16(), VGG16(blurred=True)
     images = np.stack([first, second]).astype(np.float32)
     features = jax.jit(network.apply)(variables, images)
     found = lpips(*([f[n : n + 1] for f in features] for n in range(2)))
