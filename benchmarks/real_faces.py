@@ -48,11 +48,11 @@ from eamm_jax.errors import UserError  # noqa: E402
 from eamm_jax.evaluation import contestants, fer, report  # noqa: E402
 from eamm_jax.evaluation.asked import Asked, ask  # noqa: E402
 from eamm_jax.evaluation.cases import Case, DataSet, Frames, Sound, silent_frames  # noqa: E402
+from eamm_jax.evaluation.clip import measure_contestants  # noqa: E402
 from eamm_jax.evaluation.contestants import TRUTH, Contestant, Variables, animated  # noqa: E402
-from eamm_jax.evaluation.measurement import Reference, Values, measure  # noqa: E402
-from eamm_jax.evaluation.measurement import prepare as prepare_case  # noqa: E402
-from eamm_jax.evaluation.readers import Reader, make_reader, named_emotion  # noqa: E402
-from eamm_jax.evaluation.tools import Tools  # noqa: E402
+from eamm_jax.evaluation.measurement import Values  # noqa: E402
+from eamm_jax.evaluation.readers import Reader, named_emotion  # noqa: E402
+from eamm_jax.evaluation.tools import Tools, make_tools  # noqa: E402
 from eamm_jax.faces.emotion_video import EmotionVideo  # noqa: E402
 from eamm_jax.faces.head_pose import HeadPose  # noqa: E402
 from eamm_jax.faces.source import read_source  # noqa: E402
@@ -173,12 +173,10 @@ def measure_clips(
     by_clip: dict[str, dict[str, Values]] = {}
     sheets = {}
     for case in cases:
-        reference = prepare_case(case, tools)
-        made = {contestant.name: contestant.frames(case) for contestant in field}
-        by_clip[case.name] = {
-            name: measure_frames(f"{case.name}, {name}", reference, frames, tools)
-            for name, frames in made.items()
-        }
+        made: dict[str, Frames] = {}
+        by_clip[case.name], faults = measure_contestants(case, field, tools, made.__setitem__)
+        for fault in faults.values():
+            say(f"{case.name}: {fault}")
         error = (made["keypoints"].astype(np.float64) - case.truth) ** 2
         worst = int(error.mean(axis=(1, 2, 3)).argmax())
         rows = [
@@ -188,15 +186,6 @@ def measure_clips(
         line = report.one_line("keypoints", by_clip[case.name]["keypoints"])
         sheets[case.name] = report.sheet(f"{line}; last column: worst frame, {worst}", rows)
     return by_clip, sheets
-
-
-def measure_frames(name: str, reference: Reference, frames: Frames, tools: Tools) -> Values:
-    """All metrics; those that need no landmarks where a bad model left no face."""
-    try:
-        return measure(reference, frames, tools)
-    except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return measure(reference, frames, tools._replace(reader=None))
 
 
 # --- Portraits ------------------------------------------------------------------------------------
@@ -427,11 +416,12 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
     pictures = find_pictures(flags.portraits) if flags.portraits else []
     if flags.quick:
         videos, pictures = videos[:1], pictures[:QUICK_PORTRAITS]
-    reader = make_reader("real")
+    tools = make_tools("real")
+    reader = tools.reader
     assert reader is not None
     model = load(flags.checkpoint)
     size = model.config.image_size
-    facts: dict[str, Any] = {"checkpoint": str(flags.checkpoint), "reader": reader.name}
+    facts: dict[str, Any] = {"checkpoint": str(flags.checkpoint), **tools.names}
     with (
         atomic_output_dir(flags.output, RESULTS if flags.overwrite else None) as folder,
         tempfile.TemporaryDirectory() as root,
@@ -452,7 +442,7 @@ def benchmark(flags: argparse.Namespace) -> Iterator[Row]:
         field = [TRUTH, contestants.keypoints(model.config, model.variables)]
         if model.animator is not None:
             field.append(animated("model", model.animator, Settings(), None))
-        by_clip, sheets = measure_clips(cases, field, Tools(reader))
+        by_clip, sheets = measure_clips(cases, field, tools)
         write_png(folder / CLIPS_FILE, report.stacked(sheets))
         rows, facts["clips"] = clip_rows(by_clip), by_clip
         yield from rows

@@ -187,7 +187,7 @@ def _evaluate(flags: argparse.Namespace) -> int | None:
         _print(result, job, Console())
     for clip, faults in result.measured.faults.items():
         for fault in faults.values():
-            print(f"not measured: {clip}: {fault}", file=sys.stderr)
+            print(f"incomplete: {clip}: {fault}", file=sys.stderr)
     return EXIT_BAD_INPUT if result.measured.faults else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +38,8 @@ class ClipResult(NamedTuple):
     Attributes:
         labels: its person, emotion and level.
         values: metrics by contestant.
-        faults: why a contestant, or the whole clip (by the name `truth`), is missing.
+        faults: why a contestant, or the whole clip (by the name `truth`), is missing or lacks
+            metrics.
     """
 
     labels: Labels
@@ -52,10 +53,7 @@ def file_name(clip: str) -> str:
 
 
 def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: Path) -> ClipResult:
-    """Measures all contestants on a case.
-
-    Contestants that cannot be measured, and those named in the case's `faults`, are left out; all
-    are if the ground truth cannot.
+    """Measures all contestants on a case, and writes its files.
 
     Args:
         case: the case.
@@ -63,15 +61,56 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
         tools: to measure with.
         folder: where the clip's files are written.
     """
-    faults = dict(case.faults)
-    try:
-        reference = prepare(case, tools)
-    except UserError as error:
-        return ClipResult(case.labels, {}, {TRUTH.name: str(error)})
     shown = {TRUTH.name: _reduced(case.truth)}
     rows = [report.Row(TRUTH.name, report.spread(case.truth))]
-    values: dict[str, Values] = {}
     features: dict[str, Float32[np.ndarray, "n d"]] = {}
+
+    def keep(name: str, frames: Frames) -> None:
+        if name != TRUTH.name:
+            rows.append(report.Row(name, report.spread(frames)))
+            shown[name] = _reduced(frames)
+        if tools.inception is not None:
+            features[name] = tools.inception.features(frames)
+
+    try:
+        values, faults = measure_contestants(case, field, tools, keep)
+    except UserError as error:
+        return ClipResult(case.labels, {}, {TRUTH.name: f"{TRUTH.name}: {error}"})
+    main = field[-1].name
+    line = report.one_line(main, values[main]) if main in values else f"no {main}"
+    path = folder / file_name(case.name)
+    write_png(f"{path}{SHEET}", report.sheet(f"{case.name}   {line}", rows))
+    _write_video(Path(f"{path}{VIDEO}"), shown, case.sound_file)
+    if features:
+        save_file(features, f"{path}{FEATURES}")
+    return ClipResult(case.labels, values, faults)
+
+
+def measure_contestants(
+    case: Case,
+    field: Sequence[Contestant],
+    tools: Tools,
+    keep: Callable[[str, Frames], None],
+) -> tuple[dict[str, Values], dict[str, str]]:
+    """Measures contestants on a case, one after the other.
+
+    Those named in the case's `faults` are left out.
+
+    Args:
+        case: the case.
+        field: the contestants.
+        tools: to measure with.
+        keep: is given the name and the frames of each.
+
+    Returns:
+        Metrics by contestant, without those of faces where no frame shows one; and faults.
+
+    Raises:
+        UserError: no face is seen in the ground truth.
+    """
+    reference = prepare(case, tools)
+    values: dict[str, Values] = {}
+    faults = dict(case.faults)
     some: dict[str, Frames] = {}
     for contestant in field:
         name = contestant.name
@@ -82,26 +121,15 @@ def measure_clip(case: Case, field: Sequence[Contestant], tools: Tools, folder: 
             values[name] = measure(reference, frames, tools, case.mfcc_under(name))
         except UserError as error:
             faults[name] = f"{name}: {error}"
-            continue
+            values[name] = measure(reference, frames, tools._replace(reader=None))
         some[name] = frames[::PERCEPTION_EVERY]
-        if name != TRUTH.name:
-            rows.append(report.Row(name, report.spread(frames)))
-            shown[name] = _reduced(frames)
-        if tools.inception is not None:
-            features[name] = tools.inception.features(frames)
+        keep(name, frames)
     if tools.perception is not None:
         distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
         for metric, by_name in distances.items():
             for name, of_frames in by_name.items():
                 values[name][metric] = float(of_frames.mean())
-    main = field[-1].name
-    line = report.one_line(main, values[main]) if main in values else f"no {main}"
-    path = folder / file_name(case.name)
-    write_png(f"{path}{SHEET}", report.sheet(f"{case.name}   {line}", rows))
-    _write_video(Path(f"{path}{VIDEO}"), shown, case.sound_file)
-    if features:
-        save_file(features, f"{path}{FEATURES}")
-    return ClipResult(case.labels, values, faults)
+    return values, faults
 
 
 def _reduced(frames: Frames) -> Frames:

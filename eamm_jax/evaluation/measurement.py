@@ -119,7 +119,11 @@ def prepare(case: Case, tools: Tools) -> Reference:
         if embedder is not None:
             identity = embedder.embed(case.portrait[None], portrait[None])[0]
         if track is None:
-            seen = _read(reader, case.truth)
+            seen = _read(
+                reader,
+                case.truth,
+                "crop the videos to the face (python -m data.prepare), or choose faces 'none'",
+            )
             track = seen.landmarks
     if track is None:
         return Reference(case, None, None, None, None, None)
@@ -167,18 +171,18 @@ def measure(
             values[f"ssim_{part}"] = pictures.ssim(similarity, region).mean()
     if tools.reader is not None:
         seen = reference.seen if frames is truth else None
-        seen = seen or _read(tools.reader, frames)
+        seen = seen or _read(tools.reader, frames, "metrics that need landmarks are left out")
         values |= _read_metrics(reference, frames, seen)
         values |= _tool_metrics(reference, frames, seen, tools, mfcc)
     return {key: float(values[key]) for key in (*METRICS, RECOGNIZED) if key in values}
 
 
-def _read(reader: Reader, frames: Frames) -> Reading:
+def _read(reader: Reader, frames: Frames, advice: str) -> Reading:
     reading = reader.read(frames)
     if not reading.found:
+        count, height, width = frames.shape[:3]
         raise UserError(
-            f"{reader.name} found no face in any of {len(frames)} frames; choose faces 'none' for "
-            "the metrics that need no landmarks"
+            f"no face was found in any of {count} frames of {width}x{height} pixels; {advice}"
         )
     return reading
 

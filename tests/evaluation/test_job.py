@@ -227,8 +227,8 @@ def test_bad_and_missing_videos_are_named_and_the_rest_is_measured(pairs, tmp_pa
     flags = ("--pairs", pairs, "--faces", "none", "--output", output, "--workers", 1, "--quiet")
     assert run_command(*flags) == 2
     error = capsys.readouterr().err
-    assert "not measured: other: theirs has no video of this name" in error
-    assert "not measured: broken: Cannot read the video" in error
+    assert "incomplete: other: theirs has no video of this name" in error
+    assert "incomplete: broken: Cannot read the video" in error
     facts = read(output)
     assert list(facts["clips"]) == ["clip", "other"]
     assert list(facts["clips"]["other"]) == ["truth", "still", "ours"]
@@ -257,10 +257,14 @@ def test_videos_without_a_face_are_named(pairs, tmp_path, monkeypatch):
     monkeypatch.setattr(pair_job, "make_tools", lambda *_: Tools(SeesDark()))
     measured = evaluation.run(Job(output=tmp_path / "report", pairs=pairs)).measured
     assert list(measured.by_clip) == ["clip"]
-    assert list(measured.by_clip["clip"]) == ["truth", "still", "ours"]
-    faults = measured.faults
-    assert "theirs: a reader found no face in any of 5 frames" in faults["clip"]["theirs"]
+    clip, faults = measured.by_clip["clip"], measured.faults
+    assert list(clip) == ["truth", "still", "ours", "theirs"]
+    assert "m_lmd" in clip["ours"]
+    assert "m_lmd" not in clip["theirs"]
+    assert {"psnr", "psnr_mouth"} <= clip["theirs"].keys()
+    assert "theirs: no face was found in any of 5 frames of 48x48" in faults["clip"]["theirs"]
     assert list(faults["bright"]) == ["truth"]
+    assert "python -m data.prepare" in faults["bright"]["truth"]
 
 
 def test_a_stopped_evaluation_resumes(pairs, tmp_path, monkeypatch):
