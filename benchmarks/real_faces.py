@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from data.prepare.clip import Recipe, Task, prepare, read_skipped  # noqa: E402
-from data.prepare.names import ENDINGS, RawClip, videos_in  # noqa: E402
+from data.prepare.names import RawClip, videos_in  # noqa: E402
 from eamm_jax import bundled, features  # noqa: E402
 from eamm_jax.animate.animator import Animator, Settings  # noqa: E402
 from eamm_jax.animate.emotion_bank import EmotionBank, Span  # noqa: E402
@@ -58,13 +58,17 @@ from eamm_jax.faces.head_pose import HeadPose  # noqa: E402
 from eamm_jax.faces.source import read_source  # noqa: E402
 from eamm_jax.input_pipeline.clips import ClipName  # noqa: E402
 from eamm_jax.input_pipeline.sources import Source  # noqa: E402
-from eamm_jax.io.files import InputFiles, atomic_output_dir  # noqa: E402
+from eamm_jax.io.files import (  # noqa: E402
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    InputFiles,
+    atomic_output_dir,
+    is_file_of,
+)
 from eamm_jax.io.image import to_uint8, write_png  # noqa: E402
 from eamm_jax.models.config import ModelConfig  # noqa: E402
 
 CLIPS_PACKAGE, CLIPS_FOLDER = "pyfame", "data/sample"
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 REQUESTED = ("angry", "happy", "neutral", "sad", "surprised")
 """Emotions to request: those that the network of `fer` recognizes best in real faces."""
@@ -197,9 +201,9 @@ def find_pictures(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+    found = sorted(path for path in folder.glob("*") if is_file_of(path, PICTURE_SUFFIXES))
     if not found:
-        raise UserError(f"no pictures in {folder} ({', '.join(PICTURES)})")
+        raise UserError(f"no pictures in {folder} ({', '.join(PICTURE_SUFFIXES)})")
     return found
 
 
@@ -240,9 +244,9 @@ def read_posed(folder: Path, reader: Reader) -> np.ndarray:
     named = np.zeros((len(EMOTIONS), len(EMOTIONS)), int)
     for path in sorted(folder.rglob("*")):
         emotion, ending = posed_emotion(path), path.suffix.lower()
-        if emotion is None or ending not in PICTURES + ENDINGS:
+        if emotion is None or ending not in PICTURE_SUFFIXES + VIDEO_SUFFIXES:
             continue
-        if ending in PICTURES:
+        if ending in PICTURE_SUFFIXES:
             frames = to_uint8(read_source(path, POSED_SIZE).crop)[None]
         else:
             frames = np.stack(list(EmotionVideo(path, POSED_SIZE, frames=POSED_FRAMES)))

@@ -24,9 +24,7 @@ from pathlib import Path
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import EMOTION_NAMES, ClipName, Labels, labels_in
-from eamm_jax.io.files import check_readable
-
-ENDINGS = (".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm")
+from eamm_jax.io.files import VIDEO_SUFFIXES, check_readable, is_file_of
 
 LRW_SPLITS = ("train", "val", "test")
 """Every split numbers its clips from 1, so two splits must not share a folder."""
@@ -188,14 +186,9 @@ def videos_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder of raw videos")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        # A Mac leaves "._name" beside files on other disks.
-        if path.suffix.lower() in ENDINGS and not path.name.startswith("._") and path.is_file()
-    )
+    found = sorted(path for path in folder.rglob("*") if is_file_of(path, VIDEO_SUFFIXES))
     if not found:
-        raise UserError(f"no videos in {folder} ({', '.join(ENDINGS)})")
+        raise UserError(f"no videos in {folder} ({', '.join(VIDEO_SUFFIXES)})")
     return found
 
 

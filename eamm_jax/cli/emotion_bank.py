@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 from eamm_jax.cli.tool import OneLineParser, run, start_jax, whole_number
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
+from eamm_jax.io.files import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg")
 
 MAX_FRAMES = 150
 """Six seconds of a clip are enough: what is longer is cut."""

@@ -1,7 +1,7 @@
 """Evaluation cases: clips of a data set, or pairs of rendered and ground-truth videos.
 
 A folder of pairs contains a folder `truth` and one folder per method, with the same names inside.
-Names are videos or folders of frames:
+Names are videos or folders of frames; other files are passed over:
 
     <root>/truth/<name>.mp4          or  <root>/truth/<name>/0.png, 1.png, ...
     <root>/<method>/<name>.mp4       likewise; <name> may lie in folders, such as <person>/<clip>
@@ -41,6 +41,7 @@ from eamm_jax.input_pipeline.published import LANDMARKS_FOLDER, PUPILS_FOLDER
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.decoding import start_time
+from eamm_jax.io.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_file_of
 from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.video import read_video
 
@@ -320,10 +321,18 @@ class Pairs:
             raise UserError(f"{root} has no folder of rendered videos beside {_TRUTH}")
         self._truth = _videos(root / _TRUTH)
         self._made = {method: _videos(root / method) for method in self.methods}
-        self._portraits = _videos(root / _PORTRAIT) if (root / _PORTRAIT).is_dir() else {}
+        portraits = root / _PORTRAIT
+        self._portraits = {
+            path.relative_to(portraits).with_suffix("").as_posix(): path
+            for path in sorted(portraits.rglob("*"))
+            if is_file_of(path, PICTURE_SUFFIXES)
+        }
         self.names = sorted(self._truth)
         if not self.names:
-            raise UserError(f"{root / _TRUTH} is empty")
+            raise UserError(
+                f"{root / _TRUTH} holds no videos ({', '.join(VIDEO_SUFFIXES)}) and no folders of "
+                "pictures"
+            )
         nothing = [
             method for method, videos in self._made.items() if not videos.keys() & self._truth
         ]
@@ -426,26 +435,28 @@ def _videos(folder: Path) -> dict[str, Path]:
     """Videos and folders of frames at any depth, by their path without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):  # what a Mac leaves
-            continue
-        if path.is_file():
+        if _is_video(path):
             found[path.stem] = path
-        elif _holds_folders_or_videos(path):
-            found |= {f"{path.name}/{name}": inner for name, inner in _videos(path).items()}
-        else:
-            found[path.name] = path
+        elif _is_folder(path):
+            if any(_is_video(entry) or _is_folder(entry) for entry in path.iterdir()):
+                found |= {f"{path.name}/{name}": inner for name, inner in _videos(path).items()}
+            else:  # frames
+                found[path.name] = path
     return found
 
 
-def _holds_folders_or_videos(folder: Path) -> bool:
-    """Whether a folder is a person's, and not a clip's frames."""
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return any(entry.is_dir() or not entry.stem.isdecimal() for entry in entries)
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _is_video(path: Path) -> bool:
+    return is_file_of(path, VIDEO_SUFFIXES)
 
 
 def _pictures(folder: Path) -> Sequence[Path]:
     """Images in the order of their numbers."""
-    pictures = {int(path.stem): path for path in folder.iterdir() if path.stem.isdecimal()}
+    numbered = (path for path in folder.iterdir() if path.stem.isdecimal())
+    pictures = {int(path.stem): path for path in numbered if is_file_of(path, PICTURE_SUFFIXES)}
     if not pictures:
         raise UserError(f"{folder} has no images named 0.png, 1.png, ...")
     return [pictures[number] for number in sorted(pictures)]

@@ -14,6 +14,10 @@ from pathlib import Path
 
 from eamm_jax.errors import UserError, named
 
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""How the files end that are taken from a folder, in lower case; the others stay where they are."""
+
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 """Errors of the operating system that can only come from writing."""
 
@@ -253,6 +257,12 @@ def packaged_file(package: str, name: str | os.PathLike[str]) -> Path | None:
 
 _MAC_NAMES = (".DS_Store", "._")
 """How files begin that a Mac leaves in folders that it has shown."""
+
+
+def is_file_of(path: Path, suffixes: Collection[str]) -> bool:
+    """Whether it is a file with one of these suffixes, and none that a Mac leaves beside it."""
+    named = path.suffix.lower() in suffixes and not path.name.startswith(_MAC_NAMES)
+    return named and path.is_file()
 
 
 def check_output_folder(

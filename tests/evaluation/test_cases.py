@@ -168,6 +168,32 @@ def test_what_a_mac_leaves_is_no_video_and_no_picture(pairs):
     np.testing.assert_array_equal(read_pair(found.files("b"), SIZE).truth, frames[:11])
 
 
+def test_other_files_are_passed_over(pairs):
+    root, frames = pairs
+    for path in ("truth/notes.txt", "truth/docs.pdf", "truth/b/0.txt", "theirs/b.wav", "ours/log"):
+        (root / path).write_bytes(b"no video")
+    found = Pairs(root)
+    assert found.names == ["a_happy_level_3_001", "b"]
+    case = read_pair(found.files("b"), SIZE)
+    assert case.faults == {}
+    np.testing.assert_array_equal(case.truth, frames[:11])
+
+
+def test_names_may_be_numbers(tmp_path, rng):
+    """A person's folder of numbered videos is no folder of frames."""
+    frame = rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8)
+    for method in ("truth", "ours"):
+        (tmp_path / method / "anna").mkdir(parents=True)
+        for name in ("001", "002"):
+            with video_writer(tmp_path / method / "anna" / f"{name}.mp4", SIZE, SIZE) as video:
+                video.write(frame)
+    (tmp_path / "portrait" / "anna").mkdir(parents=True)
+    Image.fromarray(frame).save(tmp_path / "portrait" / "anna" / "002.png")
+    found = Pairs(tmp_path)
+    assert found.names == ["anna/001", "anna/002"]
+    np.testing.assert_array_equal(read_pair(found.files("anna/002"), SIZE).portrait, frame)
+
+
 def test_missing_and_mismatched_videos_are_named(pairs):
     root, frames = pairs
     save_frames(root / "truth" / "c", frames)
@@ -232,7 +258,7 @@ def test_folders_with_another_layout_are_rejected(tmp_path):
     with pytest.raises(UserError, match="no folder of rendered videos"):
         Pairs(tmp_path)
     (tmp_path / "ours").mkdir()
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(UserError, match=r"holds no videos .*mp4"):
         Pairs(tmp_path)
     (tmp_path / "truth" / "a.mp4").touch()
     (tmp_path / "ours" / "b.mp4").touch()

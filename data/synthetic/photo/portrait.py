@@ -15,9 +15,8 @@ from eamm_jax.faces import detection
 from eamm_jax.faces.face import FaceFinder
 from eamm_jax.faces.framing import TEMPLATE_SIZE, frame_face, no_face
 from eamm_jax.faces.similarity import Similarity, crop, resized
+from eamm_jax.io.files import PICTURE_SUFFIXES, is_file_of
 from eamm_jax.io.image import read_picture
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 MARGIN = 1.3
 """Of the photograph as much is kept, in frames: heads move, and what is beyond comes into view."""
@@ -89,10 +88,11 @@ def list_photos(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds photographs")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if is_file_of(path, PICTURE_SUFFIXES))
     if not found:
         raise UserError(
-            f"{folder} holds no photographs; give a folder with files in {', '.join(SUFFIXES)}"
+            f"{folder} holds no photographs; give a folder with files in "
+            f"{', '.join(PICTURE_SUFFIXES)}"
         )
     return found
 
