@@ -42,7 +42,7 @@ from eamm_jax.evaluation.statistics import estimates, methods_of  # noqa: E402
 from eamm_jax.input_pipeline.sources import Source, parse_sources  # noqa: E402
 from eamm_jax.io.audio import read_audio, write_wav  # noqa: E402
 from eamm_jax.io.decoding import start_time  # noqa: E402
-from eamm_jax.io.files import InputFiles  # noqa: E402
+from eamm_jax.io.files import InputFiles, atomic_output_dir  # noqa: E402
 from eamm_jax.io.video_writer import video_writer  # noqa: E402
 
 SIZE, LATEST = 256, 5
@@ -157,7 +157,10 @@ def _main(flags: argparse.Namespace) -> None:
     inputs = [path for path in (flags.clips, flags.networks) if path]
     InputFiles(inputs).check_kept([flags.output], replaces_folders=True)
     start_jax(cpu=flags.cpu)
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        atomic_output_dir(flags.output, evaluation.RESULTS if flags.overwrite else None) as report,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         folder = Path(temporary)
         if flags.data:
             (source,) = parse_sources(flags.data)
@@ -170,14 +173,10 @@ def _main(flags: argparse.Namespace) -> None:
             raise UserError("two clips are needed, of two people if possible")
         write_changes(clips, folder / "pairs")
         shutil.rmtree(folder / "data", ignore_errors=True)
-        result = evaluation.run(
-            evaluation.Job(
-                output=flags.output,
-                pairs=folder / "pairs",
-                networks=flags.networks,
-                overwrite=flags.overwrite,
-            )
-        )
+        # In the temporary folder, for what is unfinished lies beside the report.
+        made = evaluation.Job(folder / "report", folder / "pairs", networks=flags.networks)
+        result = evaluation.run(made)
+        shutil.copytree(made.output, report, dirs_exist_ok=True)
     print(as_markdown(result.measured.by_clip))
 
 

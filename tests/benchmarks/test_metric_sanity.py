@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
 from benchmarks import metric_sanity
 from benchmarks.metric_sanity import Recorded, write_changes
+from eamm_jax.evaluation import pair_job
 from eamm_jax.evaluation.cases import Pairs, read_pair
+from eamm_jax.evaluation.tools import Tools
 from eamm_jax.io.audio import write_wav
 
 FRAMES, SIZE = 8, 64
@@ -54,3 +59,16 @@ def test_the_table_has_a_column_for_each_change():
     assert table[0] == "| | truth | late_1 | still |"
     assert table[2] == "| PSNR, dB | 20.00 | 20.00 | 20.00 |"
     assert len(table) == 4
+
+
+def test_a_stopped_run_leaves_nothing(pairs, tmp_path, monkeypatch):
+    """Its clips are made anew each time, so nothing could be resumed."""
+    monkeypatch.setattr(metric_sanity, "record", lambda *_: pairs[1])
+    monkeypatch.setattr(metric_sanity, "find_clips", lambda _: [])
+    for module in (metric_sanity.evaluation, pair_job):
+        monkeypatch.setattr(module, "make_tools", lambda *_: Tools())
+    monkeypatch.setattr(pair_job, "measure_clip", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as end:
+        metric_sanity.main(["--output", str(tmp_path / "report"), "--cpu"])
+    assert end.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
