@@ -85,7 +85,7 @@ def conv(x: Array, kernel: Array, *, padding: int) -> Array:
         return plain_conv(x, kernel, padding=padding)
     if keeps_size and _is_small(b, h, w):
         return conv3x3_product(x, kernel)
-    if keeps_size and b == 1 and fills_tiles(h, w) and min(kernel.shape[2:]) >= MANY_FEATURES:
+    if keeps_size and b == 1 and min(kernel.shape[2:]) >= MANY_FEATURES:
         return conv3x3_winograd(x, kernel)
     if padding == 0:
         # With any padding at all XLA takes another path, three times as fast: a row of zeros,
@@ -178,16 +178,16 @@ def conv3x3_winograd(
 ) -> Float[Array, "b h w o"]:
     """The convolution of padding 1 where a 4x4 tile costs 36 products instead of 144.
 
-    A^T (B^T x * G k) for each tile of a map that tiles fill; all the work is done by matrix
-    products. Its transpose, the kernel's gradient G^T (B^T x * A grad) summed over tiles, costs
-    as few.
+    A^T (B^T x * G k) for each tile; all the work is done by matrix products. Its transpose, the
+    kernel's gradient G^T (B^T x * A grad) summed over tiles, costs as few.
     """
-    b, h, w, channels = x.shape
+    b, height, width, channels = x.shape
+    h, w = (-(-side // TILE) * TILE for side in (height, width))  # that tiles fill
     features = kernel.shape[3]
     flat = kernel.reshape(9, channels, features)
     kernels = jnp.einsum("pq,qco->pco", _transform(_KERNEL_TRANSFORM, x), flat, precision=HIGHEST)
     # The 6x6 pixels in and around every tile: one strided slice for each place in it.
-    x = _pad(x, 1)
+    x = jnp.pad(x, ((0, 0), (1, 1 + h - height), (1, 1 + w - width), (0, 0)))
     places = [
         x[:, i : i + h - 3 : TILE, j : j + w - 3 : TILE]
         for i in range(_INPUT_TILE)
@@ -198,7 +198,7 @@ def conv3x3_winograd(
     products = jnp.einsum("ptc,pco->pto", inputs.reshape(_INPUT_TILE**2, -1, channels), kernels)
     out = jnp.matmul(_transform(_OUTPUT_TRANSFORM, x), products.reshape(_INPUT_TILE**2, -1))
     out = out.reshape(TILE, TILE, b, h // TILE, w // TILE, features)
-    return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, features)
+    return out.transpose(2, 3, 0, 4, 1, 5).reshape(b, h, w, features)[:, :height, :width]
 
 
 def _transform(matrix: Sequence[Sequence[float]], x: Array) -> np.ndarray:

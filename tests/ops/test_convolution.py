@@ -25,6 +25,7 @@ CONVOLUTIONS = {
     "smaller than the kernel": ((1, 2, 1, 5), 3, 1, 7),
     "tiles": ((3, 16, 12, 5), 3, 1, 7),
     "tiles of one frame": ((1, 24, 24, MANY_FEATURES), 3, 1, MANY_FEATURES),
+    "no tiles of one frame": ((1, 23, 25, MANY_FEATURES), 3, 1, MANY_FEATURES),
     "no tiles": ((2, 17, 18, 5), 3, 1, 7),
     "no tiles, few pixels": ((24, 5, 6, 5), 3, 1, 7),
     "no padding": ((2, 19, 17, 3), 4, 0, FEW_FEATURES),
@@ -86,13 +87,14 @@ def test_convolutions_above_reach_every_algorithm():
         b, h, w, _ = CONVOLUTIONS[name][0]
         return b * h * w
 
-    large = "tiles", "tiles of one frame", "no tiles", "no tiles, few pixels"
+    frame = "tiles of one frame", "no tiles of one frame"
+    large = *frame, "tiles", "no tiles", "no tiles, few pixels"
     assert pixels("small") <= SMALL_MAP_PIXELS < min(map(pixels, large))
     _, h, w, _ = CONVOLUTIONS["no tiles, few pixels"][0]
     assert h * w <= FEW_PIXELS < pixels("large kernel") // 2
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4, 1), (2, 8, 12, 5), (3, 16, 4, 7)])
+@pytest.mark.parametrize("shape", [(1, 4, 4, 1), (2, 8, 12, 5), (3, 16, 4, 7), (2, 5, 7, 3)])
 def test_winograd_equals_the_plain_convolution(rng, shape):
     x = rng.normal(size=shape).astype(np.float32)
     kernel = rng.normal(size=(3, 3, shape[-1], 6)).astype(np.float32)
