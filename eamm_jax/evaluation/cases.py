@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 
 from eamm_jax import features
@@ -46,6 +46,16 @@ from eamm_jax.io.image import read_image, to_uint8
 from eamm_jax.io.video import read_video
 
 Frames = UInt8[np.ndarray, "t h w 3"]
+
+
+def changes(frames: Frames) -> tuple[Bool[np.ndarray, " t"], Int[np.ndarray, " t"]]:
+    """Which frames are not the one before again, and the number of each frame's among those.
+
+    What stands still, such as a portrait, is measured once.
+    """
+    new = np.array([True, *(not np.array_equal(*pair) for pair in itertools.pairwise(frames))])
+    return new, np.cumsum(new) - 1
+
 
 PortraitFrom = Literal["neutral", "first"]
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import report
-from eamm_jax.evaluation.cases import Case, Frames
+from eamm_jax.evaluation.cases import Case, Frames, changes
 from eamm_jax.evaluation.contestants import TRUTH, Contestant
 from eamm_jax.evaluation.measurement import Values, measure, prepare
 from eamm_jax.evaluation.perception import PERCEPTION_EVERY
@@ -136,8 +136,10 @@ def _reduced(frames: Frames) -> Frames:
     side = min(VIDEO_CELL, frames.shape[1])
     if side == frames.shape[1]:
         return frames
+    new, number = changes(frames)
     box = Image.Resampling.BOX
-    return np.stack([np.asarray(Image.fromarray(f).resize((side, side), box)) for f in frames])
+    reduced = [np.asarray(Image.fromarray(f).resize((side, side), box)) for f in frames[new]]
+    return np.stack(reduced)[number]
 
 
 def _write_video(path: Path, shown: Mapping[str, Frames], sound: Path | None) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from eamm_jax.constants import EMOTIONS, FRAME_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import aligned, landmarks, pictures, sharpness
-from eamm_jax.evaluation.cases import Case, Frames, silent_frames
+from eamm_jax.evaluation.cases import Case, Frames, changes, silent_frames
 from eamm_jax.evaluation.identity import IDENTITY_EVERY, cosine_similarity
 from eamm_jax.evaluation.readers import Reader, Reading, named_emotion
 from eamm_jax.evaluation.sync import MAX_SHIFT
@@ -156,14 +155,16 @@ def measure(
         raise ValueError(f"frames have shape {frames.shape}, the ground truth {truth.shape}")
     if frames is truth:  # not computed: it takes a while
         error, similarity = np.zeros(truth.shape[:3]), np.ones(truth.shape[:3])
+        flicker = 0.0
     else:
         error, similarity = pictures.squared_error(frames, truth), pictures.ssim_map(frames, truth)
+        flicker = pictures.flicker(frames, truth)
     values = {
         "psnr": _psnr(error, None).mean(),
         "psnr_worst": _psnr(error, None).min(),
         "ssim": pictures.ssim(similarity).mean(),
         "cpbd": _cpbd(frames[::SHARPNESS_EVERY]).mean(),
-        "flicker": pictures.flicker(frames, truth),
+        "flicker": flicker,
     }
     for part, region in (("mouth", reference.mouth), ("eyes", reference.eyes)):
         if region is not None:
@@ -194,17 +195,8 @@ def _psnr(
     return np.minimum(pictures.psnr(error, region), pictures.EIGHT_BITS)
 
 
-def _changes(frames: Frames) -> tuple[Bool[np.ndarray, " t"], Int[np.ndarray, " t"]]:
-    """Which frames are not the one before again, and the number of each frame's among those.
-
-    What stands still, such as a portrait, is measured once.
-    """
-    new = np.array([True, *(not np.array_equal(*pair) for pair in pairwise(frames))])
-    return new, np.cumsum(new) - 1
-
-
 def _cpbd(frames: Frames) -> Float[np.ndarray, " t"]:
-    new, number = _changes(frames)
+    new, number = changes(frames)
     return np.array([sharpness.cpbd(grey) for grey in sharpness.grey_levels(frames[new])])[number]
 
 
@@ -212,7 +204,7 @@ def _read_metrics(reference: Reference, frames: Frames, seen: Reading) -> Values
     assert reference.landmarks is not None
     assert reference.portrait is not None
     case, track = reference.case, reference.landmarks
-    new, number = _changes(frames)
+    new, number = changes(frames)
     drift = pictures.identity_drift(
         case.portrait, reference.portrait, frames[new], seen.landmarks[new]
     )[number]
@@ -263,9 +255,13 @@ def _tool_metrics(
         values |= {f"eat_{key}": value for key, value in alike._asdict().items()}
     if tools.embedder is not None and reference.identity is not None:
         some = slice(None, None, IDENTITY_EVERY)
-        new, number = _changes(frames[some])
-        vectors = tools.embedder.embed(frames[some][new], seen.landmarks[some][new])[number]
-        values["csim"] = cosine_similarity(vectors, reference.identity).mean()
+        new, number = changes(frames[some])
+        chosen, tracks = frames[some][new], seen.landmarks[some][new]
+        vectors = np.tile(reference.identity, (len(chosen), 1))
+        others = [not np.array_equal(frame, reference.case.portrait) for frame in chosen]
+        if any(others):
+            vectors[others] = tools.embedder.embed(chosen[others], tracks[others])
+        values["csim"] = cosine_similarity(vectors[number], reference.identity).mean()
     if tools.sync is not None and mfcc is not None:
         sync = tools.sync.measure(frames, seen.landmarks, mfcc)
         if sync is not None:

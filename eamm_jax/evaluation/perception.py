@@ -59,29 +59,37 @@ class Perception:
     ) -> dict[str, dict[str, Float64[np.ndarray, " t"]]]:
         """By metric and method, those of each frame and its ground truth; 0 where they are equal.
 
-        Features are computed once of the ground truth, and of a frame that is shown again. Those of
-        one moment are kept at a time, so that memory does not grow with the number of frames.
+        Features are computed once of the ground truth, and of a frame that is shown again at once.
+        Those of one moment are kept at a time, so that memory does not grow with the number of
+        frames.
         """
         return {metric: self._distances(metric, made, truth) for metric in self._networks}
 
     def _distances(
         self, metric: str, made: Mapping[str, Frames], truth: Frames
     ) -> dict[str, Float64[np.ndarray, " t"]]:
-        features_by = partial(features_of, LPIPS[metric][1], self._networks[metric])
         found: dict[str, list[float]] = {name: [] for name in made}
-        kept: dict[str, FeatureMaps] = {}
+        known: list[tuple[np.ndarray, FeatureMaps]] = []
+        again: list[tuple[np.ndarray, FeatureMaps]] = []
+        following: list[np.ndarray] = []
+
+        def features(frame: np.ndarray) -> FeatureMaps:
+            maps = next((maps for other, maps in known if np.array_equal(other, frame)), None)
+            maps = maps or features_of(LPIPS[metric][1], self._networks[metric], frame)
+            if any(np.array_equal(frame, other) for other in following):
+                again.append((frame, maps))
+            return maps
+
         for n, true in enumerate(truth):
+            following[:] = [frames[n + 1] for frames in made.values() if n + 1 < len(truth)]
             target: FeatureMaps | None = None
             for name, frames in made.items():
-                again = kept.pop(name, None)
                 if np.array_equal(frames[n], true):
                     found[name].append(0.0)
                     continue
-                target = target or features_by(true)
-                features = again or features_by(frames[n])
-                found[name].append(float(_distance(features, target)[0]))
-                if n + 1 < len(truth) and np.array_equal(frames[n], frames[n + 1]):
-                    kept[name] = features
+                target = target or features(true)
+                found[name].append(float(_distance(features(frames[n]), target)[0]))
+            known[:], again[:] = again, []
         return {name: np.array(distances) for name, distances in found.items()}
 
 

@@ -182,20 +182,26 @@ def identity_drift(
         return np.zeros(len(frames))
     rows, columns = np.nonzero(region)
     places = np.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)
-    expected = rgb2lab(_blurred(portrait)[region])
+    expected = rgb2lab(_blurred(portrait, _BLUR * height)[region])
     steady = list(STEADY)
     drift = []
     for frame, points in zip(frames, landmarks, strict=True):
         x, y = fit_similarity(portrait_landmarks[steady], points[steady])(places).T
         at = np.stack([((y + 1) * height - 1) / 2, ((x + 1) * width - 1) / 2])
+        # Only as much is blurred as is looked at.
+        margin = 1 + int(np.ceil(4 * _BLUR * height))
+        last = np.array([[height - 1], [width - 1]])
+        inside = np.clip(at.round(), 0, last).astype(int)
+        low = np.maximum(inside.min(axis=1) - margin, 0)
+        high = inside.max(axis=1) + margin
+        part = frame[low[0] : high[0] + 1, low[1] : high[1] + 1]
         found = [
-            ndimage.map_coordinates(channel, at, order=1, mode="nearest")
-            for channel in np.moveaxis(_blurred(frame), -1, 0)
+            ndimage.map_coordinates(channel, at - low[:, None], order=1, mode="nearest")
+            for channel in np.moveaxis(_blurred(part, _BLUR * height), -1, 0)
         ]
         drift.append(np.linalg.norm(rgb2lab(np.stack(found, -1)) - expected, axis=-1).mean())
     return np.array(drift)
 
 
-def _blurred(frame: Shaped[np.ndarray, "h w 3"]) -> Float64[np.ndarray, "h w 3"]:
-    sigma = _BLUR * frame.shape[0]
+def _blurred(frame: Shaped[np.ndarray, "h w 3"], sigma: float) -> Float64[np.ndarray, "h w 3"]:
     return cv2.GaussianBlur(as_floats(frame), (0, 0), sigma, borderType=cv2.BORDER_REFLECT)

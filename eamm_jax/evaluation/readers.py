@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
+from eamm_jax.evaluation.cases import changes
 from eamm_jax.evaluation.fer import EmotionClassifier
 from eamm_jax.evaluation.landmarks import Track
 from eamm_jax.faces import detection
@@ -131,10 +132,8 @@ class PhotoReader:
         box = left * width, top * height, right * width, bottom * height
         track: list[np.ndarray] = []
         any_found = False
-        for n, frame in enumerate(frames):
-            if n and np.array_equal(frame, frames[n - 1]):
-                track.append(track[-1])
-                continue
+        new, number = changes(frames)
+        for frame in frames[new]:
             found = self._finder.find(frame)
             if found:
                 box, points = found[0].box, found[0].landmarks
@@ -143,5 +142,7 @@ class PhotoReader:
                 points = self._finder.landmarks(frame, box)
             track.append((2 * points + 1) / (width, height) - 1)
         landmarks = np.stack(track).astype(np.float32)
-        scores = None if self._emotions is None else self._emotions.scores(frames, landmarks)
-        return Reading(landmarks, scores, any_found)
+        scores = None
+        if self._emotions is not None:
+            scores = self._emotions.scores(frames[new], landmarks)[number]
+        return Reading(landmarks[number], scores, any_found)

@@ -116,8 +116,10 @@ def test_the_reader_of_photographs_reads_emotions_where_it_can(network, monkeypa
     reader = make_reader("real", finder=DlibFinder())
     assert reader.name == "dlib and fer"
     network.answer = np.eye(7, dtype=np.float32)[3]
-    seen = reader.read(np.zeros((1, 200, 200, 3), np.uint8))
+    seen = reader.read(np.zeros((3, 200, 200, 3), np.uint8))
     assert EMOTIONS[named_emotion(seen.emotion)] == "happy"
+    assert len(seen.emotion) == 3
+    assert len(network.seen) == 1  # what stands still is looked at once
     assert PhotoReader(DlibFinder()).name == "dlib"
 
 

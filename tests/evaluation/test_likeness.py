@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -45,6 +46,29 @@ def test_rigid_motion_is_no_drift(portrait):
     assert drift[1] < 0.5
     unaligned = pictures.identity_drift(portrait, points, frame[None], points[None])
     assert unaligned[0] > 4 * drift[1]
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (0.7, 0), (-2.5, 0.9), (3, -3)])
+def test_the_whole_frame_is_as_good_as_blurred(portrait, shift):
+    """Also where the face reaches beyond the frame."""
+    points = template()
+    frame, frame_points = moved(portrait, points, np.hstack([TURN[:, :2], np.array([shift]).T]))
+    region = pictures.compared_region(points, SIZE, SIZE)
+    line = (2 * np.arange(SIZE) + 1) / SIZE - 1
+    places = np.stack(np.meshgrid(line, line), -1)[region] @ TURN[:, :2].T + shift
+    at = ((places[:, ::-1] + 1) * SIZE - 1).T / 2
+    blurred = [
+        [
+            cv2.GaussianBlur(channel, (0, 0), SIZE / 64, borderType=cv2.BORDER_REFLECT)
+            for channel in np.moveaxis(picture, -1, 0)
+        ]
+        for picture in (portrait, frame)
+    ]
+    expected = np.stack([channel[region] for channel in blurred[0]], -1)
+    seen = [ndimage.map_coordinates(c, at, order=1, mode="nearest") for c in blurred[1]]
+    drift = np.linalg.norm(rgb2lab(np.stack(seen, -1)) - rgb2lab(expected), axis=-1).mean()
+    found = pictures.identity_drift(portrait, points, frame[None], frame_points[None])
+    np.testing.assert_allclose(found, drift, rtol=1e-9)
 
 
 def test_mouth_eyes_brows_and_background_are_excluded(portrait):

@@ -50,6 +50,12 @@ def test_frames_shown_again_are_not_computed_again(measure, rng, monkeypatch):
     assert len(computed) == 5  # one, three; two; then two, three
     assert found[2] == 0
     assert found[1] == found[3] != found[0]
+    computed.clear()
+    still = np.stack([one] * 4)  # known from the truth of the moment before
+    both = measure({"shown": shown, "still": still}, truth)
+    assert len(computed) == 6
+    np.testing.assert_array_equal(both["shown"], found)
+    np.testing.assert_array_equal(both["still"], measure({"still": still}, truth)["still"])
 
 
 def test_a_converted_network_adds_a_metric(tmp_path, rng):
