@@ -130,7 +130,7 @@ def _print(report: Report) -> None:
             print(f"{count:8d}  {why}", file=sys.stderr)
     print(
         f"{report.output}: {report.clips} clips of {report.kind} ({report.made} new), poses "
-        f"by {report.pose}, {len(report.skipped)} videos skipped; {REPORT_FILE} lists them"
+        f"by {report.pose}, skipped videos: {len(report.skipped)}; {REPORT_FILE} lists them"
     )
     if not report.clips:
         raise UserError("no clip could be prepared; see the reasons above")

@@ -521,7 +521,7 @@ def test_the_command_line_reports(mead, tmp_path, capsys):
         main([*flags, "--workers", "1"])
     out, err = capsys.readouterr()
     assert ended.value.code == 0
-    assert "3 clips of mead (3 new), poses by the landmarks, 1 videos skipped" in out
+    assert "3 clips of mead (3 new), poses by the landmarks, skipped videos: 1" in out
     assert "skipped M030_happy_1_001.mp4:" in err
     for wrong, words in (
         (["--workers", "0"], "--workers: 0 is out of range"),
