@@ -207,7 +207,8 @@ def _evaluate_pairs(
     job: Job, root: Path, folder: Path, advance: Advance
 ) -> tuple[Measured, None, dict[str, Any]]:
     pairs = Pairs(root)
-    field = _wanted(["truth", "still", *pairs.methods], job.only)
+    methods = [method for method in pairs.methods if method != STILL.name]  # needs no files
+    field = _wanted([TRUTH.name, STILL.name, *methods], job.only)
     size = pairs.size()
     tools = make_tools(job.faces, job.networks, job.protocol, job.embedder)
     names = pairs.names[: job.clips or None]

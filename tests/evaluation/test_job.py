@@ -219,6 +219,16 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     assert (output / "novel.txt").exists()
 
 
+def test_the_still_portrait_is_compared_once(pairs, tmp_path):
+    """Also where there is a folder of that name."""
+    shutil.copytree(pairs / "ours", pairs / "still")
+    job = Job(output=tmp_path / "report", pairs=pairs, faces="none")
+    (clip,) = evaluation.run(job).measured.by_clip.values()
+    assert list(clip) == ["truth", "still", "ours", "theirs"]
+    with Image.open(job.output / "clips" / "clip.png") as sheet:
+        assert sheet.height == 18 + 4 * 48
+
+
 def test_bad_and_missing_videos_are_named_and_the_rest_is_measured(pairs, tmp_path, capsys):
     for method in ("truth", "ours"):
         shutil.copytree(pairs / method / "clip", pairs / method / "other")
