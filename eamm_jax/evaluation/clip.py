@@ -125,7 +125,10 @@ def measure_contestants(
         some[name] = frames[::PERCEPTION_EVERY]
         keep(name, frames)
     if tools.perception is not None:
-        distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
+        try:
+            distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
+        except UserError as error:
+            faults[TRUTH.name], distances = str(error), {}
         for metric, by_name in distances.items():
             for name, of_frames in by_name.items():
                 values[name][metric] = float(of_frames.mean())

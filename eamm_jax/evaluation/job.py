@@ -171,7 +171,7 @@ def run(job: Job, advance: Advance = lambda what, done, total: None) -> Result:
         result = Result(measured, fid, asked, time.perf_counter() - start)
         text = json.dumps(_as_json(result, facts), indent=1)
         (folder / RESULTS_FILE).write_text(text + "\n")
-        sheets = tables.all_sheets(measured.by_clip, measured.labels, fid)
+        sheets = tables.all_sheets(measured.by_clip, measured.labels, fid, measured.faults)
         (folder / MARKDOWN_FILE).write_text("\n".join(map(tables.to_markdown, sheets)))
         (folder / LATEX_FILE).write_text("\n".join(map(tables.to_latex, sheets)))
         clips = _shown_clips(measured.by_clip, folder)

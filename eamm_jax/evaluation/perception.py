@@ -17,6 +17,7 @@ from jaxtyping import Float64
 
 from eamm_jax.checkpoint import Variables
 from eamm_jax.conversion.installed import VGG16_FILE, VGG16_PACKAGE
+from eamm_jax.errors import UserError, shape_text
 from eamm_jax.evaluation.cases import Frames
 from eamm_jax.io.files import packaged_file
 from eamm_jax.models.lpips import VGG16, AlexNet
@@ -32,6 +33,9 @@ LPIPS: dict[str, tuple[str, AlexNet | VGG16]] = {
     "lpips_vgg": ("LPIPS 0.1, VGG-16", VGG16(blurred=False)),
 }
 """Names and networks, by metric."""
+
+LEAST_SIDE = 32
+"""Pixels of a frame's side, below which nothing is left for the networks' last layers."""
 
 
 def is_installed() -> bool:
@@ -62,7 +66,15 @@ class Perception:
         Features are computed once of the ground truth, and of a frame that is shown again at once.
         Those of one moment are kept at a time, so that memory does not grow with the number of
         frames.
+
+        Raises:
+            UserError: the frames are too small for the networks.
         """
+        if min(truth.shape[1:3]) < LEAST_SIDE:
+            raise UserError(
+                f"LPIPS needs frames of at least {LEAST_SIDE} pixels a side, and these have "
+                f"{shape_text(truth.shape[1:3])}; enlarge them, or measure without its networks"
+            )
         return {metric: self._distances(metric, made, truth) for metric in self._networks}
 
     def _distances(

@@ -155,8 +155,17 @@ def _emotion(labels: Labels) -> str:
     return EMOTIONS[labels.emotion] if labels.emotion >= 0 else ""
 
 
+def missing(faults: Mapping[str, Mapping[str, str]]) -> Sheet:
+    """What was not measured, or not all of it, and why."""
+    rows = [(clip, method, why) for clip, found in faults.items() for method, why in found.items()]
+    return Sheet("Not measured, or not all of it", ("clip", "method", "why"), rows, labels=3)
+
+
 def all_sheets(
-    by_clip: Table, labels: Mapping[str, Labels], fid: Mapping[str, float]
+    by_clip: Table,
+    labels: Mapping[str, Labels],
+    fid: Mapping[str, float],
+    faults: Mapping[str, Mapping[str, str]],
 ) -> list[Sheet]:
     """Every table of a report."""
     distances = [Sheet("FID ↓", ("", "FID"), [(m, f"{x:.2f}") for m, x in fid.items()])]
@@ -167,6 +176,7 @@ def all_sheets(
         *comparisons,
         *by_group(by_clip, labels),
         *confusions(by_clip, labels),
+        *([missing(faults)] if faults else []),
     ]
 
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from eamm_jax.checkpoint import save_networks
 from eamm_jax.conversion.installed import load_vgg16
+from eamm_jax.errors import UserError
 from eamm_jax.evaluation import perception
 from eamm_jax.evaluation.perception import Perception
 from eamm_jax.evaluation.tools import make_tools
@@ -68,3 +69,9 @@ def test_a_converted_network_adds_a_metric(tmp_path, rng):
     found = tools.perception.distances({"model": frames}, truth)
     assert list(found) == ["lpips", "lpips_alex"]
     assert found["lpips_alex"]["model"] > 0
+
+
+def test_frames_that_are_too_small_are_refused_in_words(measure):
+    small = np.zeros((1, 24, 24, 3), np.uint8)
+    with pytest.raises(UserError, match=r"LPIPS needs frames of at least 32 pixels .* 24x24"):
+        measure({"model": small}, small)

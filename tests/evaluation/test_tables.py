@@ -52,9 +52,11 @@ def test_groups_have_tables_where_clips_differ():
         ("happy", "1", "truth"), ("happy", "1", "o_u"), ("sad", "1", "truth"), ("sad", "1", "o_u"),
     ]  # fmt: skip
     assert [row[0] for row in identities.rows] == ["s0", "s0", "s1", "s1"]
-    assert len(tables.all_sheets(BY_CLIP, LABELS, {})) == 4
-    sheets = tables.all_sheets(BY_CLIP, LABELS, {"o_u": 12.345})
+    assert len(tables.all_sheets(BY_CLIP, LABELS, {}, {})) == 4
+    sheets = tables.all_sheets(BY_CLIP, LABELS, {"o_u": 12.345}, {"s1/sad": {"o_u": "a | b"}})
     assert sheets[1].rows == [("o_u", "12.35")]
+    assert sheets[-1].rows == [("s1/sad", "o_u", "a | b")]
+    assert tables.to_markdown(sheets[-1]).splitlines()[-1] == r"| s1/sad | o_u | a \| b |"
 
 
 def test_recognized_emotions_are_counted():

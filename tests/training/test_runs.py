@@ -23,9 +23,10 @@ STEPS = 2
 """After which runs on different devices are compared. In the third, rounding can move the input
 of a ReLU or a difference in an L1 loss across zero; in float64 it does not (`test_distributed`)."""
 
-TOLERANCE = 1e-5
-"""Rounding, grown in those steps. Anything a device does on its own, such as batch norm of its
-own rows, changes far more."""
+TOLERANCE = 2e-5
+"""Rounding, grown in those steps: measured, at most 1.13e-5 on an AMD EPYC (one number of the last
+convolution of the audio encoder; the next is 8e-6), below 1e-5 on other processors. Anything a
+device does on its own, such as batch norm of its own rows, changes far more."""
 
 SEED = 1
 """Of weights, data order and augmentation."""
