@@ -20,11 +20,13 @@ def get_config(variant: str = "") -> ConfigDict:
     config = bundled_config("guided_generator")
     add_pair_fields(config)
     config.num_epochs = 30
+    config.smallest_crop = 0.45  # mouths and eyes at twice their size
+    config.crops_apart = 0.0  # or backgrounds would seem to move with heads
 
     # Losses.
-    config.mouth_weight = 4.0  # added to the weight of the mouth's pixels
-    config.eyes_weight = 8.0
-    config.warped_weight = 10.0  # of the distance of the warped source image
+    config.mouth_weight = 30.0  # added to the weight of the mouth's pixels
+    config.eyes_weight = 20.0
+    config.warped_weight = 3.0  # of the distance of the warped source image
     config.lpips_weight = 0.0  # of the perceptual distance of eyes and mouth; needs VGG-16
 
     parse_variant(config, variant)

@@ -40,7 +40,7 @@ def add_pair_fields(config: ConfigDict) -> None:
     """Adds the fields that training on pairs of frames needs."""
     config.batch_size = 8
     config.augment = True
-    config.smallest_crop = 0.8  # of the frame's side, of the random squares that are enlarged
+    config.smallest_crop = 0.65  # of the frame's side, of the random squares that are enlarged
     config.crops_apart = 0.15  # share of pairs whose frames get squares of their own
     config.per_identity = True
     config.learning_rate = 7e-4
