@@ -128,7 +128,7 @@ def measure_contestants(
         try:
             distances = tools.perception.distances(some, case.truth[::PERCEPTION_EVERY])
         except UserError as error:
-            faults[TRUTH.name], distances = str(error), {}
+            faults[TRUTH.name], distances = f"{TRUTH.name}: {error}", {}
         for metric, by_name in distances.items():
             for name, of_frames in by_name.items():
                 values[name][metric] = float(of_frames.mean())
