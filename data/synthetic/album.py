@@ -3,7 +3,8 @@
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
 and poses serve as well as minutes of video and take a hundredth of the time to render. Pairs are
 taken from one recording: from one to the next people sit down anew, which is more than a generator
-can learn to draw.
+can learn to draw. In some recordings people also move farther between stills than they do while
+they talk, for heads of real clips do: a generator that never saw it tears them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from data.synthetic import movement
 from data.synthetic.camera import Pose
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Expression
@@ -22,6 +24,9 @@ from data.synthetic.script import Take, takes_of
 
 EMOTIONAL_TAKES = 4
 """Recordings in other moods than neutral."""
+
+SHIFTS = (0.0, 0.0, 0.25, 0.5, 1.0)
+"""How far people move between the stills of a recording (`movement.shifted`): any of these."""
 
 _STREAM = 5  # of random numbers; `clip` and `script` have others
 
@@ -33,14 +38,19 @@ class Still:
     Attributes:
         clip: the recording.
         frame: number of the frame in it.
-        pose: of the head, as the published data sets store it.
+        held: pose of the head.
         window: what the frame hears.
     """
 
     clip: Clip
     frame: int
-    pose: Float32[np.ndarray, " 7"]
+    held: Pose
     window: Float32[np.ndarray, "28 13"]
+
+    @property
+    def pose(self) -> Float32[np.ndarray, " 7"]:
+        """The pose, as the published data sets store it."""
+        return movement.pose_rows([self.held])[0].astype(np.float32)
 
     @property
     def row(self) -> Expression:
@@ -54,11 +64,11 @@ class Still:
 
     def landmarks(self) -> Float32[np.ndarray, "68 2"]:
         """The 68 landmarks, (x, y) in [-1, 1]."""
-        return self.clip.actor.landmarks(self.row, self._held)
+        return self.clip.actor.landmarks(self.row, self.held)
 
     def pupils(self) -> Float32[np.ndarray, "2 2"]:
         """The pupils, in the same units."""
-        return self.clip.actor.pupils(self.row, self._held)
+        return self.clip.actor.pupils(self.row, self.held)
 
     def opening(self) -> float:
         """Gap between the lips of the face seen frontally, in half frames."""
@@ -66,11 +76,7 @@ class Still:
 
     def picture(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """The picture, `size` rows and columns."""
-        return self.clip.frame(self.frame, size)
-
-    @property
-    def _held(self) -> Pose:
-        return self.clip.acting.poses[self.frame]
+        return self.clip.actor.picture(self.row, self.held, size, self.frame)
 
 
 def stills(
@@ -109,7 +115,8 @@ def _from_take(
 ) -> Iterator[Still]:
     """Random frames of a recording."""
     clip = record_clip(seed, take, renderer)
-    poses, windows = clip.pose(), clip.mfcc()
+    windows = clip.mfcc()
     frames = np.sort(rng.choice(clip.num_frames, count, replace=count > clip.num_frames))
+    amount = 0.0 if renderer.photos else float(rng.choice(SHIFTS))
     for n in map(int, frames):
-        yield Still(clip, n, poses[n], windows[n])
+        yield Still(clip, n, movement.shifted(rng, clip.acting.poses[n], amount), windows[n])

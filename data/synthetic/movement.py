@@ -24,6 +24,10 @@ _ROLL_SPREAD = 2.5
 _ZOOM_SPREAD, _PLACE_SPREAD = 0.02, 0.015
 """Spread of the held pose between clips: that of the published ones, degrees and half frames."""
 
+_SHIFT_SPREAD = (8.0, 6.0, 9.0, 0.10, 0.25, 0.16)
+"""Spread of yaw, pitch and roll (degrees), the logarithm of the size, and place (half frames) of
+people who move far while they talk."""
+
 
 class Reach(NamedTuple):
     """Factors on how widely the held pose varies: 1 is what the published clips show."""
@@ -113,6 +117,20 @@ def head(
         )
         for t in range(count)
     ]
+
+
+def shifted(rng: np.random.Generator, pose: Pose, amount: float) -> Pose:
+    """A pose after the person has leant and turned, far at an amount of 1."""
+    yaw, pitch, roll, zoom, across, down = amount * rng.normal(0, _SHIFT_SPREAD)
+    there = camera.held(yaw, pitch, roll, 1.0, across, down)
+    return Pose(
+        pose.yaw + there.yaw,
+        pose.pitch + there.pitch,
+        pose.roll + there.roll,
+        pose.scale * float(np.exp(zoom)),
+        pose.tx + there.tx - camera.REST_TX,
+        pose.ty + there.ty - camera.REST_TY,
+    )
 
 
 def pose_rows(poses: list[Pose]) -> Float[np.ndarray, "t 7"]:

@@ -285,14 +285,25 @@ def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
         found = folder.open(index)
         assert found.num_frames == len(stills)
         for n, still in enumerate(stills):
-            clip, frame = still.clip, still.frame
+            actor, moment = still.clip.actor, (still.row, still.held)
             truth = found.truth(n)
-            np.testing.assert_array_equal(truth.points[:68], clip.landmarks()[frame])
-            np.testing.assert_array_equal(truth.points[68:], clip.pupils()[frame])
-            np.testing.assert_array_equal(truth.pose, clip.pose()[frame, :6])
-            np.testing.assert_array_equal(found.windows[n], clip.mfcc()[frame])
+            np.testing.assert_array_equal(truth.points[:68], actor.landmarks(*moment))
+            np.testing.assert_array_equal(truth.points[68:], actor.pupils(*moment))
+            np.testing.assert_array_equal(truth.pose, np.float32(still.held))
+            np.testing.assert_array_equal(found.windows[n], still.clip.mfcc()[still.frame])
             picture = decode_frame(found.encoded_frame(n))
-            np.testing.assert_array_equal(picture, clip.frame(frame, SIZE))
+            np.testing.assert_array_equal(picture, actor.picture(*moment, SIZE, still.frame))
+
+
+def test_people_of_albums_move_farther_than_those_of_clips_in_some_recordings(renderer):
+    farthest = []
+    for stills in (one for n in range(4) for one in album.stills(SEED, n, 14, renderer)):
+        shown = np.array([still.held for still in stills])
+        recorded = np.array([still.clip.acting.poses[still.frame] for still in stills])
+        farthest.append(np.abs(shown - recorded)[:, [0, 4, 5]].max())
+    still = [far for far in farthest if far < 1e-9]
+    assert 0 < len(still) < len(farthest)
+    assert max(farthest) > 20  # degrees, or pixels of the region, each 1/60 of a half frame
 
 
 def test_pupils_lie_between_the_lids_of_open_eyes(renderer):
