@@ -106,6 +106,11 @@ _TRANSITION = 0.042
 _FADE = 0.060
 """Seconds over which a sound's pull falls to a third."""
 
+LEAD = 0.050
+"""Seconds by which jaw and lips run ahead of the sound. In clips of MEAD and LRW the opening of the
+mouth follows the loudness best when it is 1 to 2 frames early; without this, ours was 0 to 1 late.
+Closed lips do not: their sound is heard while they are closed."""
+
 _SHORTEST_HOLD = 0.024
 """Half a video frame and a little: lips that close are seen closed in one frame at least."""
 
@@ -180,7 +185,7 @@ def mouth_track(phonemes: Sequence[Phoneme], times: Float[np.ndarray, " t"]) -> 
     width, rounding, teeth, tongue = (np.zeros(len(times)) for _ in range(4))
     jaw_total, lip_total, other_total = (np.full(len(times), 1e-6) for _ in range(3))
     for segment in segments:
-        shape, pull = segment.viseme, _pull(times, segment)
+        shape, pull = segment.viseme, _pull(times + LEAD, segment)
         jaw += pull * shape.jaw_pull * segment.jaw
         jaw_total += pull * shape.jaw_pull
         width += pull * shape.lip_pull * shape.width

@@ -49,7 +49,7 @@ from eamm_jax.input_pipeline.published import (
 )
 from eamm_jax.io.files import cannot_write
 
-FORMAT = 6
+FORMAT = 7
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
