@@ -27,6 +27,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mouth_weight = 30.0  # added to the weight of the mouth's pixels
     config.eyes_weight = 20.0
     config.warped_weight = 3.0  # of the distance of the warped source image
+    config.regions_weight = 2.0  # of telling head from backdrop, and what is occluded
+    config.flow_weight = 20.0  # of the distance of points of the face, where motion takes them
     config.lpips_weight = 0.0  # of the perceptual distance of eyes and mouth; needs VGG-16
 
     parse_variant(config, variant)

@@ -113,6 +113,7 @@ def teach(
         UserError: a bad clip, or keypoints of another detector are there.
     """
     import grain
+    import jax
 
     from data import layout
     from eamm_jax.input_pipeline.clips import BadClip, decode_frames
@@ -122,7 +123,6 @@ def teach(
         PublishedFolder,
     )
     from eamm_jax.io.parallel import progress_bar
-    from eamm_jax.types import FaceTruth
 
     if heatmaps and from_truth:
         raise UserError("the truth has no heatmaps: leave them out with --no-heatmaps")
@@ -141,7 +141,7 @@ def teach(
             clip = folder.open(index)
             if from_truth:
                 truths = [clip.truth(n) for n in range(clip.num_frames)]
-                return FaceTruth(*map(np.stack, zip(*truths, strict=True)))
+                return jax.tree.map(lambda *rows: np.stack(rows), *truths)
             return np.stack(decode_frames(clip, range(clip.num_frames), config.image_size))
         except BadClip as fault:
             return str(fault)

@@ -13,6 +13,7 @@ in both. Images are RGB floats in [0, 1].
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple
 
 import jax
@@ -51,11 +52,21 @@ class Clips(NamedTuple):
     keypoints: Keypoints | None = None  # (b, t/s, ...) image keypoints that came with the data
 
 
+class Region(IntEnum):
+    """What a pixel of a rendered picture shows."""
+
+    BACKDROP = 0
+    HEAD = 1
+    BODY = 2
+    UNKNOWN = 3
+
+
 class FaceTruth(NamedTuple):
-    """What is known of a drawn face, where keypoints are guided by it."""
+    """What is known of a rendered face, where keypoints and motion are guided by it."""
 
     points: Array | np.ndarray  # (b, 70, 2) dlib's 68 landmarks, then the pupils
     pose: Array | np.ndarray  # (b, 6)
+    regions: Array | np.ndarray | None = None  # (b, 64, 64) `Region`; of albums
 
 
 class Pairs(NamedTuple):

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from data.synthetic import movement
 from data.synthetic.camera import Pose
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Expression
+from data.synthetic.heads.figure import Shown
 from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 
@@ -74,9 +75,9 @@ class Still:
         """Gap between the lips of the face seen frontally, in half frames."""
         return self.clip.actor.opening(self.row)
 
-    def picture(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture, `size` rows and columns."""
-        return self.clip.actor.picture(self.row, self.held, size, self.frame)
+    def shown(self, size: int) -> Shown:
+        """The picture, `size` rows and columns, and what it shows."""
+        return self.clip.actor.shown(self.row, self.held, size, self.frame)
 
 
 def stills(

@@ -5,6 +5,7 @@
 <root>/MFCC/<identity>/<clip>.npy                what each frame hears, (t, 28, 13)
 <root>/landmarks/<identity>/<clip>.npy           68 landmarks, (t, 68, 2), within [-1, 1]
 <root>/pupils/<identity>/<clip>.npy              pupils, (t, 2, 2), in the same units
+<root>/regions/<identity>/<clip>.npy             what is seen, (t, 64, 64); of albums
 <root>/mouth/<identity>/<clip>.npy               gap between the lips, (t,), half frames
 <root>/controls/<identity>/<clip>.npy            the face's controls, (t, controls)
 <root>/sound/<identity>/<clip>.wav               16 kHz, mono
@@ -45,6 +46,7 @@ from eamm_jax.input_pipeline.published import (
     LANDMARKS_FOLDER,
     POSE_FOLDER,
     PUPILS_FOLDER,
+    REGIONS_FOLDER,
     SOUND_FOLDER,
 )
 from eamm_jax.io.files import cannot_write
@@ -216,6 +218,7 @@ def _write_album(job: Job) -> int:
     recordings = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
     # The first is written last: an album that has it has all.
     for number, stills in reversed([*enumerate(recordings, 1)]):
+        shown = [still.shown(job.recipe.size) for still in stills]
         tracks = {
             POSE_FOLDER: [still.pose for still in stills],
             SOUND_FOLDER: [still.window for still in stills],
@@ -230,8 +233,9 @@ def _write_album(job: Job) -> int:
             "level": take.level,
             "strength": [round(float(still.strength), 4) for still in stills],
         }
-        frames = (still.picture(job.recipe.size) for still in stills)
         arrays = {name: np.array(rows, np.float32) for name, rows in tracks.items()}
+        arrays[REGIONS_FOLDER] = np.stack([one.regions for one in shown])
+        frames = (one.picture for one in shown)
         _write_parts(job, job.named(ALBUM.format(number)), arrays, facts, frames)
     return sum(map(len, recordings))
 

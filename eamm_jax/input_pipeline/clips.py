@@ -27,6 +27,9 @@ STORED_POSE_NUMBERS = 7
 
 LANDMARKS, PUPILS = 68, 2
 
+REGION_PIXELS = 64
+"""Rows and columns of the map that says what a frame shows."""
+
 KEYPOINT_NUMBERS = 6
 """Of an image keypoint that is kept with a clip: (x, y), and the Jacobian row by row."""
 
@@ -111,6 +114,7 @@ class Clip:
             Jacobians, or None if not requested.
         heatmap: function that returns their heatmap of frame n, or None if not requested;
             raises `BadClip`.
+        regions: what the pixels of each frame show (`types.Region`), or None if not known.
     """
 
     num_frames: int
@@ -120,6 +124,7 @@ class Clip:
     points: Float32[np.ndarray, "t 70 2"] | None = None
     keypoints: Float32[np.ndarray, "t k 6"] | None = None
     heatmap: Callable[[int], Float16[np.ndarray, "h w k"]] | None = None
+    regions: Float32[np.ndarray, "t 64 64"] | None = None
 
     def truth(self, n: int) -> FaceTruth:
         """Ground truth of the face in frame `n`.
@@ -134,7 +139,11 @@ class Clip:
         for what, track in (("pose", self.pose), ("landmarks and pupils", self.points)):
             if not np.isfinite(track[n]).all():
                 raise BadClip(f"the {what} of frame {n} are not finite")
-        return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS])
+        regions = self.regions
+        if regions is not None:
+            _check_shape("regions", regions, (self.num_frames, REGION_PIXELS, REGION_PIXELS))
+            regions = regions[n]
+        return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS], regions)
 
     def taught(self, numbers: Sequence[int]) -> Keypoints:
         """The image keypoints of some frames, with heatmaps if the clip was opened with them.

@@ -109,11 +109,12 @@ class ExampleReader:
     def _pair(self, index: int, rng: np.random.Generator, skipped: dict[str, str]) -> Pairs:
         """Two frames of a clip, the earlier one as the source image (stage 0).
 
-        Both may be the same frame, as in the first-order motion model. If clips are opened with
-        landmarks, the example includes them.
+        Both may be the same frame, as in the first-order motion model; not in albums, which have
+        few. If clips are opened with landmarks, the example includes them.
         """
         clip = self.folder.open(index)
-        numbers = sorted(rng.integers(clip.num_frames, size=2).tolist())
+        few = self.folder.names[index].is_album and clip.num_frames > 1
+        numbers = sorted(rng.choice(clip.num_frames, 2, replace=not few).tolist())
         source, driving = (decode_frames(clip, [n], self.size)[0] for n in numbers)
         if clip.points is None:
             return Pairs(source, driving)

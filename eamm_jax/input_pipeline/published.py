@@ -8,6 +8,7 @@ and the ground truth of synthetic faces (`data.synthetic`):
 
 <root>/landmarks/<identity>/<clip>.npy                  (frames, 68, 2)
 <root>/pupils/<identity>/<clip>.npy                     (frames, 2, 2)
+<root>/regions/<identity>/<clip>.npy                    (frames, 64, 64), of albums: `types.Region`
 
 and the image keypoints that a trained detector has found in the frames (`data.teach`):
 
@@ -38,6 +39,7 @@ POSE_FOLDER = "fomm_pose_crop"
 SOUND_FOLDER = "MFCC"
 LANDMARKS_FOLDER = "landmarks"
 PUPILS_FOLDER = "pupils"
+REGIONS_FOLDER = "regions"
 KEYPOINTS_FOLDER = "keypoints"
 HEATMAPS_FOLDER = "heatmaps"
 
@@ -99,7 +101,8 @@ class PublishedFolder:
         Args:
             root: the folder that contains `fomm_crop`.
             with_motion: also read audio features and pose; their folders must exist.
-            with_truth: also read landmarks, pupils and pose; their folders must exist.
+            with_truth: also read landmarks, pupils and pose; their folders must exist. Regions,
+                if there are any.
             with_keypoints: also read image keypoints, which `data.teach` must have found.
             with_heatmaps: also read their heatmaps.
             names: the clips, if already known; None lists them.
@@ -157,8 +160,10 @@ class PublishedFolder:
 
         pose = track(POSE_FOLDER) if self._with_motion or self._with_truth else None
         windows = track(SOUND_FOLDER) if self._with_motion else None
-        points = None
+        points = regions = None
         if self._with_truth:
+            if (self.root / REGIONS_FOLDER).is_dir():
+                regions = track(REGIONS_FOLDER)
             found = track(LANDMARKS_FOLDER), track(PUPILS_FOLDER)
             if found[0].ndim != 3 or found[0].shape[::2] != found[1].shape[::2]:
                 raise BadClip("its landmarks and pupils have different shapes")
@@ -186,6 +191,7 @@ class PublishedFolder:
             points,
             track(KEYPOINTS_FOLDER) if self._with_keypoints else None,
             (lambda n: heatmaps()[n]) if self._with_heatmaps else None,
+            regions,
         )
 
 

@@ -178,7 +178,7 @@ def test_albums_of_photographs_are_written_and_read(packed, photos, tmp_path):
     renderer = Renderer(str(packed), (str(photos / "astronaut.png"),))
     (stills,) = album.stills(0, 0, 2, renderer)
     for n, still in enumerate(stills):
-        np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.picture(64))
+        np.testing.assert_array_equal(decode_frame(found.encoded_frame(n)), still.shown(64).picture)
         np.testing.assert_array_equal(found.truth(n).points[:68], still.landmarks())
     recipe = writer.PhotoRecipe(0, 64, stills=2, photos="others")
     with pytest.raises(UserError, match="holds a synthetic data set made from"):

@@ -291,6 +291,7 @@ def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
             np.testing.assert_array_equal(truth.points[68:], actor.pupils(*moment))
             np.testing.assert_array_equal(truth.pose, np.float32(still.held))
             np.testing.assert_array_equal(found.windows[n], still.clip.mfcc()[still.frame])
+            np.testing.assert_array_equal(truth.regions, still.shown(SIZE).regions)
             picture = decode_frame(found.encoded_frame(n))
             np.testing.assert_array_equal(picture, actor.picture(*moment, SIZE, still.frame))
 
@@ -348,7 +349,9 @@ def test_pairs_come_with_the_truth_of_their_frames(album_root):
             recordings.add(recording)
             np.testing.assert_array_equal(truths.points[row], truth.points)
             np.testing.assert_array_equal(truths.pose[row], truth.pose)
+            np.testing.assert_array_equal(truths.regions[row], truth.regions)
         assert len(recordings) == 1
+        assert not np.array_equal(pairs.source[row], pairs.driving[row])
 
 
 def test_truth_that_is_not_there_is_asked_for_in_words(root, tmp_path):

@@ -10,11 +10,13 @@ from data.synthetic.heads.figure import stance
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import MOUTH
+from eamm_jax.models.dense_motion import DenseMotion
 from eamm_jax.models.lpips import VGG16
+from eamm_jax.ops.grids import coordinate_grid
 from eamm_jax.training.bundled_config import KEYPOINTS
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
-from eamm_jax.types import FaceTruth, Keypoints
+from eamm_jax.types import FaceTruth, Keypoints, Region
 from tests.tiny import tiny_variables
 from tests.training.batches import (
     MICRO,
@@ -71,9 +73,13 @@ def test_the_truth_follows_random_crops(rng, apart):
     x, y = np.meshgrid(grid, grid)
     distance = (x - points[:, 4, 0, None, None]) ** 2 + (y - points[:, 4, 1, None, None]) ** 2
     spots = np.exp(-distance / 0.01)[..., None].repeat(3, axis=-1).astype(np.float32)
-    inputs = guided.GuidedInputs(spots, spots[::-1], truth, truth_of(points[::-1], truth.pose))
+    frames = spots, spots[::-1]
+    truths = truth, truth_of(points[::-1], truth.pose)
+    inputs = guided.GuidedInputs(*frames, *truths, *(frame[..., :2] for frame in frames))
     cropped = guided.crop_at_random(jax.random.key(0), inputs, 0.6, apart)
-    for image, moved, before in zip(cropped[:2], cropped[2:], inputs[2:], strict=True):
+    for frame, shares in zip(cropped[:2], cropped[4:], strict=True):
+        np.testing.assert_array_equal(shares, frame[..., :2])
+    for image, moved, before in zip(cropped[:2], cropped[2:4], truths, strict=True):
         mass = np.asarray(image[..., 0])
         total = mass.sum(axis=(1, 2))
         found = [(mass * axis).sum(axis=(1, 2)) / total for axis in (x, y)]
@@ -87,7 +93,7 @@ def test_the_truth_follows_random_crops(rng, apart):
         assert ((enlarged >= 1) & (enlarged <= 1 / 0.6)).all()
         spread = [np.ptp(np.asarray(t.points), axis=1) for t in (moved, before)]
         np.testing.assert_allclose(spread[0], spread[1] * enlarged[:, None], rtol=1e-4)
-    sides = [np.asarray(truth.pose)[:, 3] / 4e-4 for truth in cropped[2:]]
+    sides = [np.asarray(truth.pose)[:, 3] / 4e-4 for truth in cropped[2:4]]
     assert np.ptp(sides[0]) > 0.1
     assert np.allclose(*sides) == (not apart)
 
@@ -111,6 +117,62 @@ def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
         assert at(region, x, y) < 0.01
     assert 0.01 < np.mean(mouth > 0.5) < 0.1
     assert 0.01 < np.mean(eyes > 0.5) < 0.1
+
+
+def motion_of(still, seen, deformation=None):
+    """A dense motion with shares of the backdrop's motion and of what is seen."""
+    mask = np.stack([still, 1 - np.asarray(still)], axis=-1)
+    return DenseMotion(deformation, jnp.array(mask), jnp.array(seen)[..., None], None, None)
+
+
+def test_heads_move_backdrops_do_not_and_are_hidden_behind_heads():
+    """A head that goes from the left half to the upper half of a frame of 2 x 2 pixels."""
+    backdrop, head, unknown = np.eye(3, dtype=np.float32)[:, :2]
+    source = jnp.array([[[head, backdrop], [head, backdrop]]])
+    driving = jnp.array([[[head, head], [backdrop, backdrop]]])
+    right = motion_of([[[0.0, 0.0], [1.0, 1.0]]], [[[0.5, 0.5], [0.0, 1.0]]])
+    assert abs(guided.region_distance(right, source, driving)) < 1e-5
+    wrong = {
+        "moves": motion_of([[[0.0, 0.0], [0.5, 1.0]]], [[[0.5, 0.5], [0.0, 1.0]]]),
+        "stays": motion_of([[[0.0, 0.5], [1.0, 1.0]]], [[[0.5, 0.5], [0.0, 1.0]]]),
+        "shown": motion_of([[[0.0, 0.0], [1.0, 1.0]]], [[[0.5, 0.5], [0.5, 1.0]]]),
+        "hidden": motion_of([[[0.0, 0.0], [1.0, 1.0]]], [[[0.5, 0.5], [0.0, 0.5]]]),
+    }
+    for motion in wrong.values():
+        distance = float(guided.region_distance(motion, source, driving))
+        assert distance == pytest.approx(np.log(2) / 4, rel=1e-3)
+    nowhere = jnp.full_like(driving, unknown[0])
+    for motion in (right, *wrong.values()):
+        assert guided.region_distance(motion, source, nowhere) == 0
+    certain = motion_of([[[1.0, 1.0], [0.0, 0.0]]], [[[0.0, 0.0], [1.0, 0.0]]])
+    gradient = jax.grad(lambda m: guided.region_distance(m, source, driving), allow_int=True)
+    found = gradient(certain)
+    assert np.isfinite(found.mask).all()
+    assert np.abs(found.mask).max() > 0.1
+
+
+def test_regions_are_shares_and_unknown_ones_are_neither():
+    regions = np.array([[[Region.BACKDROP, Region.HEAD], [Region.BODY, Region.UNKNOWN]]])
+    shares = guided.region_shares(truth_of(np.zeros((1, 70, 2)))._replace(regions=regions))
+    np.testing.assert_array_equal(shares, [[[[1, 0], [0, 1]], [[0, 0], [0, 0]]]])
+    assert guided.region_shares(truth_of(np.zeros((1, 70, 2)))) is None
+
+
+def test_motion_at_points_of_the_face_is_known(rng):
+    """(x, y) -> (x + 0.1, y - 0.2). The contour and points outside the frame do not count."""
+    points = rng.uniform(-0.7, 0.7, (2, 70, 2)).astype(np.float32)
+    moved = points + np.array([0.1, -0.2], np.float32)
+    moved[:, :6] += 5
+    points[1, 60], moved[1, 60] = (1.5, 0), (0, 0)
+    grid = np.asarray(coordinate_grid(32, 32, half_pixel=True)) + np.array([0.1, -0.2], np.float32)
+    motion = motion_of([[[0.0]]], [[[0.0]]], jnp.array([grid, grid]))
+    source, driving = truth_of(moved), truth_of(points)
+    assert guided.flow_distance(motion, source, driving) < 1e-6
+    lips = moved.copy()
+    lips[:, 62] += 0.3
+    counted = 2 * len(guided.FIXED) - 1
+    distance = guided.flow_distance(motion, truth_of(lips), driving)
+    assert distance == pytest.approx(2 * 0.3 / counted, rel=1e-3)
 
 
 def test_bundled_keypoints_name_existing_points():
@@ -152,7 +214,7 @@ def pairs_with_truth():
     def truth():
         points = 0.3 * rng.normal(size=(2, 70, 2)).astype(np.float32)
         pose = np.array([[10, 5, -5, 5e-4, 60, 60], [0, 0, 0, 4e-4, 60, 60]], np.float32)
-        return FaceTruth(points, pose)
+        return FaceTruth(points, pose, rng.integers(3, size=(2, 64, 64)).astype(np.float32))
 
     return make_pairs()._replace(source_truth=truth(), driving_truth=truth())
 
@@ -192,6 +254,15 @@ def test_the_generator_alone_learns_from_given_keypoints():
     assert jax.tree.all(jax.tree.map(np.array_equal, frozen, detector))
     assert {"perceptual", "warped", "psnr", "psnr_mouth", "psnr_eyes"} <= set(metrics[0])
     assert "landmarks" not in metrics[0]
+    assert metrics[-1]["regions"] < metrics[0]["regions"]
+    assert metrics[-1]["flow"] < metrics[0]["flow"]
+    pairs = pairs_with_truth()
+    unknown = pairs._replace(
+        source_truth=pairs.source_truth._replace(regions=None),
+        driving_truth=pairs.driving_truth._replace(regions=None),
+    )
+    with pytest.raises(UserError, match="regions_weight needs data that say what"):
+        jax.eval_shape(stage.train_step, states[0], unknown, jax.random.key(1))
     assert metrics[-1]["perceptual"] < metrics[0]["perceptual"]
 
 

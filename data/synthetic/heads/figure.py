@@ -57,6 +57,18 @@ class Stance(NamedTuple):
     neck: Float32[np.ndarray, " 3"]
 
 
+class Shown(NamedTuple):
+    """A picture, and what its pixels show.
+
+    Attributes:
+        picture: RGB.
+        regions: of the middle of each square of the picture, as `eamm_jax.types.Region`.
+    """
+
+    picture: UInt8[np.ndarray, "h w 3"]
+    regions: UInt8[np.ndarray, "64 64"]
+
+
 class Formed(NamedTuple):
     """A head with an expression, not yet posed.
 
@@ -117,10 +129,14 @@ class Figure(ABC):
         self._contour = [np.array([where[int(v)] for v in path]) for path in mesh.contour]
 
     @abstractmethod
+    def shown(self, row: Expression, pose: Pose, size: int, moment: int) -> Shown:
+        """Renders frame number `moment` with `size` rows and columns."""
+
     def picture(
         self, row: Expression, pose: Pose, size: int, moment: int
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """Renders frame number `moment` with `size` rows and columns."""
+        """The picture alone."""
+        return self.shown(row, pose, size, moment).picture
 
     def limited(self, poses: list[Pose]) -> list[Pose]:
         """Poses that the person can be shown in, as near as can be to those given: here, all."""

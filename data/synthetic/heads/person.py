@@ -12,10 +12,20 @@ from data.synthetic.controls import Expression
 from data.synthetic.head_model import HeadModel
 from data.synthetic.heads import hair, kernels, scene, skin
 from data.synthetic.heads.expression import lip_gap
-from data.synthetic.heads.figure import FACE_DEPTH, HALF_FRAME, PIVOT, Figure, place, stance
+from data.synthetic.heads.figure import (
+    FACE_DEPTH,
+    HALF_FRAME,
+    PIVOT,
+    Figure,
+    Shown,
+    place,
+    stance,
+)
 from data.synthetic.heads.hair import Strands
 from data.synthetic.heads.looks import Look, linear
 from data.synthetic.heads.mesh import Mesh, mesh_of, smoothstep, view_axes
+from eamm_jax.input_pipeline.clips import REGION_PIXELS
+from eamm_jax.types import Region
 
 SHADOW_SIZE, SHADOW_REACH = 224, 19.0
 """Rows of the shadow map, and half the centimetres that it covers."""
@@ -50,11 +60,10 @@ class Person(Figure):
         super().__init__(mesh, look, shape_of(mesh, look), vertices)
         self._painted: _Painted | None = None
 
-    def picture(
-        self, row: Expression, pose: Pose, size: int, moment: int
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture alone; see `render`."""
-        return self.render(row, pose, size, moment).image
+    def shown(self, row: Expression, pose: Pose, size: int, moment: int) -> Shown:
+        """The picture, and what it shows; see `render`."""
+        rendering = self.render(row, pose, size, moment)
+        return Shown(rendering.image, regions_of(rendering.labels))
 
     def render(self, row: Expression, pose: Pose, size: int, moment: int = 0) -> Rendering:
         """A picture with its truth.
@@ -194,6 +203,14 @@ class Person(Figure):
 
 
 _BROWS = slice(17, 27)
+
+
+def regions_of(labels: UInt8[np.ndarray, "s s"]) -> UInt8[np.ndarray, "64 64"]:
+    """What is seen in the middle of each square of a picture of any size."""
+    at = ((np.arange(REGION_PIXELS) + 0.5) * len(labels) / REGION_PIXELS).astype(int)
+    region = np.full(kernels.GLASSES + 1, Region.HEAD, np.uint8)
+    region[kernels.BACKGROUND], region[kernels.CLOTHES] = Region.BACKDROP, Region.BODY
+    return region[labels[np.ix_(at, at)]]
 
 
 class _Painted(NamedTuple):

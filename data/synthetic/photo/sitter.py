@@ -12,13 +12,15 @@ from data.synthetic.camera import Pose
 from data.synthetic.controls import Expression
 from data.synthetic.head_model import HeadModel
 from data.synthetic.heads import kernels, looks
-from data.synthetic.heads.figure import CORNEA, EYES, Figure, place, stance
+from data.synthetic.heads.figure import CORNEA, EYES, Figure, Shown, place, stance
 from data.synthetic.heads.mesh import mesh_of, smoothstep
 from data.synthetic.photo import texture
 from data.synthetic.photo.compose import compose
 from data.synthetic.photo.fit import fit
 from data.synthetic.photo.portrait import FINE, Portrait, develop, irises
 from data.synthetic.photo.texture import GAMMA, Texture
+from eamm_jax.input_pipeline.clips import REGION_PIXELS
+from eamm_jax.types import Region
 
 LARGEST_YAW, LARGEST_PITCH, LARGEST_ROLL = 12.0, 9.0, 12.0
 """Degrees from the pose of the photograph: beyond, it shows too little."""
@@ -99,11 +101,10 @@ class Sitter(Figure):
             )
         return result
 
-    def picture(
-        self, row: Expression, pose: Pose, size: int, moment: int
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """The person in an expression and a pose."""
-        return self.render(*self.formed(row), pose, size)
+    def shown(self, row: Expression, pose: Pose, size: int, moment: int) -> Shown:
+        """The person in an expression and a pose. Where the backdrop begins is not known."""
+        regions = np.full((REGION_PIXELS, REGION_PIXELS), Region.UNKNOWN, np.uint8)
+        return Shown(self.render(*self.formed(row), pose, size), regions)
 
     def original(self, size: int) -> UInt8[np.ndarray, "h w 3"]:
         """The photograph rendered again in its own expression and pose."""

@@ -9,8 +9,8 @@ the rotation of the head.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,11 @@ from ml_collections import ConfigDict
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
+from eamm_jax.models.dense_motion import DenseMotion
 from eamm_jax.models.generator import deform
 from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
+from eamm_jax.ops.resizing import resize_bilinear
 from eamm_jax.training import losses
 from eamm_jax.training.losses import l1
 from eamm_jax.training.objectives.audio_to_motion import (
@@ -41,7 +43,9 @@ from eamm_jax.training.objectives.base import (
 )
 from eamm_jax.training.objectives.first_order_motion import detect_pair, pair_panel
 from eamm_jax.training.panels import draw_keypoints, palette
-from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs
+from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs, Region
+
+T = TypeVar("T")
 
 NUM_POINTS = 70
 """Landmarks and pupils."""
@@ -49,6 +53,12 @@ NUM_POINTS = 70
 MOUTH = (range(48, 68),)
 EYES = (range(36, 42), range(42, 48))
 """Points of the regions that count more."""
+
+FIXED = (*range(6, 11), *range(17, NUM_POINTS))
+"""Points that stay on the same spot of the skin; most of the contour slides as the head turns."""
+
+EPSILON = 1e-6
+"""Added to probabilities in logarithms."""
 
 REGION_WIDTH, REGION_HEIGHT = 0.6, 0.5
 """Half width of a region, relative to the width of its points, and its least half height, relative
@@ -62,12 +72,23 @@ USUAL_SCALE = 4.65e-4
 
 
 class GuidedInputs(NamedTuple):
-    """Two frames of a video and their truth."""
+    """Two frames of a video and their truth.
+
+    Attributes:
+        source: the source image.
+        driving: the driving frame.
+        source_truth: points and pose.
+        driving_truth: points and pose.
+        source_regions: shares of backdrop and head in each pixel, where they are known.
+        driving_regions: of the driving frame.
+    """
 
     source: Float[Array, "b h w 3"]
     driving: Float[Array, "b h w 3"]
     source_truth: FaceTruth
     driving_truth: FaceTruth
+    source_regions: Float[Array, "b r r 2"] | None = None
+    driving_regions: Float[Array, "b r r 2"] | None = None
 
 
 class _GuidedPairs(Objective[Pairs, GuidedInputs]):
@@ -81,7 +102,8 @@ class _GuidedPairs(Objective[Pairs, GuidedInputs]):
         assert batch.source_truth is not None
         assert batch.driving_truth is not None
         images = to_float(batch.source), to_float(batch.driving)
-        inputs = GuidedInputs(*images, batch.source_truth, batch.driving_truth)
+        truths = batch.source_truth, batch.driving_truth
+        inputs = GuidedInputs(*images, *truths, *map(region_shares, truths))
         if rng is None or not self.config.augment:
             return inputs
         crop_rng, colour_rng = jax.random.split(rng)
@@ -132,7 +154,7 @@ class GuidedKeypoints(_GuidedPairs):
 
     def panel(self, forward: Forward, batch: Pairs) -> Float[Array, "b h w3 3"]:
         """The frames with detected keypoints, and the second with its target positions."""
-        source, driving, _, truth = self.inputs(batch)
+        source, driving, _, truth, *_ = self.inputs(batch)
         of_source, of_driving = detect_pair(forward, source, driving)
         points = guided_values(truth, self.config.keypoint_points)
         colours = palette(points.shape[1])
@@ -169,6 +191,19 @@ class GuidedGenerator(_GuidedPairs):
             "perceptual": config.pyramid_weight * losses.pyramid_distance(*pyramids),
             "warped": config.warped_weight * l1(warped, target, weight),
         }
+        if config.regions_weight:
+            if inputs.source_regions is None or inputs.driving_regions is None:
+                raise UserError(
+                    "config.regions_weight needs data that say what their frames show: albums of "
+                    "data.synthetic"
+                )
+            distance = region_distance(
+                rendering.motion, inputs.source_regions, inputs.driving_regions
+            )
+            terms["regions"] = config.regions_weight * distance
+        if config.flow_weight:
+            distance = flow_distance(rendering.motion, inputs.source_truth, inputs.driving_truth)
+            terms["flow"] = config.flow_weight * distance
         if config.lpips_weight:
             patches = (face_patch(x, inputs.driving_truth) for x in (prediction, target))
             ours, theirs = (forward("vgg16", patch) for patch in patches)
@@ -251,14 +286,14 @@ def crop_at_random(
         apart: share of pairs whose frames get squares of their own.
     """
     side_rng, centre_rng, apart_rng = jax.random.split(rng, 3)
-    batch, height, width, _ = inputs.source.shape
+    batch = inputs.source.shape[0]
     side = jax.random.uniform(side_rng, (2, batch, 1), minval=smallest, maxval=1.0)
     centre = (1 - side) * jax.random.uniform(centre_rng, (2, batch, 2), minval=-1.0, maxval=1.0)
     differ = jax.random.bernoulli(apart_rng, apart, (batch, 1))
     side, centre = (jnp.stack([x[0], jnp.where(differ, x[1], x[0])]) for x in (side, centre))
-    grid = coordinate_grid(height, width, half_pixel=True)
 
     def crop(image: Array, side: Array, centre: Array) -> Array:
+        grid = coordinate_grid(*image.shape[1:3], half_pixel=True)
         seen = side[:, None, None] * grid + centre[:, None, None]
         return grid_sample(image, seen, padding="border")
 
@@ -267,8 +302,16 @@ def crop_at_random(
         points = (jnp.asarray(truth.points) - centre[:, None]) / side[:, None]
         return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]))
 
-    source, driving = map(crop, inputs[:2], side, centre)
-    return GuidedInputs(source, driving, *map(follow, inputs[2:], side, centre))
+    def both(change: Callable[[T, Array, Array], T], source: T, driving: T) -> tuple[T, T]:
+        return change(source, side[0], centre[0]), change(driving, side[1], centre[1])
+
+    frames = both(crop, inputs.source, inputs.driving)
+    truths = both(follow, inputs.source_truth, inputs.driving_truth)
+    if inputs.source_regions is None or inputs.driving_regions is None:
+        return GuidedInputs(*frames, *truths)
+    return GuidedInputs(
+        *frames, *truths, *both(crop, inputs.source_regions, inputs.driving_regions)
+    )
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
@@ -333,6 +376,48 @@ def motion_distance(
     """
     moved, wanted = (x - x.mean(axis=1, keepdims=True) for x in (prediction, target))
     return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
+
+
+def region_shares(truth: FaceTruth) -> Float[Array, "b r r 2"] | None:
+    """Shares of backdrop and head in each pixel; none of either where that is not known."""
+    if truth.regions is None:
+        return None
+    seen = (Region.BACKDROP, Region.HEAD)
+    regions = jnp.asarray(truth.regions)[..., None]
+    return (regions == jnp.array(seen, regions.dtype)).astype(jnp.float32)
+
+
+def region_distance(
+    motion: DenseMotion, source: Float[Array, "b r r 2"], driving: Float[Array, "b r r 2"]
+) -> Float[Array, ""]:
+    """Cross-entropy of what moves and what is occluded from what the frames show.
+
+    A head moves with keypoints and a backdrop does not; a backdrop behind the head of the source
+    image is occluded there, any other is not. Bodies do a little of both, so they teach nothing.
+
+    Args:
+        motion: that was predicted.
+        source: shares of backdrop and head in the source image.
+        driving: shares in the driving frame.
+    """
+    still, seen = motion.mask[..., :1], motion.occlusion
+    source, driving = (resize_bilinear(x, *still.shape[1:3]) for x in (source, driving))
+    backdrop, head = driving[..., :1], driving[..., 1:]
+
+    def cross_entropy(positive: Array, negative: Array, probability: Array) -> Array:
+        yes, no = jnp.log(probability + EPSILON), jnp.log(1 - probability + EPSILON)
+        return -(positive * yes + negative * no).mean()
+
+    moves = cross_entropy(backdrop, head, still)
+    return moves + cross_entropy(backdrop * source[..., :1], backdrop * source[..., 1:], seen)
+
+
+def flow_distance(motion: DenseMotion, source: FaceTruth, driving: FaceTruth) -> Float[Array, ""]:
+    """L1 of the dense motion at points of the face from where they are in the source image."""
+    at, wanted = (jnp.asarray(truth.points)[:, jnp.array(FIXED)] for truth in (driving, source))
+    found = grid_sample(motion.deformation, at[:, None], padding="border")[:, 0]
+    inside = (jnp.abs(at) < 1).all(axis=-1, keepdims=True)
+    return l1(found, wanted, jnp.broadcast_to(inside, at.shape).astype(at.dtype))
 
 
 def face_patch(image: Float[Array, "b h w c"], truth: FaceTruth) -> Float[Array, "b i j c"]:
