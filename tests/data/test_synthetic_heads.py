@@ -21,6 +21,7 @@ from data.synthetic.renderer import Renderer
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.faces import generic_face
 from eamm_jax.faces.pose_geometry import face_region, fit_pose
+from eamm_jax.types import Region
 
 SIZE = 96
 POSES = [held(0, 3, 0), held(14, -4, 5, 1.05, 0.03, -0.02), held(-18, 8, -4)]
@@ -44,6 +45,17 @@ def pixels(points: np.ndarray) -> np.ndarray:
 def middle(mask: np.ndarray) -> np.ndarray:
     y, x = np.nonzero(mask)
     return np.array([x.mean() + 0.5, y.mean() + 0.5])
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_pictures_of_any_size_say_what_they_show(person, size):
+    far = held(0, 3, 0, 0.6)
+    picture, regions = person.shown(SPEECH, far, size, 0)
+    assert picture.shape == (size, size, 3)
+    x, y = ((person.landmarks(SPEECH, far)[33] + 1) * 32).astype(int)  # below the nose
+    assert regions[y, x] == Region.HEAD
+    assert regions[0, 0] == regions[0, -1] == Region.BACKDROP
+    assert regions[-1, 32] == Region.BODY
 
 
 @pytest.mark.slow
