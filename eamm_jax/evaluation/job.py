@@ -356,7 +356,11 @@ def _shown_clips(by_clip: Mapping[str, Mapping[str, Values]], folder: Path) -> l
     return [
         ShownClip(
             name,
-            report.one_line(main, by_clip[name][main]),
+            "; ".join(
+                report.one_line(method, values)
+                for method, values in by_clip[name].items()
+                if method != TRUTH.name
+            ),
             list(dict.fromkeys([TRUTH.name, *by_clip[name]])),
             (folder / SHEETS / f"{file_name(name)}{VIDEO}").read_bytes(),
         )

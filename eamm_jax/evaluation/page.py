@@ -57,7 +57,7 @@ class ShownClip(NamedTuple):
 
     Attributes:
         name: its name.
-        line: its main metrics.
+        line: the main metrics of each method.
         methods: what is seen in the video, from left to right.
         video: an mp4 file.
     """

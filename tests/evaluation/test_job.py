@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,7 @@ def test_pairs_from_the_command_line(pairs, tmp_path, capsys):
     text = (output / "report.html").read_text()
     assert text.count("<video") == 1
     assert "<span>theirs</span>" in text
+    assert re.search("still: PSNR [^;<]*; ours: PSNR 36.0[^;<]*; theirs: PSNR 22.1", text)
     assert run_command("--pairs", pairs, "--faces", "none", "--output", output) == 2
     assert "exists and is not empty" in capsys.readouterr().err
     again = ("--pairs", pairs, "--faces", "none", "--output", output, "--overwrite", "--quiet")
