@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
-from eamm_jax.ops.grids import Padding, grid_sample
+from eamm_jax.ops.grids import Padding, coordinate_grid, grid_sample
 from eamm_jax.types import Array
 
 PUBLISHED_SIZE = 256
@@ -36,20 +36,6 @@ another sample is 0.077 away.
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow and torchvision
 
 
-class ColourJitter(NamedTuple):
-    """Amounts of colour jitter (published: 0.1 each in stages 0 and 1, none in part 2)."""
-
-    brightness: float = 0.1  # the factor is sampled from 1 - brightness to 1 + brightness
-    contrast: float = 0.1  # likewise
-    saturation: float = 0.1  # likewise
-    hue: float = 0.1  # the shift is sampled from -hue to hue, a fraction of the colour circle
-
-    @classmethod
-    def uniform(cls, amount: float) -> ColourJitter:
-        """The same amount of each."""
-        return cls(amount, amount, amount, amount)
-
-
 class EmotionAugmentation(NamedTuple):
     """Augmentation of the emotion network's input in part 2 (docs/architecture.md, section 8).
 
@@ -62,10 +48,9 @@ class EmotionAugmentation(NamedTuple):
     # Ranges of shift and enlargement in `warp_perspective`, before their random signs.
     perspective: tuple[int, int] | None = (20, 30)  # None is no perspective
     enlargement: tuple[int, int] = (20, 40)
-    jitter: ColourJitter | None = None
+    jitter: float = 0.0  # amount of `jitter_colours`
 
 
-PUBLISHED_JITTER = ColourJitter()
 PUBLISHED_EMOTION_AUGMENTATION = EmotionAugmentation()
 
 
@@ -139,15 +124,22 @@ def adjust_colours(
 
 
 def jitter_colours(
-    rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], amount: ColourJitter = PUBLISHED_JITTER
+    rng: PRNGKeyArray, frames: Float[Array, "b t h w 3"], amount: float
 ) -> Float[Array, "b t h w 3"]:
-    """Jitters the colours of each clip, equally in all frames, in a random order."""
+    """Jitters the colours of each clip, equally in all frames, in a random order.
+
+    Args:
+        rng: random key.
+        frames: clips.
+        amount: factors of brightness, saturation and contrast are sampled from 1 - amount to
+            1 + amount, the shift of the hue from -amount to amount, a fraction of the colour
+            circle (published: 0.1 in stages 0 and 1, none in part 2).
+    """
     factor_rng, order_rng = jax.random.split(rng)
     batch = frames.shape[0]
     centre = jnp.array([1.0, 1.0, 0.0, 1.0])
-    reach = jnp.array([amount.brightness, amount.saturation, amount.hue, amount.contrast])
-    lowest = jnp.where(centre > 0, jnp.maximum(centre - reach, 0.0), -reach)
-    factors = jax.random.uniform(factor_rng, (batch, 4), minval=lowest, maxval=centre + reach)
+    lowest = jnp.where(centre > 0, jnp.maximum(centre - amount, 0.0), -amount)
+    factors = jax.random.uniform(factor_rng, (batch, 4), minval=lowest, maxval=centre + amount)
     order = jax.random.permutation(
         order_rng, jnp.tile(jnp.arange(4), (batch, 1)), axis=1, independent=True
     )
@@ -214,7 +206,9 @@ def rotate(
     frames: Float[Array, "b t h w 3"], degrees: Float[Array, " b"]
 ) -> Float[Array, "b t h w 3"]:
     """Rotates square clips about their centre, counter-clockwise; corners become black."""
-    x, y = _pixel_grid(*frames.shape[2:4])
+    height, width = frames.shape[2:4]
+    grid = coordinate_grid(height, width, float, half_pixel=True)
+    x, y = jnp.moveaxis(grid, -1, 0)
     angle = jnp.deg2rad(degrees)[:, None, None, None]
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     # Rows run downwards: the point that rotates to (x, y) lies clockwise from it on screen.
@@ -286,13 +280,6 @@ def warp_perspective_at_random(
     return warp_perspective(frames, draw(shift_rng, shift), draw(enlargement_rng, enlargement))
 
 
-def _pixel_grid(height: int, width: int) -> tuple[Float[Array, "1 w"], Float[Array, "h 1"]]:
-    """Coordinates of pixel centres, where -1 and 1 are the edges of the image."""
-    x = (2 * jnp.arange(width, dtype=float) + 1) / width - 1
-    y = (2 * jnp.arange(height, dtype=float) + 1) / height - 1
-    return x[None, :], y[:, None]
-
-
 def _sample(frames: Array, grid: Array, *, padding: Padding) -> Array:
     """Samples (b, t, ...) frames at one grid per frame, or one per clip."""
     batch, time = frames.shape[:2]
@@ -331,7 +318,7 @@ def augment_emotion_frames(
         frames = warp_perspective_at_random(
             perspective_rng, frames, config.perspective, config.enlargement
         )
-    if config.jitter is not None:
+    if config.jitter:
         frames = jitter_colours(jitter_rng, frames, config.jitter)
     return frames
 
@@ -340,7 +327,7 @@ def augment_pair(
     rng: PRNGKeyArray,
     source: Float[Array, "b h w 3"],
     driving: Float[Array, "b h w 3"],
-    jitter: ColourJitter = PUBLISHED_JITTER,
+    jitter: float,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
     """Augments pairs of frames for stage 0, both frames of a pair equally.
 

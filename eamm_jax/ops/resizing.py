@@ -55,20 +55,6 @@ def _blur_matrix(size: int, scale: float, sigma: float) -> np.ndarray:
     )
 
 
-def image_pyramid(
-    image: Float[Array, "b h w c"], scales: tuple[float, ...], *, sigma: float | None = None
-) -> tuple[Float[Array, "b _ _ c"], ...]:
-    """The image at each scale, for losses over several resolutions (Siarohin et al. 2019, 3.3).
-
-    Args:
-        image: the full-size image.
-        scales: 1 is the image itself.
-        sigma: gaussian for every scale, in pixels; None takes `ANTIALIAS_SIGMA`.
-    """
-    sigma = ANTIALIAS_SIGMA if sigma is None else sigma
-    return tuple(antialias_downsample(image, scale, sigma=sigma) for scale in scales)
-
-
 def resize_bilinear(image: Float[Array, "b h w c"], height: int, width: int) -> Array:
     """Bilinear enlargement, half-pixel aligned, edges repeated."""
     if image.shape[1:3] == (height, width):

@@ -9,7 +9,7 @@ import pytest
 from eamm_jax.models import build
 from eamm_jax.models.config import PUBLISHED_HEADS, published
 from eamm_jax.models.generator import deform
-from eamm_jax.ops.resizing import image_pyramid
+from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Keypoints
 
 pytestmark = pytest.mark.slow
@@ -158,6 +158,6 @@ def test_golden_vgg(networks, published_variables, arrays, images):
 
 
 def test_golden_pyramid(arrays, images):
-    scales = (0.5, 0.25, 0.125)
-    for scale, found in zip(scales, image_pyramid(images["source"], scales), strict=True):
+    for scale in (0.5, 0.25, 0.125):
+        found = antialias_downsample(images["source"], scale)
         assert_map(found, arrays[f"pyramid_prediction_{scale}"])

@@ -8,7 +8,6 @@ from eamm_jax.ops.resizing import (
     antialias_downsample,
     blocks_to_pixels,
     gaussian_kernel,
-    image_pyramid,
     pixels_to_blocks,
     resize_bilinear,
     scale_sigma,
@@ -33,11 +32,10 @@ def test_the_parent_models_sigma_grows_as_the_scale_shrinks():
     assert [scale_sigma(s) for s in (1, 0.5, 0.25, 0.125)] == [0, 0.5, 1.5, 3.5]
 
 
-def test_pyramid_starts_with_the_image_itself(rng):
+def test_full_size_is_the_image_itself(rng):
     image = rng.uniform(size=(1, 16, 16, 3)).astype(np.float32)
-    full, half = image_pyramid(image, (1, 0.5))
-    assert full is image
-    assert half.shape == (1, 8, 8, 3)
+    assert antialias_downsample(image, 1) is image
+    assert antialias_downsample(image, 0.5).shape == (1, 8, 8, 3)
 
 
 def test_bilinear_enlargement_by_hand():

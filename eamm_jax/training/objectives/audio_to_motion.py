@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from eamm_jax.models.audio_to_motion import AudioToMotion
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.generator import Generator, Rendering
-from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
+from eamm_jax.ops.augmentation import jitter_colours
 from eamm_jax.training import losses
 from eamm_jax.training.objectives.base import (
     PERCEPTUAL_NETWORKS,
@@ -85,7 +85,7 @@ class AudioKeypoints(Objective[Clips, ClipInputs]):
         inputs = clip_inputs(batch)
         if rng is not None and self.config.augment:
             together = jnp.concatenate([inputs.source[:, None], inputs.frames], axis=1)
-            together = jitter_colours(rng, together, ColourJitter.uniform(self.config.jitter))
+            together = jitter_colours(rng, together, self.config.jitter)
             inputs = inputs._replace(source=together[:, 0], frames=together[:, 1:])
         return inputs
 

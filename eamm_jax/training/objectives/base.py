@@ -195,7 +195,13 @@ def perceptual_loss(
 def image_pyramid(
     image: Float[Array, "b h w c"], scales: Sequence[float], sigma: float
 ) -> tuple[Float[Array, "b _ _ c"], ...]:
-    """The image at each scale; `sigma` is that of the blur, 0 for that of the published code."""
+    """The image at each scale, for losses over several resolutions (Siarohin et al. 2019, 3.3).
+
+    Args:
+        image: the full-size image.
+        scales: 1 is the image itself.
+        sigma: of the blur, in pixels; 0 for that of the published code.
+    """
     return tuple(
         antialias_downsample(image, scale, sigma=sigma or scale_sigma(scale)) for scale in scales
     )

@@ -8,12 +8,7 @@ import jax
 from jaxtyping import Float, PRNGKeyArray
 
 from eamm_jax.models.emotion import Emotion
-from eamm_jax.ops.augmentation import (
-    ColourJitter,
-    EmotionAugmentation,
-    augment_emotion_frames,
-    mask_mouth,
-)
+from eamm_jax.ops.augmentation import EmotionAugmentation, augment_emotion_frames, mask_mouth
 from eamm_jax.ops.keypoints import add_displacement
 from eamm_jax.training import losses
 from eamm_jax.training.objectives.audio_to_motion import (
@@ -53,15 +48,8 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
         clips = clip_inputs(batch)
         frames = clips.frames
         if rng is not None and config.augment:
-            augmentation = EmotionAugmentation(
-                mask_mouth=config.mask_mouth,
-                flip=config.flip,
-                rotation=config.rotation,
-                perspective=config.perspective,
-                enlargement=config.enlargement,
-                jitter=ColourJitter.uniform(config.jitter) if config.jitter else None,
-            )
-            frames = augment_emotion_frames(rng, frames, augmentation)
+            fields = {name: config[name] for name in EmotionAugmentation._fields}
+            frames = augment_emotion_frames(rng, frames, EmotionAugmentation(**fields))
         elif config.mask_mouth:
             frames = mask_mouth(frames)
         return EmotionInputs(clips, frames)

@@ -10,7 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from eamm_jax.models.config import ModelConfig
-from eamm_jax.ops.augmentation import ColourJitter, augment_pair
+from eamm_jax.ops.augmentation import augment_pair
 from eamm_jax.ops.thin_plate import Warp, random_warp, warp_image
 from eamm_jax.training import losses
 from eamm_jax.training.objectives.base import (
@@ -64,8 +64,9 @@ class FirstOrderMotion(Objective[Pairs, PairInputs]):
         if rng is not None:
             warp_rng, augmentation_rng = jax.random.split(rng)
             if self.config.augment:
-                jitter = ColourJitter.uniform(self.config.jitter)
-                source, driving = augment_pair(augmentation_rng, source, driving, jitter)
+                source, driving = augment_pair(
+                    augmentation_rng, source, driving, self.config.jitter
+                )
         warp = random_warp(
             warp_rng,
             source.shape[0],

@@ -23,7 +23,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig
 from eamm_jax.models.dense_motion import DenseMotion
 from eamm_jax.models.generator import deform
-from eamm_jax.ops.augmentation import ColourJitter, jitter_colours
+from eamm_jax.ops.augmentation import jitter_colours
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.ops.resizing import resize_bilinear
 from eamm_jax.training import losses
@@ -111,7 +111,7 @@ class _GuidedPairs(Objective[Pairs, GuidedInputs]):
             crop_rng, inputs, self.config.smallest_crop, self.config.crops_apart
         )
         frames = jnp.stack(inputs[:2], axis=1)
-        frames = jitter_colours(colour_rng, frames, ColourJitter.uniform(self.config.jitter))
+        frames = jitter_colours(colour_rng, frames, self.config.jitter)
         return inputs._replace(source=frames[:, 0], driving=frames[:, 1])
 
 
