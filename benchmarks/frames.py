@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.workload import write_data_set  # noqa: E402
 from data.builder import Packing  # noqa: E402
-from eamm_jax.input_pipeline.clips import KINDS  # noqa: E402
+from eamm_jax.input_pipeline.clips import KINDS, Tracks  # noqa: E402
 from eamm_jax.input_pipeline.examples import ExampleReader  # noqa: E402
 from eamm_jax.input_pipeline.published import find_teacher  # noqa: E402
 from eamm_jax.input_pipeline.sources import Source, open_folder  # noqa: E402
@@ -39,12 +39,10 @@ REPEATS = 5
 
 def examples_a_second(source: Source, size: int, examples: int, *, taught: bool) -> float:
     """Examples of stage 1 by CPU time, the best of some repeats."""
-    folder = open_folder(source, with_motion=True, with_keypoints=taught, with_heatmaps=taught)
+    folder = open_folder(source, Tracks(motion=True, keypoints=taught, heatmaps=taught))
     groups = [[index] for index in range(len(folder.names))]
     kind = KINDS[source.kind]
-    reader = ExampleReader(
-        folder, kind, groups, size, with_frames=not taught, with_keypoints=taught
-    )
+    reader = ExampleReader(folder, kind, groups, size, with_frames=not taught)
     seconds = []
     for _ in range(REPEATS):
         start = time.process_time()

@@ -39,6 +39,7 @@ from eamm_jax.input_pipeline.clips import (
     BadClip,
     Clip,
     ClipName,
+    Tracks,
     decode_frame,
     decode_frames,
 )
@@ -201,11 +202,8 @@ class ClipsBuilder(FileReaderBuilder, skip_registration=True):  # type: ignore[c
 
     def plan_shards(self, packing: Packing, spool: Path) -> list[Shard]:
         """Splits the folder into shards, in the same way in every run."""
-        folder = PublishedFolder(
-            packing.root,
-            with_motion=not packing.frames_only,
-            with_keypoints=packing.keypoints,
-        )
+        tracks = Tracks(motion=not packing.frames_only, keypoints=packing.keypoints)
+        folder = PublishedFolder(packing.root, tracks)
         size = packing.clips_per_shard or self.CLIPS_PER_SHARD
         pieces = [folder.names[n : n + size] for n in range(0, len(folder.names), size)]
         template = self._get_filename_template(SPLIT).replace(data_dir=spool)
@@ -276,13 +274,12 @@ def pack_shard(shard: Shard) -> None:
     Raises:
         UserError: a clip is bad and `on_bad_clip` is `error`, or the disk is full.
     """
-    folder = PublishedFolder(
-        shard.root,
-        with_motion=not shard.frames_only,
-        with_keypoints=shard.teacher is not None,
-        with_heatmaps=shard.teacher is not None and shard.teacher.heatmaps,
-        names=shard.names,
+    tracks = Tracks(
+        motion=not shard.frames_only,
+        keypoints=shard.teacher is not None,
+        heatmaps=shard.teacher is not None and shard.teacher.heatmaps,
     )
+    folder = PublishedFolder(shard.root, tracks, names=shard.names)
     serialize = features().serialize_example
     clips: list[tuple[str, str, int]] = []
     num_records = 0

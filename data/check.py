@@ -93,10 +93,10 @@ def check_clips(
     names: Sequence[ClipName], *, root: str, kind: str, frames_only: bool
 ) -> list[ClipReport]:
     """Reads all files of the clips; of albums, which have neither sound nor label, the frames."""
-    from eamm_jax.input_pipeline.clips import KINDS, BadClip, decode_frames
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip, Tracks, decode_frames
     from eamm_jax.input_pipeline.published import PublishedFolder
 
-    folder = PublishedFolder(root, with_motion=not frames_only, names=names)
+    folder = PublishedFolder(root, Tracks(motion=not frames_only), names=names)
     reports = []
     for index, name in enumerate(names):
         with_motion = not (frames_only or name.is_album)
@@ -129,11 +129,11 @@ def audit(
     Raises:
         UserError: the folder does not exist or contains no clips.
     """
-    from eamm_jax.input_pipeline.clips import KINDS
+    from eamm_jax.input_pipeline.clips import KINDS, Tracks
     from eamm_jax.input_pipeline.published import PublishedFolder
     from eamm_jax.io.parallel import progress_bar, run_parallel
 
-    names = PublishedFolder(root, with_motion=not frames_only).names
+    names = PublishedFolder(root, Tracks(motion=not frames_only)).names
     result = Audit(root=root, kind=kind or guess_kind(names), clips=len(names))
     result.identities = len({name.identity for name in names})
     job = partial(check_clips, root=root, kind=result.kind, frames_only=frames_only)

@@ -116,7 +116,7 @@ def teach(
     import jax
 
     from data import layout
-    from eamm_jax.input_pipeline.clips import BadClip, decode_frames
+    from eamm_jax.input_pipeline.clips import BadClip, Tracks, decode_frames
     from eamm_jax.input_pipeline.published import (
         HEATMAPS_FOLDER,
         KEYPOINTS_FOLDER,
@@ -126,7 +126,7 @@ def teach(
 
     if heatmaps and from_truth:
         raise UserError("the truth has no heatmaps: leave them out with --no-heatmaps")
-    folder = PublishedFolder(root, with_motion=False, with_truth=from_truth)
+    folder = PublishedFolder(root, Tracks(truth=from_truth))
     find, config, detector = make_detector(checkpoint)
     if from_truth:
         find = make_truth(config.num_keypoints)

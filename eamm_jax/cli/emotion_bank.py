@@ -99,14 +99,14 @@ def make(clips_folder: Path, checkpoint: Path, *, clips_each: int) -> None:
 
 def _labelled(folder: Path) -> dict[tuple[str, int], list[Path]]:
     """Clips by emotion and level: folders of frames, or videos."""
-    from eamm_jax.input_pipeline.clips import KINDS, BadClip
+    from eamm_jax.input_pipeline.clips import KINDS, BadClip, Tracks
     from eamm_jax.input_pipeline.published import FRAMES_FOLDER, PublishedFolder
 
     if not folder.is_dir():
         raise UserError(f"No such folder of clips: {folder}")
     found: dict[tuple[str, int], list[Path]] = {}
     if (folder / FRAMES_FOLDER).is_dir():
-        for name in PublishedFolder(folder, with_motion=False).names:
+        for name in PublishedFolder(folder, Tracks()).names:
             try:
                 emotion = EMOTIONS[KINDS["mead"].emotion(name)]
             except BadClip as error:

@@ -34,6 +34,7 @@ from eamm_jax.input_pipeline.clips import (
     ClipName,
     Labels,
     Split,
+    Tracks,
     decode_frames,
     labels_in,
 )
@@ -179,7 +180,7 @@ class DataSet:
         self._kind = KINDS[source.kind]
         root = Path(source.path)
         self._knows_faces = all((root / f).is_dir() for f in (LANDMARKS_FOLDER, PUPILS_FOLDER))
-        self._folder = open_folder(source, with_motion=with_motion, with_truth=self._knows_faces)
+        self._folder = open_folder(source, Tracks(with_motion, truth=self._knows_faces))
         self._with_motion = with_motion
         self._size = size
         self._portrait_from = portrait_from if self._kind.emotional else "first"

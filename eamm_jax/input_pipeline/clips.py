@@ -79,6 +79,22 @@ class Labels(NamedTuple):
     level: int = 0
 
 
+class Tracks(NamedTuple):
+    """What is read of clips beside their frames; it must be there then.
+
+    Attributes:
+        motion: audio features and pose.
+        truth: landmarks, pupils and pose; regions, if there are any.
+        keypoints: image keypoints, which `data.teach` has found.
+        heatmaps: their heatmaps.
+    """
+
+    motion: bool = False
+    truth: bool = False
+    keypoints: bool = False
+    heatmaps: bool = False
+
+
 EMOTION_NAMES = {
     name: index for index, emotion in enumerate(EMOTIONS) for name in (emotion, emotion[:3])
 }

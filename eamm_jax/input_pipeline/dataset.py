@@ -18,7 +18,7 @@ import numpy as np
 
 from eamm_jax.constants import CLIP_FRAMES, EMOTIONS
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import KINDS, ClipName, Split
+from eamm_jax.input_pipeline.clips import KINDS, ClipName, Split, Tracks
 from eamm_jax.input_pipeline.examples import BatchOf, ExampleReader, OnBadClip
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.types import Clips, Pairs
@@ -259,19 +259,14 @@ def make_dataset(
         raise UserError(
             f"frame_stride is {frame_stride}; it must divide the {CLIP_FRAMES} frames of a clip"
         )
+    tracks = Tracks(batch_of == "clips", with_truth, with_keypoints, with_heatmaps)
     digest = hashlib.sha256()
     readers: list[ExampleReader] = []
     detectors: dict[str, str] = {}
     streams = []
     for number, source in enumerate(sources):
         kind = KINDS[source.kind]
-        folder = open_folder(
-            source,
-            with_motion=batch_of == "clips",
-            with_truth=with_truth,
-            with_keypoints=with_keypoints,
-            with_heatmaps=with_heatmaps,
-        )
+        folder = open_folder(source, tracks)
         if folder.teacher is not None:
             detectors[source.path] = folder.teacher.detector
         names = folder.names
@@ -291,15 +286,7 @@ def make_dataset(
             )
         readers.append(
             ExampleReader(
-                folder,
-                kind,
-                groups,
-                size,
-                batch_of,
-                on_bad_clip,
-                frame_stride,
-                with_frames,
-                with_keypoints,
+                folder, kind, groups, size, batch_of, on_bad_clip, frame_stride, with_frames
             )
         )
         order_seed, draw_seed = np.random.SeedSequence([seed, number]).generate_state(2).tolist()

@@ -42,7 +42,8 @@ class ExampleReader:
     """Reads examples of one folder.
 
     A skipped clip is replaced by the next good one, so that every process makes the same number
-    of batches. An example depends only on its group and seed.
+    of batches. An example depends only on its group and seed, and includes the image keypoints
+    that were kept with the clips if these are opened with them.
 
     Attributes:
         folder: the clips.
@@ -55,7 +56,6 @@ class ExampleReader:
         frame_stride: a divisor n of 16; only the last of every n frames of a clip is decoded.
             Audio features and pose are complete.
         with_frames: decode the frames of clips; if not, only their source images are decoded.
-        with_keypoints: examples include the image keypoints that were kept with the clips.
     """
 
     folder: ClipFolder
@@ -66,7 +66,6 @@ class ExampleReader:
     on_bad_clip: OnBadClip = "error"
     frame_stride: int = 1
     with_frames: bool = True
-    with_keypoints: bool = False
 
     def read(self, group: int, seed: int) -> Example:
         """Reads an example from group `group`, or from the next group with a good clip.
@@ -145,7 +144,7 @@ class ExampleReader:
             audio=windows[window.start : window.stop, :, 1:],
             pose=pose[window.start : window.stop, :POSE_NUMBERS],
             emotion=np.asarray(emotion, np.int32),
-            keypoints=clip.taught(chosen) if self.with_keypoints else None,
+            keypoints=None if clip.keypoints is None else clip.taught(chosen),
         )
 
     @cached_property

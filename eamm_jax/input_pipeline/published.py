@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName
+from eamm_jax.input_pipeline.clips import BadClip, Clip, ClipName, Tracks
 
 FRAMES_FOLDER = "fomm_crop"
 POSE_FOLDER = "fomm_pose_crop"
@@ -89,38 +89,28 @@ class PublishedFolder:
     def __init__(
         self,
         root: str | os.PathLike[str],
+        tracks: Tracks,
         *,
-        with_motion: bool,
-        with_truth: bool = False,
-        with_keypoints: bool = False,
-        with_heatmaps: bool = False,
         names: Sequence[ClipName] | None = None,
     ):
         """Lists the clips without opening them.
 
         Args:
             root: the folder that contains `fomm_crop`.
-            with_motion: also read audio features and pose; their folders must exist.
-            with_truth: also read landmarks, pupils and pose; their folders must exist. Regions,
-                if there are any.
-            with_keypoints: also read image keypoints, which `data.teach` must have found.
-            with_heatmaps: also read their heatmaps.
+            tracks: read beside the frames.
             names: the clips, if already known; None lists them.
 
         Raises:
             UserError: the folder does not exist or contains no clips.
         """
         self.root = Path(root)
-        self._with_motion = with_motion
-        self._with_truth = with_truth
-        self._with_keypoints = with_keypoints
-        self._with_heatmaps = with_heatmaps
+        self._tracks = tracks
         wanted = [FRAMES_FOLDER]
-        if with_motion or with_truth:
+        if tracks.motion or tracks.truth:
             wanted.append(POSE_FOLDER)
-        if with_motion:
+        if tracks.motion:
             wanted.append(SOUND_FOLDER)
-        if with_truth:
+        if tracks.truth:
             wanted += [LANDMARKS_FOLDER, PUPILS_FOLDER]
         missing = [folder for folder in wanted if not (self.root / folder).is_dir()]
         if missing:
@@ -129,9 +119,9 @@ class PublishedFolder:
                 f"{self.root} is not in the published layout: looked for {looked_for}, "
                 f"{_found_instead(self.root)}"
             )
-        self.teacher = find_teacher(self.root) if with_keypoints else None
-        if with_keypoints:
-            check_taught(self.teacher, self.root, with_heatmaps=with_heatmaps)
+        self.teacher = find_teacher(self.root) if tracks.keypoints else None
+        if tracks.keypoints:
+            check_taught(self.teacher, self.root, with_heatmaps=tracks.heatmaps)
         if names is None:
             names = [
                 ClipName(identity, clip)
@@ -152,16 +142,16 @@ class PublishedFolder:
         Raises:
             BadClip: a frame or a track is missing or unreadable.
         """
-        name = self.names[index]
+        name, wanted = self.names[index], self._tracks
         folder = self.root / FRAMES_FOLDER / name.identity / name.clip
 
         def track(kind: str) -> np.ndarray:
             return _load_track(self.root / kind / name.identity / f"{name.clip}.npy")
 
-        pose = track(POSE_FOLDER) if self._with_motion or self._with_truth else None
-        windows = track(SOUND_FOLDER) if self._with_motion else None
+        pose = track(POSE_FOLDER) if wanted.motion or wanted.truth else None
+        windows = track(SOUND_FOLDER) if wanted.motion else None
         points = regions = None
-        if self._with_truth:
+        if wanted.truth:
             if (self.root / REGIONS_FOLDER).is_dir():
                 regions = track(REGIONS_FOLDER)
             found = track(LANDMARKS_FOLDER), track(PUPILS_FOLDER)
@@ -189,8 +179,8 @@ class PublishedFolder:
             pose,
             windows,
             points,
-            track(KEYPOINTS_FOLDER) if self._with_keypoints else None,
-            (lambda n: heatmaps()[n]) if self._with_heatmaps else None,
+            track(KEYPOINTS_FOLDER) if wanted.keypoints else None,
+            (lambda n: heatmaps()[n]) if wanted.heatmaps else None,
             regions,
         )
 

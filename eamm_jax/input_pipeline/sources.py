@@ -20,7 +20,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from eamm_jax.errors import UserError
-from eamm_jax.input_pipeline.clips import KEYPOINT_NUMBERS, KINDS, BadClip, Clip, ClipName
+from eamm_jax.input_pipeline.clips import (
+    KEYPOINT_NUMBERS,
+    KINDS,
+    BadClip,
+    Clip,
+    ClipName,
+    Tracks,
+)
 from eamm_jax.input_pipeline.published import PublishedFolder, Teacher, check_taught
 
 SPLIT = "clips"
@@ -100,47 +107,21 @@ def parse_sources(text: str) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def open_folder(
-    source: Source,
-    *,
-    with_motion: bool,
-    with_truth: bool = False,
-    with_keypoints: bool = False,
-    with_heatmaps: bool = False,
-) -> ClipFolder:
+def open_folder(source: Source, tracks: Tracks) -> ClipFolder:
     """Opens a source, packed or not.
-
-    Args:
-        source: the source.
-        with_motion: also read audio features and pose.
-        with_truth: also read landmarks, pupils and pose.
-        with_keypoints: also read the image keypoints that were kept with the data.
-        with_heatmaps: also read their heatmaps.
 
     Raises:
         UserError: there are no clips of this kind; the message says which files are expected.
     """
     packed = find_packed(Path(source.path), source.kind)
     if packed:
-        if with_truth:
+        if tracks.truth:
             raise UserError(
                 f"{packed} is packed, and packed data sets have no landmarks; give the folder it "
                 "was packed from"
             )
-        return PackedFolder(
-            packed,
-            source.kind,
-            with_motion=with_motion,
-            with_keypoints=with_keypoints,
-            with_heatmaps=with_heatmaps,
-        )
-    return PublishedFolder(
-        source.path,
-        with_motion=with_motion,
-        with_truth=with_truth,
-        with_keypoints=with_keypoints,
-        with_heatmaps=with_heatmaps,
-    )
+        return PackedFolder(packed, source.kind, tracks)
+    return PublishedFolder(source.path, tracks)
 
 
 def find_packed(root: Path, kind: str) -> Path | None:
@@ -161,46 +142,34 @@ class PackedFolder:
         teacher: whose keypoints are read, or None.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        kind: str,
-        *,
-        with_motion: bool,
-        with_keypoints: bool = False,
-        with_heatmaps: bool = False,
-    ):
+    def __init__(self, root: Path, kind: str, tracks: Tracks):
         """Reads the list of clips without opening them.
 
         Args:
             root: from `find_packed`.
             kind: expected kind of the data set.
-            with_motion: also read audio features and pose, which must have been packed.
-            with_keypoints: also read image keypoints, which must have been packed.
-            with_heatmaps: also read their heatmaps, likewise.
+            tracks: read beside the frames, which must have been packed; there is no truth.
 
         Raises:
             UserError: it was packed by another program, as another kind, or without what is
                 wanted.
         """
         self.root = root
-        self._with_motion = with_motion
-        self._with_keypoints = with_keypoints
-        self._with_heatmaps = with_heatmaps
+        self._tracks = tracks
         metadata = self._builder.info.metadata or {}
         if "clips" not in metadata:
             raise UserError(f"{root} was not packed by the builders in data/; pack it again")
         if metadata["kind"] != kind:
             raise UserError(f"{root} was packed as {metadata['kind']}, but is read as {kind}")
-        if with_motion and not metadata["with_motion"]:
+        if tracks.motion and not metadata["with_motion"]:
             raise UserError(
                 f"{root} was packed without audio and pose, for stage 0 only; "
                 "pack a folder that has them"
             )
         packed = Teacher(*metadata["teacher"]) if metadata.get("teacher") else None
-        self.teacher = packed if with_keypoints else None
-        if with_keypoints:
-            check_taught(packed, root, with_heatmaps=with_heatmaps)
+        self.teacher = packed if tracks.keypoints else None
+        if tracks.keypoints:
+            check_taught(packed, root, with_heatmaps=tracks.heatmaps)
         self.names = [ClipName(identity, clip) for identity, clip, _ in metadata["clips"]]
         self._num_frames = [num_frames for _, _, num_frames in metadata["clips"]]
         heatmaps = packed is not None and packed.heatmaps
@@ -230,15 +199,15 @@ class PackedFolder:
         """
         first, num_frames = self._first_record[index], self._num_frames[index]
         tracks: dict[str, Any] = {}
-        if self._with_motion or self._with_keypoints:
+        if self._tracks.motion or self._tracks.keypoints:
             record = self.read_record(first)
-            if self._with_motion:
+            if self._tracks.motion:
                 tracks |= {"pose": record["pose"], "windows": record["mfcc"]}
-            if self._with_keypoints:
+            if self._tracks.keypoints:
                 shape = num_frames, -1, KEYPOINT_NUMBERS
                 tracks["keypoints"] = record["keypoints"].reshape(shape)
         encoded_frame = self._by_frame(first + 1, "frames")
-        if self._with_heatmaps:
+        if self._tracks.heatmaps:
             encoded_heatmap = self._by_frame(first + records_of(num_frames), "heatmaps")
             k = tracks["keypoints"].shape[1]
 

@@ -21,7 +21,7 @@ from data.pack import main
 from data.voxceleb.voxceleb_dataset_builder import Builder as Voxceleb
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, make_dataset
-from eamm_jax.input_pipeline.clips import decode_frames
+from eamm_jax.input_pipeline.clips import Tracks, decode_frames
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import PackedFolder, find_packed
 from tests.published_layout import write_lrw, write_mead, write_voxceleb
@@ -45,8 +45,8 @@ def pack(builder: type[ClipsBuilder], root: Path, data_dir: Path, **options) -> 
 def test_packed_clips_equal_the_originals(lrw, tmp_path):
     packed = pack(Lrw, lrw, tmp_path)
     assert Path(packed.data_dir) == tmp_path / "lrw" / "1.0.0"
-    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", with_motion=True)
-    theirs = PublishedFolder(lrw, with_motion=True)
+    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", Tracks(motion=True))
+    theirs = PublishedFolder(lrw, Tracks(motion=True))
     assert ours.names == theirs.names
     for index in range(7):
         clip, expected = ours.open(index), theirs.open(index)
@@ -107,8 +107,8 @@ def test_both_sources_give_the_same_batches(builder, write, batch_of, split, tmp
 def test_frames_may_be_stored_with_some_loss(encoding, starts, lrw, tmp_path, capsys):
     flags = ("--root", str(lrw), "--data_dir", str(tmp_path), "--workers", "1")
     assert run_main(*flags, "--encoding", encoding, "--quality", "90") == 0
-    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", with_motion=True)
-    theirs = PublishedFolder(lrw, with_motion=True)
+    ours = PackedFolder(find_packed(tmp_path, "lrw"), "lrw", Tracks(motion=True))
+    theirs = PublishedFolder(lrw, Tracks(motion=True))
     errors = []
     for index in range(7):
         clip, expected = ours.open(index), theirs.open(index)
@@ -134,13 +134,13 @@ def test_quality_without_an_encoding_is_refused(lrw, tmp_path, capsys):
 def test_pairs_of_long_clips_read_two_records(tmp_path, monkeypatch):
     root = write_voxceleb(tmp_path / "root", people=1, clips=1, frames=150, size=SIZE)
     packed = pack(Voxceleb, root, tmp_path / "packed")
-    folder = PackedFolder(Path(packed.data_dir), "voxceleb", with_motion=False)
+    folder = PackedFolder(Path(packed.data_dir), "voxceleb", Tracks())
     read = []
     monkeypatch.setattr(
         folder, "read_record", lambda n: read.append(n) or PackedFolder.read_record(folder, n)
     )
     clip = folder.open(0)
-    expected = PublishedFolder(root, with_motion=False).open(0)
+    expected = PublishedFolder(root, Tracks()).open(0)
     for n in (3, 149):
         assert clip.encoded_frame(n) == expected.encoded_frame(n)
     assert read == [1, 10]

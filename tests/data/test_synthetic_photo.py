@@ -18,7 +18,7 @@ from data.synthetic.photo.sitter import LARGEST_YAW, Sitter
 from data.synthetic.renderer import Renderer
 from eamm_jax.errors import UserError
 from eamm_jax.faces import detection
-from eamm_jax.input_pipeline.clips import decode_frame
+from eamm_jax.input_pipeline.clips import Tracks, decode_frame
 from eamm_jax.input_pipeline.published import PublishedFolder
 
 SIZE = 64
@@ -174,7 +174,7 @@ def test_albums_of_photographs_are_written_and_read(packed, photos, tmp_path):
     with pytest.raises(SystemExit) as end:
         main([*flags, "--size=64", "--stills=2"])
     assert end.value.code == 0
-    found = PublishedFolder(root, with_motion=True, with_truth=True).open(0)
+    found = PublishedFolder(root, Tracks(motion=True, truth=True)).open(0)
     renderer = Renderer(str(packed), (str(photos / "astronaut.png"),))
     (stills,) = album.stills(0, 0, 2, renderer)
     for n, still in enumerate(stills):

@@ -22,7 +22,7 @@ from data.synthetic.script import Take, takes_of
 from data.synthetic.synthetic_dataset_builder import Builder
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import make_dataset
-from eamm_jax.input_pipeline.clips import KINDS, decode_frame
+from eamm_jax.input_pipeline.clips import KINDS, Tracks, decode_frame
 from eamm_jax.input_pipeline.examples import ExampleReader
 from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import Source, open_folder
@@ -58,7 +58,7 @@ def root(renderer, tmp_path_factory) -> Path:
 
 
 def test_the_pipeline_reads_what_was_written(root):
-    folder = PublishedFolder(root, with_motion=True)
+    folder = PublishedFolder(root, Tracks(motion=True))
     assert [n.clip for n in folder.names] == NAMES
     assert {n.identity for n in folder.names} == {"s00000"}
     for index in range(2):
@@ -114,7 +114,7 @@ def test_the_truth_belongs_to_the_frames(root, renderer):
 
 
 def test_on_the_fly_is_what_was_written(root, renderer):
-    written = PublishedFolder(root, with_motion=True)
+    written = PublishedFolder(root, Tracks(motion=True))
     rendered = SyntheticFolder(2, SEED, size=SIZE, renderer=renderer)
     assert len(rendered) == len(rendered.names) == 2 * len(takes_of(0, 1))
     assert rendered.names == sorted(rendered.names)
@@ -241,7 +241,8 @@ def test_packed_is_what_was_written(root, tmp_path):
     packing = Packing(str(root), workers=1)
     Builder(data_dir=str(tmp_path), packing=packing).download_and_prepare()
     packed, plain = (
-        open_folder(Source("synthetic", str(path)), with_motion=True) for path in (tmp_path, root)
+        open_folder(Source("synthetic", str(path)), Tracks(motion=True))
+        for path in (tmp_path, root)
     )
     assert packed.names == plain.names
     one, other = packed.open(1), plain.open(1)
@@ -278,7 +279,7 @@ def test_albums_of_any_size_have_pairs_from_each_recording(count, renderer):
 
 
 def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
-    folder = PublishedFolder(album_root, with_motion=True, with_truth=True)
+    folder = PublishedFolder(album_root, Tracks(motion=True, truth=True))
     recordings = album.stills(SEED, 3, 7, renderer)
     assert [name.clip for name in folder.names] == ["stills_001", "stills_002", "stills_003"]
     for index, stills in enumerate(recordings):
@@ -332,7 +333,7 @@ def test_pairs_come_with_the_truth_of_their_frames(album_root):
     )
     pairs, _ = next(batches)
     batches.close()
-    folder = PublishedFolder(album_root, with_motion=False, with_truth=True)
+    folder = PublishedFolder(album_root, Tracks(truth=True))
     clips = [folder.open(index) for index in range(3)]
     frames = {
         decode_frame(clip.encoded_frame(n)).tobytes(): (index, clip.truth(n))
@@ -357,7 +358,7 @@ def test_pairs_come_with_the_truth_of_their_frames(album_root):
 def test_truth_that_is_not_there_is_asked_for_in_words(root, tmp_path):
     shutil.copytree(root, tmp_path / "set", ignore=shutil.ignore_patterns("pupils"))
     with pytest.raises(UserError, match=r"looked for .*pupils"):
-        PublishedFolder(tmp_path / "set", with_motion=False, with_truth=True)
+        PublishedFolder(tmp_path / "set", Tracks(truth=True))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from data.teach import main, teach
 from eamm_jax.checkpoint import save_networks
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline import Source, clips
-from eamm_jax.input_pipeline.clips import KINDS
+from eamm_jax.input_pipeline.clips import KINDS, Tracks
 from eamm_jax.input_pipeline.examples import ExampleReader
 from eamm_jax.input_pipeline.sources import open_folder
 from eamm_jax.models import build
@@ -99,7 +99,7 @@ def test_from_truth_keypoints_are_where_the_landmarks_are(checkpoint, tmp_path, 
             track = rng.uniform(-1, 1, (frames, points, 2)).astype(np.float32)
             np.save(root / folder / name, track)
     assert teach(str(root), str(checkpoint), heatmaps=False, from_truth=True) == (2, {})
-    folder = open_folder(Source("lrw", str(root)), with_motion=False, with_keypoints=True)
+    folder = open_folder(Source("lrw", str(root)), Tracks(keypoints=True))
     clip = folder.open(0)
     found = clip.taught(range(clip.num_frames))
     name = folder.names[0]
@@ -120,8 +120,8 @@ def test_part_1_decodes_the_source_image_alone(lrw, monkeypatch):
         clips, "decode_frame", lambda *arguments: decoded.append(1) or decode(*arguments)
     )
     source = Source("lrw", str(lrw))
-    folder = open_folder(source, with_motion=True, with_keypoints=True, with_heatmaps=True)
-    whole = ExampleReader(folder, KINDS["lrw"], [[0]], 64, with_keypoints=True)
+    folder = open_folder(source, Tracks(motion=True, keypoints=True, heatmaps=True))
+    whole = ExampleReader(folder, KINDS["lrw"], [[0]], 64)
     expected = whole.read(0, seed=0).data
     decoded.clear()
     found = replace(whole, with_frames=False).read(0, seed=0).data
