@@ -60,18 +60,6 @@ class Asked(NamedTuple):
         return self.mouth[0] - min(self.mouth[1:])
 
 
-class Shown(NamedTuple):
-    """One frame of each rendered clip of a person.
-
-    Attributes:
-        person: the person.
-        frames: one for each request.
-    """
-
-    person: str
-    frames: list[UInt8[np.ndarray, "h w 3"]]
-
-
 def cases_to_ask(data: DataSet, people: int) -> list[Case]:
     """A neutral clip of each person who has another one for the source image.
 
@@ -96,7 +84,7 @@ def ask(
     reader: Reader,
     advance: Callable[[int, int], None],
     requested: Sequence[str] = EMOTIONS,
-) -> tuple[Asked, list[Shown]]:
+) -> tuple[Asked, list[list[UInt8[np.ndarray, "h w 3"]]]]:
     """Renders every case in every requested emotion and in none, and measures the result.
 
     Args:
@@ -109,13 +97,13 @@ def ask(
         requested: emotions to request.
 
     Returns:
-        The results, and of each animation the frame where the mouth should be open widest.
+        The results, and by person and request the frame where the mouth should be open widest.
     """
     requests = (NONE, *requested)
     named = np.zeros((len(requests), len(EMOTIONS)), int)
     mouth: list[list[float]] = [[] for _ in requests]
     jitter: list[list[float]] = [[] for _ in requests]
-    shown: list[Shown] = []
+    shown: list[list[np.ndarray]] = []
     for case in cases:
         track = case.landmarks
         if track is None:
@@ -135,6 +123,6 @@ def ask(
             jitter[row].append(landmarks.jitter(seen.landmarks))
             pictures.append(frames[int(opening.argmax())])
             advance(len(shown) * len(requests) + row + 1, len(cases) * len(requests))
-        shown.append(Shown(case.identity, pictures))
+        shown.append(pictures)
     means = [[float(np.mean(values)) for values in rows] for rows in (mouth, jitter)]
-    return Asked([s.person for s in shown], requests, named, *means), shown
+    return Asked([case.identity for case in cases], requests, named, *means), shown

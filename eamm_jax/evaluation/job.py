@@ -83,7 +83,7 @@ class Job:
         portrait: the source image (see `cases.DataSet`).
         faces: face reader (`readers.KINDS`).
         networks: converted networks that measure (`constants.METRIC_NETWORKS`), or None.
-        protocol: one of `tools.PROTOCOLS`.
+        protocol: of comparison (`tools.Protocol`).
         embedder: network of identity in ONNX format; None: dlib's, if it is installed.
         workers: number of processes that measure pairs.
         emotions: source of emotions: the person's `own` clips, or the model's `bank`.
@@ -340,9 +340,7 @@ def _wanted(there: list[str], only: tuple[str, ...]) -> list[str]:
 
 def _write_best_median_worst(by_clip: Mapping[str, Mapping[str, Values]], folder: Path) -> None:
     """Of the last contestant that any clip has."""
-    main = methods_of(by_clip)[-1]
-    with_main = {name: clip for name, clip in by_clip.items() if main in clip}
-    chosen = report.best_median_worst(with_main, main)
+    chosen = report.best_median_worst(by_clip, methods_of(by_clip)[-1])
     pages = {
         rank: to_uint8(read_image(folder / SHEETS / f"{file_name(name)}{SHEET}", None))
         for rank, name in chosen.items()
@@ -352,7 +350,6 @@ def _write_best_median_worst(by_clip: Mapping[str, Mapping[str, Values]], folder
 
 def _shown_clips(by_clip: Mapping[str, Mapping[str, Values]], folder: Path) -> list[ShownClip]:
     main = methods_of(by_clip)[-1]
-    ranked = report.ranked({name: clip for name, clip in by_clip.items() if main in clip}, main)
     return [
         ShownClip(
             name,
@@ -364,7 +361,7 @@ def _shown_clips(by_clip: Mapping[str, Mapping[str, Values]], folder: Path) -> l
             list(dict.fromkeys([TRUTH.name, *by_clip[name]])),
             (folder / SHEETS / f"{file_name(name)}{VIDEO}").read_bytes(),
         )
-        for name in evenly(ranked)
+        for name in evenly(report.ranked(by_clip, main))
     ]
 
 

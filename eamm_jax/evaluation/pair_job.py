@@ -37,7 +37,7 @@ class PairTask:
         contestants: names of those to measure.
         faces: kind of faces.
         networks: converted networks that measure, or None.
-        protocol: one of `tools.PROTOCOLS`.
+        protocol: of comparison (`tools.Protocol`).
         embedder: network of identity in ONNX format, or None.
         folder: where its results are written.
         alone: whether no other worker runs; the others leave accelerators alone.

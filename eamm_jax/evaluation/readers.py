@@ -43,17 +43,6 @@ def named_emotion(scores: Float32[np.ndarray, "t 8"]) -> int:
     return int(scores.mean(axis=0).argmax())
 
 
-class Reader(Protocol):
-    """Reads frames of faces."""
-
-    @property
-    def name(self) -> str:
-        """The name in the report."""
-
-    def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
-        """Reads square RGB frames with one face each; raises `UserError` on failure."""
-
-
 class Classifier(Protocol):
     """Recognizes emotions of photographs."""
 
@@ -84,7 +73,7 @@ def make_reader(
     if faces == "real":
         finder = finder or _make_finder()
         emotions = emotions or (EmotionClassifier() if fer.is_installed() else None)
-        return PhotoReader(finder, emotions)
+        return Reader(finder, emotions)
     if faces == "none":
         return None
     raise UserError(f"faces are {faces!r}; allowed are {', '.join(KINDS)}")
@@ -103,7 +92,7 @@ def _make_finder() -> FaceFinder:
         ) from None
 
 
-class PhotoReader:
+class Reader:
     """Landmarks and emotions in photographs.
 
     Args:
@@ -122,7 +111,7 @@ class PhotoReader:
         return found if self._emotions is None else f"{found} and {self._emotions.name}"
 
     def read(self, frames: UInt8[np.ndarray, "t h w 3"]) -> Reading:
-        """Landmarks and emotion of each frame.
+        """Landmarks and emotion of each frame: square, RGB, with one face each.
 
         If no face is detected, as in some tight crops, the box of the previous frame is used, and
         in the first frame the usual box of a face in such crops.

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from eamm_jax.constants import EMOTIONS
-from eamm_jax.evaluation.asked import Asked, Shown
+from eamm_jax.evaluation.asked import Asked
 from eamm_jax.evaluation.cases import Frames
 from eamm_jax.evaluation.measurement import METRICS, Values
 from eamm_jax.evaluation.statistics import differences, estimates
@@ -140,8 +140,9 @@ def best_median_worst(
 
 
 def ranked(by_clip: Mapping[str, Mapping[str, Values]], contestant: str) -> list[str]:
-    """Clips by PSNR, the best first."""
-    return sorted(by_clip, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
+    """The clips that have a contestant, by its PSNR, the best first."""
+    names = [name for name, clip in by_clip.items() if contestant in clip]
+    return sorted(names, key=lambda name: by_clip[name][contestant]["psnr"], reverse=True)
 
 
 def stacked(sheets: Mapping[str, Picture]) -> Picture:
@@ -158,7 +159,7 @@ def stacked(sheets: Mapping[str, Picture]) -> Picture:
     return np.asarray(page)
 
 
-def asked_sheet(asked: Asked, shown: Sequence[Shown]) -> Picture:
+def asked_sheet(asked: Asked, shown: Sequence[Sequence[Picture]]) -> Picture:
     """One row of requests per person."""
     title = "asked for: " + ", ".join(asked.requests)
-    return sheet(title, [Row(answers.person, answers.frames) for answers in shown])
+    return sheet(title, list(map(Row, asked.people, shown)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from eamm_jax.checkpoint import Variables, load_networks, stored_networks
 from eamm_jax.constants import METRIC_NETWORKS
@@ -21,7 +21,6 @@ from eamm_jax.evaluation.sync import SyncMeter
 from eamm_jax.faces.dlib_finder import DlibFinder
 
 Protocol = Literal["plain", "evaluation_eat"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 """Whole frames only, or aligned faces too, as yuangan/evaluation_eat compares them."""
 
 
@@ -62,7 +61,7 @@ def make_tools(
     Args:
         faces: kind of faces (`readers.KINDS`).
         networks: converted networks that measure (`constants.METRIC_NETWORKS`), or some.
-        protocol: one of `PROTOCOLS`.
+        protocol: of comparison.
         embedder: network of identity in ONNX format; None: dlib's for real faces, if installed.
 
     Raises:

@@ -13,7 +13,7 @@ from eamm_jax.constants import EMOTIONS
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import fer
 from eamm_jax.evaluation.fer import EmotionClassifier, face_crops
-from eamm_jax.evaluation.readers import PhotoReader, make_reader, named_emotion
+from eamm_jax.evaluation.readers import Reader, make_reader, named_emotion
 from eamm_jax.faces.detection import is_installed
 from eamm_jax.faces.dlib_finder import DlibFinder
 from tests.evaluation.faces import template
@@ -120,7 +120,7 @@ def test_the_reader_of_photographs_reads_emotions_where_it_can(network, monkeypa
     assert EMOTIONS[named_emotion(seen.emotion)] == "happy"
     assert len(seen.emotion) == 3
     assert len(network.seen) == 1  # what stands still is looked at once
-    assert PhotoReader(DlibFinder()).name == "dlib"
+    assert Reader(DlibFinder()).name == "dlib"
 
 
 def test_a_smile_is_happy():

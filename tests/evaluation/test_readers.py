@@ -9,7 +9,7 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.evaluation import readers
-from eamm_jax.evaluation.readers import PhotoReader, make_reader
+from eamm_jax.evaluation.readers import Reader, make_reader
 from eamm_jax.faces import detection, mediapipe_finder
 from eamm_jax.faces.dlib_finder import DlibFinder
 from eamm_jax.io.image import read_image, to_uint8
@@ -40,7 +40,7 @@ def imitation(monkeypatch, tmp_path):
 def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(imitation):
     small, large = Box(0, 0, 10, 10), Box(20, 40, 120, 140)
     imitation.faces = [[small, large]]
-    seen = PhotoReader(DlibFinder()).read(np.zeros((1, 100, 200, 3), np.uint8))
+    seen = Reader(DlibFinder()).read(np.zeros((1, 100, 200, 3), np.uint8))
     assert seen.emotion is None
     # The middle of pixel (20, 40) in a frame of 200 by 100.
     np.testing.assert_allclose(seen.landmarks[0, 0], (41 / 200 - 1, 81 / 100 - 1), atol=1e-6)
@@ -50,7 +50,7 @@ def test_landmarks_are_those_of_the_largest_face_and_pixels_become_coordinates(i
 def test_undetected_faces_keep_the_last_box(imitation):
     imitation.faces = [[], [Box(20, 40, 120, 140)], []]
     frames = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((100, 100, 3), np.uint8)
-    reading = PhotoReader(DlibFinder()).read(frames)
+    reading = Reader(DlibFinder()).read(frames)
     assert reading.found
     found = reading.landmarks[:, 0]
     left, top, *_ = readers.USUAL_FACE
@@ -61,14 +61,14 @@ def test_undetected_faces_keep_the_last_box(imitation):
 
 def test_landmarks_without_any_face_are_a_guess(imitation):
     imitation.faces = [[]]
-    assert not PhotoReader(DlibFinder()).read(np.zeros((2, 100, 100, 3), np.uint8)).found
+    assert not Reader(DlibFinder()).read(np.zeros((2, 100, 100, 3), np.uint8)).found
 
 
 def test_a_frame_that_is_shown_again_is_searched_once(imitation):
     imitation.faces = [[Box(20, 40, 120, 140)], [Box(0, 0, 50, 50)]]
     frames = np.zeros((3, 100, 100, 3), np.uint8)
     frames[2] = 9
-    found = PhotoReader(DlibFinder()).read(frames).landmarks
+    found = Reader(DlibFinder()).read(frames).landmarks
     np.testing.assert_array_equal(found[0], found[1])
     assert (found[2] != found[1]).any()
 

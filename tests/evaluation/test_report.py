@@ -10,7 +10,7 @@ from rich.console import Console
 
 from eamm_jax.constants import EMOTIONS
 from eamm_jax.evaluation import report
-from eamm_jax.evaluation.asked import NONE, Asked, Shown
+from eamm_jax.evaluation.asked import NONE, Asked
 from eamm_jax.evaluation.report import Row
 
 REQUESTS = (NONE, *EMOTIONS)
@@ -118,5 +118,5 @@ def test_sheet_frames_are_evenly_spaced():
 
 def test_people_are_shown_in_all_emotions(asked):
     frames = [np.full((16, 16, 3), n, np.uint8) for n in range(len(REQUESTS))]
-    page = report.asked_sheet(asked, [Shown("s0", frames), Shown("s1", frames)])
+    page = report.asked_sheet(asked, [frames, frames])
     assert page.shape == (18 + 2 * 16, 104 + 9 * 16, 3)
