@@ -19,19 +19,39 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1e6
 
-ROLE_FLAGS = {
-    "checkpoint": "checkpoint",
-    "audio": "audio_checkpoint",
-    "emotion": "emotion_checkpoint",
-    "vgg": "vgg",
-    "pose": "pose_network",
-    "syncnet": "syncnet",
-    "inception": "inception",
-    "emotion_fan": "emotion_fan",
-    "lpips_alex": "lpips_alex",
-    "lpips_vgg": "lpips_vgg",
+FLAGS = {
+    "checkpoint": (
+        "checkpoint",
+        "appearance and motion: 124_52000.pth.tar, vox-cpk.pth.tar or vox-adv-cpk.pth.tar",
+    ),
+    "audio": ("audio_checkpoint", "1-6000.pth.tar"),
+    "emotion": ("emotion_checkpoint", "5-3000.pth.tar"),
+    "vgg": ("vgg", "VGG-19 weights of torchvision; for training only"),
+    "pose": (
+        "pose_network",
+        "3DDFA_V2's head pose network: mb1_120x120.pth or mb05_120x120.pth",
+    ),
+    "syncnet": ("syncnet", "for evaluation: SyncNet of joonson/syncnet_python, syncnet_v2.model"),
+    "inception": (
+        "inception",
+        "for evaluation: Inception v3 of pytorch-fid, pt_inception-2015-12-05-6726825d.pth",
+    ),
+    "emotion_fan": (
+        "emotion_fan",
+        "for evaluation: Emotion-FAN of evaluation_eat, self_relation-attention_61_84.3655",
+    ),
+    "lpips_alex": (
+        "lpips_alex",
+        "for evaluation: AlexNet of torchvision, alexnet-owt-7be5be79.pth; the weights of LPIPS, "
+        "alex.pth, lie in the installed package lpips or beside it",
+    ),
+    "lpips_vgg": (
+        "lpips_vgg",
+        "for evaluation: VGG-16 of torchvision, vgg16-397923af.pth; the weights of LPIPS, "
+        "vgg.pth, lie in the installed package lpips or beside it",
+    ),
 }
-"""The flag that names the file of a role (`conversion.published.ROLES`)."""
+"""The flag that names the file of a role (`conversion.published.ROLES`), and its help."""
 
 _EPILOG = """\
 examples:
@@ -53,46 +73,8 @@ def flag_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     files = parser.add_argument_group("files (any of them)")
-    files.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="appearance and motion: 124_52000.pth.tar, vox-cpk.pth.tar or vox-adv-cpk.pth.tar",
-    )
-    files.add_argument("--audio_checkpoint", metavar="FILE", help="1-6000.pth.tar")
-    files.add_argument("--emotion_checkpoint", metavar="FILE", help="5-3000.pth.tar")
-    files.add_argument(
-        "--vgg", metavar="FILE", help="VGG-19 weights of torchvision; for training only"
-    )
-    files.add_argument(
-        "--pose_network",
-        metavar="FILE",
-        help="3DDFA_V2's head pose network: mb1_120x120.pth or mb05_120x120.pth",
-    )
-    files.add_argument(
-        "--syncnet",
-        metavar="FILE",
-        help="for evaluation: SyncNet of joonson/syncnet_python, syncnet_v2.model",
-    )
-    files.add_argument(
-        "--inception",
-        metavar="FILE",
-        help="for evaluation: Inception v3 of pytorch-fid, pt_inception-2015-12-05-6726825d.pth",
-    )
-    files.add_argument(
-        "--emotion_fan",
-        metavar="FILE",
-        help="for evaluation: Emotion-FAN of evaluation_eat, self_relation-attention_61_84.3655",
-    )
-    for network, file in (
-        ("alex", "AlexNet of torchvision, alexnet-owt-7be5be79.pth"),
-        ("vgg", "VGG-16 of torchvision, vgg16-397923af.pth"),
-    ):
-        files.add_argument(
-            f"--lpips_{network}",
-            metavar="FILE",
-            help=f"for evaluation: {file}; the weights of LPIPS, {network}.pth, lie in the "
-            "installed package lpips or beside it",
-        )
+    for flag, words in FLAGS.values():
+        files.add_argument(f"--{flag}", metavar="FILE", help=words)
     files.add_argument(
         "--pose_statistics",
         type=Path,
@@ -120,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _job(arguments: argparse.Namespace) -> None:
     given = vars(arguments)
-    paths = {role: given[flag] for role, flag in ROLE_FLAGS.items() if given[flag] is not None}
+    paths = {role: given[flag] for role, (flag, _) in FLAGS.items() if given[flag] is not None}
     if arguments.inspect is not None:
         if paths or arguments.output is not None:
             raise UserError("--inspect stands alone: give it without files to convert and --output")
@@ -128,7 +110,7 @@ def _job(arguments: argparse.Namespace) -> None:
     elif arguments.output is None:
         raise UserError("--output is missing: name the folder to be made, e.g. checkpoints/eamm")
     elif not paths:
-        flags = ", ".join(f"--{flag}" for flag in ROLE_FLAGS.values())
+        flags = ", ".join(f"--{flag}" for flag, _ in FLAGS.values())
         raise UserError(f"Nothing to convert: give at least one of {flags}")
     elif not arguments.overwrite and any(Path(arguments.output).glob("*")):
         raise UserError(

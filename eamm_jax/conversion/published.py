@@ -106,7 +106,6 @@ def convert_files(
     config: ModelConfig | None = None,
     pose_statistics: Path | None = None,
     overwrite: bool = False,
-    dtype: str = "float32",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Converts published files to one model of ours.
@@ -119,7 +118,6 @@ def convert_files(
         pose_statistics: mean and standard deviation of the head pose network's outputs; by default
             the file of that name beside the network's.
         overwrite: replace what is there.
-        dtype: of the weights on disk.
         progress: is told what is being done.
 
     Returns:
@@ -179,14 +177,7 @@ def convert_files(
             sources.append(_report_source(role, file, found[role]))
     result = Report(sources, networks, discriminator)
     progress(f"writing {output}")
-    save_networks(
-        output,
-        config,
-        variables,
-        provenance=result.provenance(),
-        dtype=dtype,
-        overwrite=overwrite,
-    )
+    save_networks(output, config, variables, provenance=result.provenance(), overwrite=overwrite)
     result.seconds = time.monotonic() - started
     return result
 
@@ -277,11 +268,7 @@ def read_statistics(network: Path, given: Path | None = None) -> dict[str, np.nd
 
 
 def find_shares(network: str, path: Path) -> Path:
-    """The file that says how much the channels of an LPIPS network matter.
-
-    Args:
-        network: one of `LPIPS_SHARES`.
-        path: its file.
+    """The file that says how much the channels of an LPIPS network, which is in `path`, matter.
 
     Raises:
         UserError: there is none.

@@ -125,13 +125,9 @@ def _hourglass(published: str) -> list[Rule]:
     ]
 
 
-def _numbered(step: int, start: int = 0) -> Callable[[re.Match[str]], str]:
-    """Every `step`-th number: layers without parameters are counted too."""
-    return lambda match: str(step * int(match[1]) + start)
-
-
 _HEADS: list[Rule] = [(r"(head\.)?heatmap", "kp"), (r"head\.jacobian", "jacobian")]
-_DENSE: Rule = (r"\bdense_(\d+)", _numbered(2))
+_DENSE: Rule = (r"\bdense_(\d+)", lambda m: f"{2 * int(m[1])}")
+"""The layers between, without parameters, are counted too."""
 
 _TRUNK: list[Rule] = [
     (r"^conv$", "conv1"),
@@ -161,6 +157,13 @@ def _syncnet(ours: str, published: str) -> list[Rule]:
         (rf"^{ours}_head\.dense_(\d)", lambda m: f"netfc{published}.{3 * int(m[1])}"),
         (rf"^{ours}_head\.norm_0", f"netfc{published}.1"),
     ]
+
+
+def _vgg(published: str, stages: Sequence[tuple[int, int]], between: int) -> Rule:
+    return (
+        r"^conv(\d)_(\d)",
+        lambda m: f"{published.format(m[1])}.{_vgg_layer(stages, between, int(m[1]), int(m[2]))}",
+    )
 
 
 RULES: dict[str, list[Rule]] = {
@@ -198,12 +201,7 @@ RULES: dict[str, list[Rule]] = {
         (r"^final_all\.conv_(\d)", lambda m: f"final_10.{3 * int(m[1])}"),
         (r"^final_dense\.rows", "final_dense"),  # ours: no published file has it
     ],
-    "vgg19": [
-        (
-            r"^conv(\d)_(\d)",
-            lambda m: f"features.{_vgg_layer(vgg19.STAGES, 1, int(m[1]), int(m[2]))}",
-        )
-    ],
+    "vgg19": [_vgg("features", vgg19.STAGES, 1)],
     "head_pose": [],
     "syncnet": [*_syncnet("lip", "lip"), *_syncnet("audio", "aud")],
     "inception": [],
@@ -213,24 +211,12 @@ RULES: dict[str, list[Rule]] = {
         (r"^(alpha|beta)", r"\1.0"),
         (r"^pred", "pred_fc2"),
     ],
-    "vgg16": [
-        (
-            r"^conv(\d)_(\d)",
-            lambda m: f"net.slice{m[1]}.{_vgg_layer(lpips.STAGES, 2, int(m[1]), int(m[2]))}",
-        ),
-        _SHARES,
-    ],
+    "vgg16": [_vgg("net.slice{}", lpips.STAGES, 2), _SHARES],
     "lpips_alex": [
         (r"^conv_(\d)", lambda m: f"features.{_ALEXNET_CONVOLUTIONS[int(m[1])]}"),
         _SHARES,
     ],
-    "lpips_vgg": [
-        (
-            r"^conv(\d)_(\d)",
-            lambda m: f"features.{_vgg_layer(lpips.STAGES, 1, int(m[1]), int(m[2]))}",
-        ),
-        _SHARES,
-    ],
+    "lpips_vgg": [_vgg("features", lpips.STAGES, 1), _SHARES],
 }
 """From the paths of our modules to the published ones, applied in order."""
 
@@ -302,13 +288,7 @@ def scale_name(scale: float) -> str:
 
 
 def table(network: str, config: ModelConfig, *, width: int | None = None) -> Table:
-    """The table of a network.
-
-    Args:
-        network: one of `constants.NETWORKS`.
-        config: its hyperparameters.
-        width: of the head pose network.
-    """
+    """The table of a network (`constants.NETWORKS`); `width` is that of the head pose network."""
     shapes = variable_shapes(network, config, width)
     rules = RULES[network]
     if network == "discriminator":
