@@ -211,17 +211,11 @@ class Animator:
         bank = EmotionBank.load(model, width) if emotion else None
         return cls(config, variables, bank=bank, weights=model / WEIGHTS_NAME, **options)
 
-    def on(self, device: jax.Device) -> Animator:
-        """The same model on another device."""
-        return Animator(
-            self.config,
-            self.variables,
-            bank=self.bank,
-            chunk=self.chunk,
-            dtype=self.dtype,
-            device=device,
-            weights=self.weights,
-        )
+    def replace(self, **options: Any) -> Animator:
+        """The same model with other options, as for `Animator`: on another device, say."""
+        names = ("bank", "chunk", "dtype", "device", "weights")
+        own = {name: getattr(self, name) for name in names}
+        return Animator(self.config, self.variables, **{**own, **options})
 
     @property
     def image_size(self) -> int:

@@ -105,10 +105,8 @@ class EmotionBank:
     def of_clips(cls, clips: Iterable[tuple[str, int, Entry]]) -> EmotionBank:
         """Keeps the most typical clip of each emotion and level.
 
-        That is the one whose mean features are nearest to the mean of all clips' means.
-
-        Args:
-            clips: emotion, level, and entry of each.
+        That is the one whose mean features are nearest to the mean of all clips' means. Clips come
+        as emotion, level and entry.
         """
         groups: dict[tuple[str, int], list[Entry]] = {}
         for emotion, level, entry in clips:
@@ -202,14 +200,6 @@ class EmotionBank:
                 mixed = mixed + share[:, None] * _back_and_forth(track, len(share), start)
         return (mixed / total).astype(np.float32)
 
-    def live(self, emotion: str, level: int | None = None) -> LiveEmotion:
-        """The features of an emotion that can be changed on the way.
-
-        Raises:
-            UserError: the bank has no track of it.
-        """
-        return LiveEmotion(self, emotion, level)
-
     def save(self, folder: Path) -> None:
         """Writes the bank into a checkpoint's folder, replacing the one that is there."""
         arrays = {}
@@ -221,11 +211,7 @@ class EmotionBank:
 
     @classmethod
     def load(cls, folder: Path, width: int) -> EmotionBank | None:
-        """Reads the bank of a checkpoint; None if it has none.
-
-        Args:
-            folder: of the checkpoint.
-            width: of its emotion network's features.
+        """Reads the bank of a checkpoint, with features of its network's `width`; None without one.
 
         Raises:
             UserError: it is damaged, or of another model.
@@ -265,9 +251,13 @@ class EmotionBank:
 
 
 class LiveEmotion:
-    """Emotion features frame by frame, for as long as anybody asks; `EmotionBank.live` makes it."""
+    """Emotion features frame by frame, for as long as anybody asks.
 
-    def __init__(self, bank: EmotionBank, emotion: str, level: int | None):
+    Raises:
+        UserError: the bank has no track of the emotion.
+    """
+
+    def __init__(self, bank: EmotionBank, emotion: str, level: int | None = None):
         self._bank, self._track = bank, bank.entry(emotion, level).track
         self.restart()
 

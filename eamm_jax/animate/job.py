@@ -261,11 +261,7 @@ def run(
 
 
 def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summary]:
-    """Does one job, a frame each time it is asked for the next.
-
-    Args:
-        animator: the model.
-        job: what to do; `check` has passed.
+    """Does one job as `run` does, a frame each time it is asked for the next.
 
     Yields:
         Frames done and total frames. Closing the generator leaves nothing of the outputs.

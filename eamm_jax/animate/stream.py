@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from eamm_jax import features
+from eamm_jax.animate.emotion_bank import LiveEmotion
 from eamm_jax.animate.session import Session, padded
 from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
@@ -80,7 +81,7 @@ class Stream:
                 raise UserError("an emotion is given, and the timeline has some; leave one out")
             if animator.bank is None or not animator.has_emotion_network:
                 raise UserError("this model has no emotion bank, so a stream of it stays neutral")
-            self._emotion = animator.bank.live(emotion, level)
+            self._emotion = LiveEmotion(animator.bank, emotion, level)
         self.set_pose(pose)
         self._begin()
 

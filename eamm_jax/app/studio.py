@@ -291,11 +291,7 @@ class Studio:
     @cached_property
     def _live(self) -> Animator:
         """The model, a frame at a time."""
-        animator = self._animator
-        return Animator(
-            animator.config, animator.variables, bank=animator.bank, chunk=1,
-            dtype=animator.dtype, device=animator.device,
-        )  # fmt: skip
+        return self._animator.replace(chunk=1)
 
     def _animate(self, job: jobs.Job) -> Generator[Progress, None, jobs.Summary]:
         pace = Pace(self._animator.chunk)

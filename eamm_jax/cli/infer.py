@@ -450,7 +450,8 @@ def _render_all(flags: argparse.Namespace, jobs: dict[str, Job]) -> int:
         chunk=flags.chunk,
         dtype=flags.dtype,
     )
-    animators = [first, *map(first.on, jax.local_devices()[1 : len(jobs)])]
+    others = jax.local_devices()[1 : len(jobs)]
+    animators = [first, *(first.replace(device=device) for device in others)]
     rows = list(jobs)
     with progress_shown(flags.quiet, flags.chunk, note) as progress:
         outcomes = run_all(

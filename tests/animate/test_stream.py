@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eamm_jax.animate import Animator, Settings
-from eamm_jax.animate.emotion_bank import EmotionBank, Entry, parse_schedule
+from eamm_jax.animate.emotion_bank import EmotionBank, Entry, LiveEmotion, parse_schedule
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from tests.tiny import tiny_variables
@@ -148,7 +148,7 @@ def test_everything_can_be_changed_between_frames(animator, speech, portrait):
 
 def test_an_emotion_fades_over_and_ends_as_itself(animator):
     bank = animator.bank
-    live = bank.live("happy")
+    live = LiveEmotion(bank, "happy")
     before = live.next(7)
     np.testing.assert_array_equal(before, bank.features(parse_schedule("happy"), 7))
     live.change("sad")
