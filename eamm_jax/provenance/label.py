@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
@@ -53,13 +53,13 @@ class Label:
             )
         if not 0.02 <= self.size <= 0.5:
             raise UserError(f"The label's size is {self.size:g}; allowed is 0.02 to 0.5")
-        if not self._font(100).getbbox(text)[2]:
+        if not ImageFont.load_default(100).getbbox(text)[2]:
             raise UserError(f"The label {self.text!r} shows nothing")
 
     def draw(self, frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """A copy of a frame with the label."""
         height, width = frame.shape[:2]
-        letters = self._letters(height, width)
+        letters = _letters(self.text.strip(), max(8, round(self.size * height)), width)
         rows, columns = min(letters.shape[0], height), min(letters.shape[1], width)
         gap = round(_MARGIN * self.size * height)
         top = gap if self.corner.startswith("top") else height - rows - gap
@@ -71,31 +71,18 @@ class Label:
         labelled[place] = np.round(behind + covered * (255 - behind))
         return labelled
 
-    @cached_property
-    def _drawn(self) -> dict[tuple[int, int], np.ndarray]:
-        return {}
 
-    def _letters(self, height: int, width: int) -> np.ndarray:
-        """The text in white on black, in [0, 1]; drawn once."""
-        if (height, width) not in self._drawn:
-            self._drawn[height, width] = self._rendered(height, width)
-        return self._drawn[height, width]
-
-    def _rendered(self, height: int, width: int) -> np.ndarray:
-        pixels = max(8, round(self.size * height))
-        text = self.text.strip()
-        left, top, right, bottom = self._font(pixels).getbbox(text)
-        margin = max(2, round(_MARGIN * pixels))
-        if right - left + 4 * margin > width:  # what is too long is set smaller
-            pixels = max(6, int(pixels * width / (right - left + 4 * margin)))
-            left, top, right, bottom = self._font(pixels).getbbox(text)
-            margin = max(1, round(_MARGIN * pixels))
-        size = (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin)
-        image = Image.new("L", size)
-        place = (margin - left, margin - top)
-        ImageDraw.Draw(image).text(place, text, 255, font=self._font(pixels))
-        return np.asarray(image, np.float32) / 255
-
-    @staticmethod
-    def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-        return ImageFont.load_default(pixels)
+@lru_cache(maxsize=8)
+def _letters(text: str, pixels: int, width: int) -> np.ndarray:
+    """White on black, in [0, 1], of so many pixels for a picture of a width; drawn once."""
+    left, top, right, bottom = ImageFont.load_default(pixels).getbbox(text)
+    margin = max(2, round(_MARGIN * pixels))
+    if right - left + 4 * margin > width:  # what is too long is set smaller
+        pixels = max(6, int(pixels * width / (right - left + 4 * margin)))
+        left, top, right, bottom = ImageFont.load_default(pixels).getbbox(text)
+        margin = max(1, round(_MARGIN * pixels))
+    size = (int(right - left) + 2 * margin, int(bottom - top) + 2 * margin)
+    image = Image.new("L", size)
+    place = (margin - left, margin - top)
+    ImageDraw.Draw(image).text(place, text, 255, font=ImageFont.load_default(pixels))
+    return np.asarray(image, np.float32) / 255
