@@ -30,6 +30,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 
+from data.progress import progress_bar
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import (
     KEYPOINT_NUMBERS,
@@ -46,7 +47,7 @@ from eamm_jax.input_pipeline.clips import (
 from eamm_jax.input_pipeline.published import PublishedFolder, Teacher
 from eamm_jax.input_pipeline.sources import FRAMES_A_RECORD, SPLIT
 from eamm_jax.io.beam import run_with_beam
-from eamm_jax.io.parallel import progress_bar, run_parallel
+from eamm_jax.io.parallel import run_parallel
 
 FILE_FORMAT = "array_record"
 

@@ -129,9 +129,10 @@ def audit(
     Raises:
         UserError: the folder does not exist or contains no clips.
     """
+    from data.progress import progress_bar
     from eamm_jax.input_pipeline.clips import KINDS, Tracks
     from eamm_jax.input_pipeline.published import PublishedFolder
-    from eamm_jax.io.parallel import progress_bar, run_parallel
+    from eamm_jax.io.parallel import run_parallel
 
     names = PublishedFolder(root, Tracks(motion=not frames_only)).names
     result = Audit(root=root, kind=kind or guess_kind(names), clips=len(names))

@@ -116,13 +116,13 @@ def teach(
     import jax
 
     from data import layout
+    from data.progress import progress_bar
     from eamm_jax.input_pipeline.clips import BadClip, Tracks, decode_frames
     from eamm_jax.input_pipeline.published import (
         HEATMAPS_FOLDER,
         KEYPOINTS_FOLDER,
         PublishedFolder,
     )
-    from eamm_jax.io.parallel import progress_bar
 
     if heatmaps and from_truth:
         raise UserError("the truth has no heatmaps: leave them out with --no-heatmaps")

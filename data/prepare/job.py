@@ -26,10 +26,11 @@ from data.prepare.clip import (
     read_skipped,
 )
 from data.prepare.names import Selection, guess_kind, name_clips, read_labels, videos_in
+from data.progress import progress_bar
 from eamm_jax.errors import UserError
 from eamm_jax.io.beam import run_with_beam
 from eamm_jax.io.files import cannot_write
-from eamm_jax.io.parallel import progress_bar, run_parallel
+from eamm_jax.io.parallel import run_parallel
 
 REPORT_FILE = "prepare_report.json"
 

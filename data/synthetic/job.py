@@ -112,8 +112,9 @@ def write_all(
     Raises:
         UserError: the folder holds another data set, or something that is needed is missing.
     """
+    from data.progress import progress_bar
     from data.synthetic import writer
-    from eamm_jax.io.parallel import progress_bar, run_parallel
+    from eamm_jax.io.parallel import run_parallel
 
     if recipe.stills and recipe.voices != (ESPEAK,):
         raise UserError("--stills makes albums without sound: leave --voices out")

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from data.synthetic import camera
 from data.synthetic.camera import Pose
 from eamm_jax.constants import FRAME_RATE
-from eamm_jax.faces.idle import smooth_noise
+from eamm_jax.faces.idle import SmoothNoise
 
 _BLINK = ((-0.10, 0.0), (-0.02, 1.0), (0.03, 1.0), (0.17, 0.0))
 """Course of a blink: seconds from its middle, and how far the lids are closed."""
@@ -35,6 +35,13 @@ class Reach(NamedTuple):
     angles: float = 1.0
     zoom: float = 1.0
     place: float = 1.0
+
+
+def smooth_noise(
+    rng: np.random.Generator, length: int, seconds: float
+) -> Float[np.ndarray, " length"]:
+    """The first frames of `SmoothNoise`."""
+    return SmoothNoise(rng, seconds).next(length)
 
 
 def blinks(rng: np.random.Generator, count: int, rate: float) -> Float[np.ndarray, " t"]:

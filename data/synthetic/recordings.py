@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data import layout
+from data.progress import progress_bar
 from data.synthetic import cast
 from data.synthetic.alignment import align
 from data.synthetic.packed_file import PackedFile
@@ -39,7 +40,7 @@ from eamm_jax.cli.tool import OneLineParser, run, whole_number
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.io.files import cannot_write
-from eamm_jax.io.parallel import progress_bar, run_parallel
+from eamm_jax.io.parallel import run_parallel
 from eamm_jax.io.speech import Phoneme, synthesise
 
 HOW_TO_GET_THEM = (

@@ -23,8 +23,9 @@ from jaxtyping import Float, Float32, UInt8
 from eamm_jax import bundled, features
 from eamm_jax.constants import POSE_NUMBERS
 from eamm_jax.errors import UserError
-from eamm_jax.faces import detection, generic_face, idle
+from eamm_jax.faces import detection, generic_face
 from eamm_jax.faces.face import Face
+from eamm_jax.faces.idle import IdleMotion
 from eamm_jax.faces.pose_geometry import (
     FRAMED_REGION,
     Region,
@@ -226,7 +227,7 @@ class HeadPose:
             pose = features.add_motion(pose, track[:, :POSE_NUMBERS])
         if self.idle > 0:
             pose = features.pose_track(pose, length)
-            pose = pose + idle.idle_motion(length, self.idle, seed)
+            pose = pose + IdleMotion(self.idle, seed).next(length)
         return pose
 
 

@@ -78,11 +78,6 @@ class IdleMotion:
         return (self._strength * eased[:, None] * motion).astype(np.float32)
 
 
-def idle_motion(length: int, strength: float, seed: int) -> Float32[np.ndarray, "length 6"]:
-    """The first frames of `IdleMotion`; a longer track starts like a shorter one."""
-    return IdleMotion(strength, seed).next(length)
-
-
 class SmoothNoise:
     """Noise of unit variance, one number per frame, correlated over about `seconds`."""
 
@@ -98,13 +93,6 @@ class SmoothNoise:
         # A smoothed unit white noise has the standard deviation (2 sigma sqrt(pi))^-1/2.
         smooth = gaussian_filter1d(white, self._sigma) * np.sqrt(2 * self._sigma * np.sqrt(np.pi))
         return smooth[self._margin : self._margin + frames]
-
-
-def smooth_noise(
-    rng: np.random.Generator, length: int, seconds: float
-) -> Float64[np.ndarray, " length"]:
-    """The first frames of `SmoothNoise`."""
-    return SmoothNoise(rng, seconds).next(length)
 
 
 class Blinks:
@@ -132,8 +120,3 @@ class Blinks:
             closed = np.maximum(closed, np.interp(time - at, offsets, shares))
         self._times = [at for at in self._times if at > end - 1]
         return closed.astype(np.float32)
-
-
-def blinks(length: int, seed: int) -> Float32[np.ndarray, " length"]:
-    """The first frames of `Blinks`; a longer track starts like a shorter one."""
-    return Blinks(seed).next(length)

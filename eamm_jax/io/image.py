@@ -292,7 +292,7 @@ def write_png(
 
 @contextmanager
 def png_sequence(
-    folder: str | os.PathLike[str], frame_rate: int = FRAME_RATE, mark: Mark | None = None
+    folder: str | os.PathLike[str], mark: Mark | None = None
 ) -> Iterator[Callable[[UInt8[np.ndarray, "h w 3"]], None]]:
     """Writes frames as 000000.png, 000001.png ... into a folder that appears when complete.
 
@@ -301,7 +301,6 @@ def png_sequence(
 
     Args:
         folder: where to; it must not be there, or be empty.
-        frame_rate: frames a second.
         mark: says of the frames what they are.
 
     Raises:
@@ -314,7 +313,7 @@ def png_sequence(
         def write(frame: UInt8[np.ndarray, "h w 3"]) -> None:
             number = next(count)
             if mark is not None:
-                frame = mark.picture(frame, number / frame_rate)
+                frame = mark.picture(frame, number / FRAME_RATE)
             _encode(temporary / f"{number:06d}.png", frame, mark)
 
         yield write

@@ -1,37 +1,15 @@
-"""Runs jobs in a pool of processes, with a progress bar."""
+"""Runs jobs in a pool of processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def progress_bar(description: str) -> Progress:
-    """A progress bar on standard error that counts clips."""
-    return Progress(
-        TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
-    )
 
 
 def run_parallel(

@@ -139,12 +139,9 @@ def _display_matrix(frame: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def read_video(
-    path: str | os.PathLike[str],
-    size: int | None,
-    frame_rate: int = FRAME_RATE,
-    start: Fraction | None = None,
+    path: str | os.PathLike[str], size: int | None, start: Fraction | None = None
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-    """Reads a video's frames at a constant rate, one by one, as a player shows them.
+    """Reads a video's frames, 25 a second, one by one, as a player shows them.
 
     Args:
         path: anything FFmpeg decodes, of any rate, also a variable one, any orientation and any
@@ -153,7 +150,6 @@ def read_video(
             antialiasing; frames that fit already keep their exact pixels. None gives whole
             frames, upright and with square pixels; frames of another size than the first are
             fitted into it.
-        frame_rate: frames per second.
         start: second of the file's clock that the video begins at, for a picture that belongs
             to the sound in the same file (`decoding.start_time`); None is its first frame.
 
@@ -169,17 +165,17 @@ def read_video(
     path = check_readable(path, "video")
     with opened(path, "video"):
         pass
-    return _frames(path, size, frame_rate, start)
+    return _frames(path, size, start)
 
 
 def _frames(
-    path: Path, size: int | None, frame_rate: int, start: Fraction | None
+    path: Path, size: int | None, start: Fraction | None
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     with opened(path, "video") as (container, stream):
         upright = _Upright(size, float(stream.sample_aspect_ratio or 1))
         shown = timed(decoded(path, container, stream), stream.average_rate)
         latest = None
-        for frame in sample_in_time(shown, frame_rate, start):
+        for frame in sample_in_time(shown, FRAME_RATE, start):
             if frame is not latest:
                 latest, pixels = frame, upright(frame)
             yield pixels

@@ -24,6 +24,10 @@ Scalar = Float[Array, ""]
 FeatureMaps = Sequence[Float[Array, "b _ _ _"]]
 
 
+LEAST_SQUARED_ERROR = 1e-10
+"""Lower bound on the MSE, so that PSNR stays finite."""
+
+
 def l1(
     prediction: Float[Array, "*n"],
     target: Float[Array, "*n"],
@@ -49,8 +53,6 @@ def peak_signal_to_noise(
     prediction: Float[Array, "*n"],
     target: Float[Array, "*n"],
     weight: Float[Array, "*n"] | None = None,
-    *,
-    floor: float = 1e-10,
 ) -> Scalar:
     """PSNR in decibels of signals in [0, 1]: -10 log10 mean (prediction - target)^2.
 
@@ -58,7 +60,6 @@ def peak_signal_to_noise(
         prediction: the rendered image.
         target: the ground truth.
         weight: how much each pixel counts.
-        floor: lower bound on the MSE, so that PSNR stays finite.
     """
     chex.assert_equal_shape((prediction, target))
     squares = (at_least_float32(prediction) - target) ** 2
@@ -67,7 +68,7 @@ def peak_signal_to_noise(
         if weight is None
         else jnp.mean(squares * weight) / jnp.mean(jnp.broadcast_to(weight, squares.shape))
     )
-    return -10.0 * jnp.log10(jnp.maximum(error, floor))
+    return -10.0 * jnp.log10(jnp.maximum(error, LEAST_SQUARED_ERROR))
 
 
 # Keypoints.
@@ -200,23 +201,17 @@ def lpips(prediction: FeatureMaps, target: FeatureMaps) -> Float[Array, " b"]:
 
 
 def pyramid_distance(
-    prediction: FeatureMaps,
-    target: FeatureMaps,
-    weight: FeatureMaps | None = None,
-    *,
-    gradient_weight: float = 1.0,
+    prediction: FeatureMaps, target: FeatureMaps, weight: FeatureMaps | None = None
 ) -> Scalar:
     """L1 of images and of their gradients at every scale, for training without VGG-19.
 
-    sum over scales of L1(p, q) + gradient_weight (L1(dp/dx, dq/dx) + L1(dp/dy, dq/dy)), with
-    differences of neighbouring pixels for derivatives (Mathieu et al. 2016, eq. 6 has the
-    second part).
+    sum over scales of L1(p, q) + L1(dp/dx, dq/dx) + L1(dp/dy, dq/dy), with differences of
+    neighbouring pixels for derivatives (Mathieu et al. 2016, eq. 6 has the second part).
 
     Args:
         prediction: the pyramid of the rendered image.
         target: the pyramid of the ground truth.
         weight: the pyramid of how much each pixel counts, one channel.
-        gradient_weight: of the second part.
     """
     total = jnp.zeros(())
     weights = [None] * len(prediction) if weight is None else weight
@@ -225,9 +220,7 @@ def pyramid_distance(
         for axis in (1, 2):
             # A difference counts as much as the second of its pixels.
             second = None if pixels is None else jax.lax.slice_in_dim(pixels, 1, None, axis=axis)
-            total += gradient_weight * l1(
-                jnp.diff(ours, axis=axis), jnp.diff(theirs, axis=axis), second
-            )
+            total += l1(jnp.diff(ours, axis=axis), jnp.diff(theirs, axis=axis), second)
     return total
 
 

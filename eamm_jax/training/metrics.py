@@ -211,16 +211,6 @@ class MetricWriter:
             self._events.close()
 
 
-def read_metrics(workdir: str | os.PathLike[str], split: str) -> list[dict[str, float]]:
-    """The reports of one split so far, in order; NaN where JSON has null."""
-    lines = _complete_lines(Path(workdir) / JSONL_NAME)
-    return [
-        {k: math.nan if v is None else v for k, v in line.items() if k != "split"}
-        for line in lines
-        if line["split"] == split
-    ]
-
-
 def _complete_lines(path: Path) -> list[dict]:
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():

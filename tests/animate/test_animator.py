@@ -266,8 +266,8 @@ def test_the_eyes_close_where_it_is_known_which_keypoints_are_lids(animator, inp
     rng = np.random.default_rng(4)
     inputs = {**inputs, "speech": 0.1 * rng.normal(size=2 * SAMPLE_RATE).astype(np.float32)}
     count = len(knowing.animate(**inputs))
-    seed = next(n for n in range(99) if idle.blinks(count, n).max() == 1)
-    closed = idle.blinks(count, seed) > 0
+    seed = next(n for n in range(99) if idle.Blinks(n).next(count).max() == 1)
+    closed = idle.Blinks(seed).next(count) > 0
     assert not closed.all()
     awake = images(knowing.animate(**inputs, settings=Settings(seed=seed, blinks=False)))
     blinking = images(knowing.animate(**inputs, settings=Settings(seed=seed)))

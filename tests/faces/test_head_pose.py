@@ -222,7 +222,7 @@ def test_idle_motion_is_of_the_seed_and_begins_in_the_still_pose(finder):
     one, two = (HeadPose(idle=1.0).track(spot(128, 128), 60, seed=n) for n in (1, 2))
     (still,) = HeadPose().track(spot(128, 128), 60)
     np.testing.assert_allclose(one[0], still, rtol=1e-6)
-    np.testing.assert_allclose(one - still, idle.idle_motion(60, 1.0, 1), atol=1e-4)
+    np.testing.assert_allclose(one - still, idle.IdleMotion(1.0, 1).next(60), atol=1e-4)
     assert np.abs(one - two)[30:, :3].max() > 0.5
 
 

@@ -19,9 +19,10 @@ from eamm_jax.models.presets import tiny
 from eamm_jax.training import compilation, loop
 from eamm_jax.training.checkpoint import Checkpoints
 from eamm_jax.training.distributed import make_placement
-from eamm_jax.training.metrics import DivergedError, Meter, read_metrics
+from eamm_jax.training.metrics import DivergedError, Meter
 from eamm_jax.training.stage import needed_networks
 from tests.published_layout import write_voxceleb
+from tests.training.reports import read_metrics
 from tests.training.toy import NETWORK, make_toy_stage, toy_config, zeros
 
 

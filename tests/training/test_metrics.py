@@ -14,8 +14,8 @@ from eamm_jax.training.metrics import (
     JSONL_NAME,
     TENSORBOARD_FOLDER,
     MetricWriter,
-    read_metrics,
 )
+from tests.training.reports import read_metrics
 
 _RECORD_HEADER, _RECORD_FOOTER = 12, 4
 

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from eamm_jax.io.video import read_video
-from eamm_jax.training.metrics import read_metrics
 from tests.conftest import ROOT
 from tests.published_layout import lay_out_lrw_clip
 from tests.training.processes import FAIR_COMPILE, TRAIN, Training
+from tests.training.reports import read_metrics
 
 pytestmark = pytest.mark.exhaustive
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from eamm_jax.checkpoint import load_networks, save_networks
-from eamm_jax.training.metrics import read_metrics
 from tests.published_layout import write_lrw, write_voxceleb
 from tests.tiny import tiny_variables
 from tests.training.processes import PLAIN_TRAIN, TRAIN, Training, peers, saved_steps
+from tests.training.reports import read_metrics
 
 pytestmark = pytest.mark.slow
 
