@@ -96,6 +96,8 @@ def heads() -> ModelConfig:
             "keypoint_detector.shared_jacobian": True,
             "generator.pixel_block": 4,
             "generator.dense_motion.scale": 0.25,
+            # Half as wide: lips that part are a few pixels from each other.
+            "generator.dense_motion.variance": 0.001,
             "emotion.scale": 0.25,
         }
     )
