@@ -75,10 +75,10 @@ def test_the_truth_follows_random_crops(rng, apart):
     spots = np.exp(-distance / 0.01)[..., None].repeat(3, axis=-1).astype(np.float32)
     frames = spots, spots[::-1]
     truths = truth, truth_of(points[::-1], truth.pose)
-    inputs = guided.GuidedInputs(*frames, *truths, *(frame[..., :2] for frame in frames))
+    inputs = guided.GuidedInputs(*frames, *truths, *frames)
     cropped = guided.crop_at_random(jax.random.key(0), inputs, 0.6, apart)
     for frame, shares in zip(cropped[:2], cropped[4:], strict=True):
-        np.testing.assert_array_equal(shares, frame[..., :2])
+        np.testing.assert_array_equal(shares, frame)
     for image, moved, before in zip(cropped[:2], cropped[2:4], truths, strict=True):
         mass = np.asarray(image[..., 0])
         total = mass.sum(axis=(1, 2))
@@ -127,7 +127,7 @@ def motion_of(still, seen, deformation=None):
 
 def test_heads_move_backdrops_do_not_and_are_hidden_behind_heads():
     """A head that goes from the left half to the upper half of a frame of 2 x 2 pixels."""
-    backdrop, head, unknown = np.eye(3, dtype=np.float32)[:, :2]
+    backdrop, head, body, unknown = np.eye(4, dtype=np.float32)[:, :3]
     source = jnp.array([[[head, backdrop], [head, backdrop]]])
     driving = jnp.array([[[head, head], [backdrop, backdrop]]])
     right = motion_of([[[0.0, 0.0], [1.0, 1.0]]], [[[0.5, 0.5], [0.0, 1.0]]])
@@ -141,9 +141,16 @@ def test_heads_move_backdrops_do_not_and_are_hidden_behind_heads():
     for motion in wrong.values():
         distance = float(guided.region_distance(motion, source, driving))
         assert distance == pytest.approx(np.log(2) / 4, rel=1e-3)
-    nowhere = jnp.full_like(driving, unknown[0])
+    nowhere = jnp.broadcast_to(unknown, driving.shape)
     for motion in (right, *wrong.values()):
         assert guided.region_distance(motion, source, nowhere) == 0
+    clothed = jnp.array([[[body, body], [body, backdrop]]])
+    bared = jnp.array([[[body, backdrop], [body, head]]])
+    dressed = motion_of([[[0.5, 1.0], [0.5, 0.0]]], [[[1.0, 0.0], [1.0, 0.5]]])
+    assert abs(guided.region_distance(dressed, clothed, bared)) < 1e-5
+    half = dressed._replace(occlusion=jnp.full_like(dressed.occlusion, 0.5))
+    distance = guided.region_distance(half, clothed, bared)
+    assert distance == pytest.approx(3 * np.log(2) / 4, rel=1e-3)
     certain = motion_of([[[1.0, 1.0], [0.0, 0.0]]], [[[0.0, 0.0], [1.0, 0.0]]])
     gradient = jax.grad(lambda m: guided.region_distance(m, source, driving), allow_int=True)
     found = gradient(certain)
@@ -154,7 +161,7 @@ def test_heads_move_backdrops_do_not_and_are_hidden_behind_heads():
 def test_regions_are_shares_and_unknown_ones_are_neither():
     regions = np.array([[[Region.BACKDROP, Region.HEAD], [Region.BODY, Region.UNKNOWN]]])
     shares = guided.region_shares(truth_of(np.zeros((1, 70, 2)))._replace(regions=regions))
-    np.testing.assert_array_equal(shares, [[[[1, 0], [0, 1]], [[0, 0], [0, 0]]]])
+    np.testing.assert_array_equal(shares, [[[[1, 0, 0], [0, 1, 0]], [[0, 0, 1], [0, 0, 0]]]])
     assert guided.region_shares(truth_of(np.zeros((1, 70, 2)))) is None
 
 

@@ -79,7 +79,7 @@ class GuidedInputs(NamedTuple):
         driving: the driving frame.
         source_truth: points and pose.
         driving_truth: points and pose.
-        source_regions: shares of backdrop and head in each pixel, where they are known.
+        source_regions: shares of backdrop, head and body in each pixel, where they are known.
         driving_regions: of the driving frame.
     """
 
@@ -87,8 +87,8 @@ class GuidedInputs(NamedTuple):
     driving: Float[Array, "b h w 3"]
     source_truth: FaceTruth
     driving_truth: FaceTruth
-    source_regions: Float[Array, "b r r 2"] | None = None
-    driving_regions: Float[Array, "b r r 2"] | None = None
+    source_regions: Float[Array, "b r r 3"] | None = None
+    driving_regions: Float[Array, "b r r 3"] | None = None
 
 
 class _GuidedPairs(Objective[Pairs, GuidedInputs]):
@@ -378,38 +378,41 @@ def motion_distance(
     return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
 
 
-def region_shares(truth: FaceTruth) -> Float[Array, "b r r 2"] | None:
-    """Shares of backdrop and head in each pixel; none of either where that is not known."""
+def region_shares(truth: FaceTruth) -> Float[Array, "b r r 3"] | None:
+    """Shares of backdrop, head and body in each pixel; none of any where that is not known."""
     if truth.regions is None:
         return None
-    seen = (Region.BACKDROP, Region.HEAD)
+    seen = (Region.BACKDROP, Region.HEAD, Region.BODY)
     regions = jnp.asarray(truth.regions)[..., None]
     return (regions == jnp.array(seen, regions.dtype)).astype(jnp.float32)
 
 
 def region_distance(
-    motion: DenseMotion, source: Float[Array, "b r r 2"], driving: Float[Array, "b r r 2"]
+    motion: DenseMotion, source: Float[Array, "b r r 3"], driving: Float[Array, "b r r 3"]
 ) -> Float[Array, ""]:
     """Cross-entropy of what moves and what is occluded from what the frames show.
 
-    A head moves with keypoints and a backdrop does not; a backdrop behind the head of the source
-    image is occluded there, any other is not. Bodies do a little of both, so they teach nothing.
+    A head moves with keypoints and a backdrop does not; a body does a little of both, so it
+    teaches nothing of that. A backdrop behind the person of the source image is occluded there;
+    backdrop and body where the source image shows them, too, are not.
 
     Args:
         motion: that was predicted.
-        source: shares of backdrop and head in the source image.
+        source: shares of backdrop, head and body in the source image.
         driving: shares in the driving frame.
     """
     still, seen = motion.mask[..., :1], motion.occlusion
     source, driving = (resize_bilinear(x, *still.shape[1:3]) for x in (source, driving))
-    backdrop, head = driving[..., :1], driving[..., 1:]
+    backdrop, head, body = jnp.split(driving, 3, axis=-1)
+    backdrop_there, head_there, body_there = jnp.split(source, 3, axis=-1)
 
     def cross_entropy(positive: Array, negative: Array, probability: Array) -> Array:
         yes, no = jnp.log(probability + EPSILON), jnp.log(1 - probability + EPSILON)
         return -(positive * yes + negative * no).mean()
 
     moves = cross_entropy(backdrop, head, still)
-    return moves + cross_entropy(backdrop * source[..., :1], backdrop * source[..., 1:], seen)
+    shown = backdrop * backdrop_there + body * body_there
+    return moves + cross_entropy(shown, backdrop * (head_there + body_there), seen)
 
 
 def flow_distance(motion: DenseMotion, source: FaceTruth, driving: FaceTruth) -> Float[Array, ""]:
