@@ -4,7 +4,8 @@
         --config.data=synthetic=DATA --init_from=KEYPOINTS --workdir=DIR
 
 Variant: `tiny` for tests. Data: albums of `data.synthetic`, whose landmarks say where mouth and
-eyes are. KEYPOINTS is the work directory of `bundled_keypoints.py`.
+eyes are, and whose regions where the head is. KEYPOINTS is the work directory of
+`bundled_keypoints.py`.
 
 Hardware: two CPU cores. Cost: not measured alone; the four steps took about three hours.
 Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 34.1, 29.1 and 29.7 dB on people held out

@@ -9,8 +9,8 @@ the rotation of the head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,8 +45,6 @@ from eamm_jax.training.objectives.first_order_motion import detect_pair, pair_pa
 from eamm_jax.training.panels import draw_keypoints, palette
 from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs, Region
 
-T = TypeVar("T")
-
 NUM_POINTS = 70
 """Landmarks and pupils."""
 
@@ -77,18 +75,14 @@ class GuidedInputs(NamedTuple):
     Attributes:
         source: the source image.
         driving: the driving frame.
-        source_truth: points and pose.
-        driving_truth: points and pose.
-        source_regions: shares of backdrop, head and body in each pixel, where they are known.
-        driving_regions: of the driving frame.
+        source_truth: with `region_shares` in place of regions.
+        driving_truth: likewise.
     """
 
     source: Float[Array, "b h w 3"]
     driving: Float[Array, "b h w 3"]
     source_truth: FaceTruth
     driving_truth: FaceTruth
-    source_regions: Float[Array, "b r r 3"] | None = None
-    driving_regions: Float[Array, "b r r 3"] | None = None
 
 
 class _GuidedPairs(Objective[Pairs, GuidedInputs]):
@@ -102,8 +96,11 @@ class _GuidedPairs(Objective[Pairs, GuidedInputs]):
         assert batch.source_truth is not None
         assert batch.driving_truth is not None
         images = to_float(batch.source), to_float(batch.driving)
-        truths = batch.source_truth, batch.driving_truth
-        inputs = GuidedInputs(*images, *truths, *map(region_shares, truths))
+        truths = (
+            truth._replace(regions=region_shares(truth))
+            for truth in (batch.source_truth, batch.driving_truth)
+        )
+        inputs = GuidedInputs(*images, *truths)
         if rng is None or not self.config.augment:
             return inputs
         crop_rng, colour_rng = jax.random.split(rng)
@@ -154,7 +151,7 @@ class GuidedKeypoints(_GuidedPairs):
 
     def panel(self, forward: Forward, batch: Pairs) -> Float[Array, "b h w3 3"]:
         """The frames with detected keypoints, and the second with its target positions."""
-        source, driving, _, truth, *_ = self.inputs(batch)
+        source, driving, _, truth = self.inputs(batch)
         of_source, of_driving = detect_pair(forward, source, driving)
         points = guided_values(truth, self.config.keypoint_points)
         colours = palette(points.shape[1])
@@ -192,14 +189,13 @@ class GuidedGenerator(_GuidedPairs):
             "warped": config.warped_weight * l1(warped, target, weight),
         }
         if config.regions_weight:
-            if inputs.source_regions is None or inputs.driving_regions is None:
+            regions = inputs.source_truth.regions, inputs.driving_truth.regions
+            if regions[0] is None or regions[1] is None:
                 raise UserError(
                     "config.regions_weight needs data that say what their frames show: albums of "
                     "data.synthetic"
                 )
-            distance = region_distance(
-                rendering.motion, inputs.source_regions, inputs.driving_regions
-            )
+            distance = region_distance(rendering.motion, *map(jnp.asarray, regions))
             terms["regions"] = config.regions_weight * distance
         if config.flow_weight:
             distance = flow_distance(rendering.motion, inputs.source_truth, inputs.driving_truth)
@@ -300,18 +296,13 @@ def crop_at_random(
     def follow(truth: FaceTruth, side: Array, centre: Array) -> FaceTruth:
         pose = jnp.asarray(truth.pose)
         points = (jnp.asarray(truth.points) - centre[:, None]) / side[:, None]
-        return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]))
+        regions = truth.regions
+        if regions is not None:
+            regions = crop(jnp.asarray(regions), side, centre)
+        return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]), regions)
 
-    def both(change: Callable[[T, Array, Array], T], source: T, driving: T) -> tuple[T, T]:
-        return change(source, side[0], centre[0]), change(driving, side[1], centre[1])
-
-    frames = both(crop, inputs.source, inputs.driving)
-    truths = both(follow, inputs.source_truth, inputs.driving_truth)
-    if inputs.source_regions is None or inputs.driving_regions is None:
-        return GuidedInputs(*frames, *truths)
-    return GuidedInputs(
-        *frames, *truths, *both(crop, inputs.source_regions, inputs.driving_regions)
-    )
+    source, driving = map(crop, inputs[:2], side, centre)
+    return GuidedInputs(source, driving, *map(follow, inputs[2:], side, centre))
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
