@@ -3,8 +3,9 @@
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
 and poses serve as well as minutes of video and take a hundredth of the time to render. Pairs are
 taken from one recording: from one to the next people sit down anew, which is more than a generator
-can learn to draw. In some recordings people also move farther between stills than they do while
-they talk, for heads of real clips do: a generator that never saw it tears them.
+can learn to draw. In a recording the frame stays where it is and so do the shoulders: heads turn on
+their necks. In some recordings people also turn and lean farther between stills than they do while
+they talk, for those of real clips do: a generator that never saw it tears them.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from data.synthetic import movement
 from data.synthetic.camera import Pose
 from data.synthetic.clip import Clip, record_clip
 from data.synthetic.controls import Expression
-from data.synthetic.heads.figure import Shown
+from data.synthetic.heads.figure import HALF_FRAME, Shown, seated, stance
 from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 
 EMOTIONAL_TAKES = 4
 """Recordings in other moods than neutral."""
 
-SHIFTS = (0.0, 0.0, 0.25, 0.5, 1.0)
-"""How far people move between the stills of a recording (`movement.shifted`): any of these."""
+TURNS, LEANS = (0.0, 0.25, 0.5, 1.0), (0.0, 0.0, 0.25, 0.5, 1.0)
+"""How far people turn and lean between the stills of a recording (`movement`): any of these."""
 
 _STREAM = 5  # of random numbers; `clip` and `script` have others
 
@@ -118,6 +119,13 @@ def _from_take(
     clip = record_clip(seed, take, renderer)
     windows = clip.mfcc()
     frames = np.sort(rng.choice(clip.num_frames, count, replace=count > clip.num_frames))
-    amount = 0.0 if renderer.photos else float(rng.choice(SHIFTS))
+    poses = clip.acting.poses
+    turn, lean = (0.0 if renderer.photos else float(rng.choice(c)) for c in (TURNS, LEANS))
     for n in map(int, frames):
-        yield Still(clip, n, movement.shifted(rng, clip.acting.poses[n], amount), windows[n])
+        held = poses[n]
+        if not renderer.photos:
+            held = movement.turned(rng, held, turn)
+            at = stance(poses[0]).neck * (held.scale / poses[0].scale)
+            at[:2] += HALF_FRAME * movement.leant(rng, lean)
+            held = seated(held, at)
+        yield Still(clip, n, held, windows[n])

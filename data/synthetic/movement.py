@@ -24,9 +24,9 @@ _ROLL_SPREAD = 2.5
 _ZOOM_SPREAD, _PLACE_SPREAD = 0.02, 0.015
 """Spread of the held pose between clips: that of the published ones, degrees and half frames."""
 
-_SHIFT_SPREAD = (8.0, 6.0, 9.0, 0.10, 0.25, 0.16)
-"""Spread of yaw, pitch and roll (degrees), the logarithm of the size, and place (half frames) of
-people who move far while they talk."""
+_TURN_SPREAD, _LEAN_SPREAD = (8.0, 6.0, 9.0, 0.10), (0.25, 0.16)
+"""How people who move far while they talk turn: spread of yaw, pitch and roll, degrees, and the
+logarithm of the size; and lean: across and up, half frames."""
 
 
 class Reach(NamedTuple):
@@ -126,18 +126,20 @@ def head(
     ]
 
 
-def shifted(rng: np.random.Generator, pose: Pose, amount: float) -> Pose:
-    """A pose after the person has leant and turned, far at an amount of 1."""
-    yaw, pitch, roll, zoom, across, down = amount * rng.normal(0, _SHIFT_SPREAD)
-    there = camera.held(yaw, pitch, roll, 1.0, across, down)
-    return Pose(
-        pose.yaw + there.yaw,
-        pose.pitch + there.pitch,
-        pose.roll + there.roll,
-        pose.scale * float(np.exp(zoom)),
-        pose.tx + there.tx - camera.REST_TX,
-        pose.ty + there.ty - camera.REST_TY,
+def turned(rng: np.random.Generator, pose: Pose, amount: float) -> Pose:
+    """A pose after the person has turned, far at an amount of 1."""
+    yaw, pitch, roll, nearer = amount * rng.normal(0, _TURN_SPREAD)
+    return pose._replace(
+        yaw=pose.yaw + yaw,
+        pitch=pose.pitch + pitch,
+        roll=pose.roll + roll,
+        scale=pose.scale * float(np.exp(nearer)),
     )
+
+
+def leant(rng: np.random.Generator, amount: float) -> Float[np.ndarray, " 2"]:
+    """Where a person leans, right and up in half frames, far at an amount of 1."""
+    return amount * rng.normal(0, _LEAN_SPREAD)
 
 
 def pose_rows(poses: list[Pose]) -> Float[np.ndarray, "t 7"]:

@@ -14,9 +14,11 @@ import pytest
 from data.builder import Packing
 from data.synthetic import album, writer
 from data.synthetic.__main__ import main
+from data.synthetic.camera import REST_SCALE
 from data.synthetic.clip import record_clip
 from data.synthetic.controls import Control
 from data.synthetic.folder import SyntheticFolder
+from data.synthetic.heads.figure import HALF_FRAME, stance
 from data.synthetic.renderer import Renderer
 from data.synthetic.script import Take, takes_of
 from data.synthetic.synthetic_dataset_builder import Builder
@@ -297,15 +299,19 @@ def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
             np.testing.assert_array_equal(picture, actor.picture(*moment, SIZE, still.frame))
 
 
-def test_people_of_albums_move_farther_than_those_of_clips_in_some_recordings(renderer):
-    farthest = []
+def test_people_of_albums_turn_on_their_necks_which_stay_or_lean_far(renderer):
+    turned, leant = [], []
     for stills in (one for n in range(4) for one in album.stills(SEED, n, 14, renderer)):
-        shown = np.array([still.held for still in stills])
-        recorded = np.array([still.clip.acting.poses[still.frame] for still in stills])
-        farthest.append(np.abs(shown - recorded)[:, [0, 4, 5]].max())
-    still = [far for far in farthest if far < 1e-9]
-    assert 0 < len(still) < len(farthest)
-    assert max(farthest) > 20  # degrees, or pixels of the region, each 1/60 of a half frame
+        # A person who comes nearer is larger about the middle of the frame.
+        necks = [stance(still.held).neck[:2] / still.held.scale for still in stills]
+        leant.append(np.ptp(necks, axis=0).max() * REST_SCALE / HALF_FRAME)
+        recorded = [still.clip.acting.poses[still.frame].roll for still in stills]
+        turned.append(np.abs([still.held.roll for still in stills] - np.array(recorded)).max())
+    seated = [far for far in leant if far < 1e-6]
+    assert 0 < len(seated) < len(leant)
+    assert max(leant) > 0.3
+    assert 0 < sum(far == 0 for far in turned) < len(turned)
+    assert max(turned) > 8
 
 
 def test_pupils_lie_between_the_lids_of_open_eyes(renderer):

@@ -32,6 +32,9 @@ ORIGIN = np.array([0.0, 0.88, 0.15], np.float32)
 PIVOT = np.array([0.0, -3.5, -1.0], np.float32)
 """Where the head turns on the neck."""
 
+BODY_TURN = 0.1
+"""Share of the head's turn that shoulders follow: in portraits hardly any."""
+
 FACE_DEPTH = 8.0
 """Depth of the plane that keeps the pose's scale, from `ORIGIN`."""
 
@@ -247,8 +250,14 @@ def stance(pose: Pose) -> Stance:
     across = (pose.tx - camera.REST_TX) * camera.ROI_PIXEL
     up = (pose.ty - camera.REST_TY) * camera.ROI_PIXEL - camera.CENTRE_Y
     neck = zoom * turn @ (PIVOT - ORIGIN) + HALF_FRAME * np.array([across, up, 0])
-    body = 0.75 * np.eye(3) + 0.25 * turn
+    body = (1 - BODY_TURN) * np.eye(3) + BODY_TURN * turn
     return Stance(turn, body.astype(np.float32), zoom, neck.astype(np.float32))
+
+
+def seated(pose: Pose, neck: Float[np.ndarray, " 3"]) -> Pose:
+    """The pose, moved in the frame so that the neck's pivot is at a place."""
+    across, up = (neck - stance(pose).neck)[:2] / HALF_FRAME / camera.ROI_PIXEL
+    return pose._replace(tx=pose.tx + float(across), ty=pose.ty + float(up))
 
 
 def place(

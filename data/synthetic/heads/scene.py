@@ -19,9 +19,9 @@ def backdrop(scene: Scene, size: int) -> Picture:
     """What is behind the person, linear light: a wall, a gradient, a room, lights or leaves."""
     rng = np.random.default_rng(scene.backdrop)
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
-    base = rng.choice([0.06, 0.16, 0.30, 0.5, 0.7, 0.88])
-    base = np.clip(base + rng.normal(0, rng.choice([0.01, 0.03, 0.07]), 3), 0.01, 0.97)
-    other = np.clip(base + rng.normal(0, 0.2) + rng.normal(0, 0.04, 3), 0.01, 0.97)
+    base = rng.choice([0.06, 0.16, 0.30, 0.5, 0.7, 0.88, 0.98])
+    base = np.clip(base + rng.normal(0, rng.choice([0.01, 0.03, 0.07]), 3), 0.01, 1)
+    other = np.clip(base + rng.normal(0, 0.2) + rng.normal(0, 0.04, 3), 0.01, 1)
     angle = rng.uniform(0, 2 * np.pi)
     t = smoothstep(-0.6, 0.6, (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))[..., None]
     image = base * (1 - t) + other * t
