@@ -150,17 +150,23 @@ class OutputMark:
             "digitalSourceType": metadata.SOURCE_TYPES + self._source_type,
             "softwareAgent": program,
         }
-        hashes = [{"role": role, "sha256": sha256(path)} for role, path in self._files]
+        ingredients = [
+            {
+                "title": role,
+                "format": "application/octet-stream",
+                "instance_id": f"sha256:{sha256(path)}",
+                "relationship": "inputTo",
+            }
+            for role, path in self._files
+        ]
         return {
             "claim_generator_info": [program],
             "title": f"{self.identifier}.mp4",
             "assertions": [
                 {"label": "c2pa.actions.v2", "data": {"actions": [made]}},
-                {
-                    "label": "org.eamm-jax.made",
-                    "data": {"identifier": self.identifier, "from": hashes},
-                },
+                {"label": "org.eamm-jax.made", "data": {"identifier": self.identifier}},
             ],
+            "ingredients": ingredients,
         }
 
 

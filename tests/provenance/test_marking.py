@@ -34,7 +34,11 @@ def test_the_manifest_names_inputs_by_hash_alone(files):
     manifest = manifests["manifests"][manifests["active_manifest"]]
     (made,) = [a["data"] for a in manifest["assertions"] if a["label"] == "org.eamm-jax.made"]
     digest = hashlib.sha256(bundled.PORTRAIT.read_bytes()).hexdigest()
-    assert made == {"identifier": "c0ffee42", "from": [{"role": "portrait", "sha256": digest}]}
+    assert made == {"identifier": "c0ffee42"}
+    (ingredient,) = manifest["ingredients"]
+    assert ingredient["title"] == "portrait"
+    assert ingredient["instance_id"] == f"sha256:{digest}"
+    assert ingredient["relationship"] == "inputTo"
     assert bundled.PORTRAIT.name not in json.dumps(manifest)
 
 
