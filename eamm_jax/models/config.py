@@ -152,6 +152,9 @@ class EmotionConfig(HourglassConfig):
     head: str = dataclasses.field(default="linear_4", metadata={"choices": EMOTION_HEADS})
     # That the head displaces (`linear_4` and `dense`).
     keypoints: tuple[int, ...] = _field((1, 4, 6, 8), 0, 255, length=(1, 256))
+    # Of those, as numbers in that list: what these do together, moving, turning and growing, the
+    # head does, and an expression does not. None: displacements are as the head predicts them.
+    rigid: tuple[int, ...] = _field((), 0, 255, length=(0, 256))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +255,9 @@ class ModelConfig:
         pupils = self.inference.pupil_keypoints
         two = len(pupils) in (0, 2) and max(pupils, default=0) < k
         yield "inference.pupil_keypoints", two, f"two {inside}, or none"
-        moved = len(self.emotion.keypoints)
+        moved, rigid = len(self.emotion.keypoints), self.emotion.rigid
+        fits = not rigid or (self.emotion.head == "dense" and len(rigid) > 1 and max(rigid) < moved)
+        yield "emotion.rigid", fits, f"two at least in 0..{moved - 1} with the head dense, or none"
         yield (
             "inference.emotion_shares",
             len(self.inference.emotion_shares) == moved,

@@ -7,9 +7,9 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig, published
-from eamm_jax.models.presets import demo, heads, tiny
+from eamm_jax.models.presets import demo, tiny
 
-PRESETS = {"published": published, "demo": demo, "heads": heads, "tiny": tiny}
+PRESETS = {"published": published, "demo": demo, "tiny": tiny}
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
@@ -47,6 +47,9 @@ def test_absent_fields_have_published_values_and_whole_numbers_become_floats():
         ({"audio_to_motion.pose_widths": 7}, "pose_widths is 7; it must be 1 to 16 whole numbers"),
         ({"emotion.head": "linear_5"}, "emotion.head is 'linear_5'; it must be one of linear_4"),
         ({"emotion.keypoints": (1, 4, 6, 10)}, r"emotion.keypoints is .* in 0\.\.9"),
+        ({"emotion.rigid": (0, 1)}, "emotion.rigid is .* with the head dense, or none"),
+        ({"emotion.rigid": (0, 4), "emotion.head": "dense"}, r"two at least in 0\.\.3"),
+        ({"emotion.rigid": (0,), "emotion.head": "dense"}, r"two at least in 0\.\.3"),
         ({"inference.lid_keypoints": (1, 2, 3)}, "must be pairs"),
         ({"inference.pupil_keypoints": (1, 10)}, r"must be two in 0\.\.9, or none"),
         ({"inference.emotion_shares": (1.0,)}, "4 numbers, one for each of emotion.keypoints"),
