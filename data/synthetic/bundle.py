@@ -14,6 +14,7 @@ import numpy as np
 
 from data.synthetic import camera, cast, movement
 from data.synthetic.clip import record_clip
+from data.synthetic.controls import Control
 from data.synthetic.renderer import Renderer, add_head_model_flag
 from data.synthetic.script import Take
 from eamm_jax import bundled
@@ -30,6 +31,9 @@ SENTENCE = (
 VOICE, RATE, PITCH = "en-us+f3", 165, 55
 
 PORTRAIT_PIXELS = 256
+STILL = (0.0, 2.0, 0.0)
+"""Yaw, pitch and roll of the portrait, degrees; its motion begins and ends there."""
+
 POSE_SECONDS = 30
 SPEECH_BIT_RATE = 48_000
 SPEECH_PAUSE = 0.35  # seconds of quiet before and after
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=bundled.MODEL.parent, help="folder")
     parser.add_argument("--seed", type=int, default=0, help="of the cast the model was trained on")
     parser.add_argument(
-        "--person", type=int, default=84, help="number of the portrait's person, held out"
+        "--person", type=int, default=209, help="number of the portrait's person, held out"
     )
     add_head_model_flag(parser)
     flags = parser.parse_args(argv)
@@ -73,10 +77,12 @@ def _make(flags: argparse.Namespace) -> None:
 
 
 def portrait(seed: int, number: int, renderer: Renderer) -> np.ndarray:
-    """A person who looks at the viewer, mouth closed."""
+    """A person who faces the viewer, eyes open and mouth closed."""
     clip = record_clip(seed, Take(number, "neutral", 1, 1), renderer)
-    turned = np.abs(clip.pose()[:, :3]).sum(axis=1)
-    return clip.frame(int(np.argmin(turned + 40 * clip.mouth_opening())), PORTRAIT_PIXELS)
+    rows = clip.acting.performance
+    away = np.abs(rows[:, [Control.GAZE_X, Control.GAZE_Y, Control.BLINK]]).sum(axis=1)
+    n = int(np.argmin(away + 40 * clip.mouth_opening()))
+    return clip.actor.picture(rows[n], camera.held(*STILL), PORTRAIT_PIXELS, n)
 
 
 def gentle_motion(seed: int) -> np.ndarray:
@@ -84,10 +90,10 @@ def gentle_motion(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     count = POSE_SECONDS * FRAME_RATE
     sway = [movement.smooth_noise(rng, count, seconds) for seconds in (1.6, 1.4, 2.0)]
-    angles = np.stack(sway, axis=1) * (2.6, 1.6, 1.2) + (0.0, 2.0, 0.0)
+    angles = np.stack(sway, axis=1) * (2.6, 1.6, 1.2)
     # It begins and ends where a still portrait is, so that it can be repeated.
     fade = np.clip(np.minimum(np.arange(count), np.arange(count)[::-1]) / FRAME_RATE, 0, 1)
-    angles = (0.0, 2.0, 0.0) + (angles - (0.0, 2.0, 0.0)) * fade[:, None]
+    angles = STILL + angles * fade[:, None]
     poses = [camera.held(*row) for row in angles]
     return movement.pose_rows(poses).astype(np.float32)
 

@@ -37,7 +37,7 @@ SCENES = (
     Scene(
         "welcome", "A warm welcome", 198, "happy", "¡Qué alegría verte! Hoy es un día estupendo."
     ),
-    Scene("station", "Left waiting", 254, "sad", "I waited at the station, and you never came."),
+    Scene("station", "Left waiting", 125, "sad", "I waited at the station, and you never came."),
     Scene(
         "umbrella", "My umbrella", 225, "angry", "Wer hat schon wieder meinen Regenschirm genommen?"
     ),
