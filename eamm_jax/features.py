@@ -170,7 +170,7 @@ def _windows(
 
 
 def audio_windows(
-    mfcc: Float[np.ndarray, "t_mfcc 13"], start: int, stop: int
+    mfcc: Float[np.ndarray, "t_mfcc 13"], start: int, stop: int, quietest: float = -np.inf
 ) -> Float32[np.ndarray, "t 28 12"]:
     """The input of the audio-to-motion network for frames `start` up to `stop`.
 
@@ -178,24 +178,30 @@ def audio_windows(
         mfcc: from `speech_mfcc`.
         start: first video frame.
         stop: one past the last, at most `num_frames(len(mfcc))`.
+        quietest: log energy below which a row is silence: of the rounding of a codec, or of
+            nothing, the cepstrum is as that of some loud noise.
 
     Returns:
-        Rows 4t .. 4t + 27 for each frame t, without column 0 (the log energy).
+        Rows 4t .. 4t + 27 for each frame t, without column 0 (the log energy); 0 in silence.
 
     Raises:
         ValueError: some of the frames are outside of the sound.
     """
-    return _windows(mfcc, start, stop)[:, :, 1:].astype(np.float32)
+    windows = _windows(mfcc, start, stop)
+    return np.where(windows[:, :, :1] < quietest, 0, windows[:, :, 1:]).astype(np.float32)
 
 
 class SpeechStream:
     """What `audio_windows` cuts out of speech, of speech that comes in pieces of any size.
 
     A frame's window is complete 0.175 s (2,800 samples) after the frame's time.
+
+    Args:
+        quietest: as in `audio_windows`.
     """
 
-    def __init__(self) -> None:
-        self._mfcc = MfccStream()
+    def __init__(self, quietest: float = -np.inf) -> None:
+        self._mfcc, self._quietest = MfccStream(), quietest
         self._rows = self._mfcc.push(np.zeros(SILENCE_PADDING))
 
     def push(self, samples: Float[np.ndarray, " n"]) -> Float32[np.ndarray, "t 28 12"]:
@@ -211,7 +217,7 @@ class SpeechStream:
         known = np.concatenate([self._rows, rows])
         count = num_frames(len(known))
         self._rows = known[count * ROWS_PER_FRAME :]
-        return audio_windows(known, 0, count)
+        return audio_windows(known, 0, count, self._quietest)
 
 
 def mfcc_windows(mfcc: Float[np.ndarray, "t_mfcc 13"]) -> Float[np.ndarray, "t 28 13"]:

@@ -84,12 +84,12 @@ def test_blocks_do_not_show(monkeypatch):
 def test_pieces_of_a_sound_give_the_rows_and_windows_of_the_whole(rng, samples, piece):
     sound = rng.normal(size=samples).astype(np.float32)
     pieces = [sound[n : n + piece] for n in range(0, samples, piece)]
-    stream, speech = features.MfccStream(), features.SpeechStream()
+    stream, speech = features.MfccStream(), features.SpeechStream(quietest=3.0)
     rows = [*map(stream.push, pieces), stream.finish()]
     np.testing.assert_allclose(np.concatenate(rows), features.mfcc(sound), atol=1e-12, rtol=1e-12)
     windows = np.concatenate([*map(speech.push, pieces), speech.finish()])
     whole = features.speech_mfcc(sound)
-    expected = features.audio_windows(whole, 0, features.num_frames(len(whole)))
+    expected = features.audio_windows(whole, 0, features.num_frames(len(whole)), quietest=3.0)
     np.testing.assert_allclose(windows, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -194,6 +194,17 @@ def test_frames_that_rows_are_enough_for(rows, frames):
     assert features.mfcc_windows(np.zeros((rows, 13))).shape == (frames, 28, 13)
     # The rule of the published code: frames 0 .. floor(rows / 4) - 7.
     assert frames == len(range(rows // 4 - 7 + 1))
+
+
+def test_rows_that_are_too_quiet_are_silence(rng):
+    mfcc = rng.normal(size=(60, 13))
+    found, plain = features.audio_windows(mfcc, 0, 9, 0.5), features.audio_windows(mfcc, 0, 9)
+    quiet = features.mfcc_windows(mfcc)[:, :, 0] < 0.5
+    assert 0 < quiet.mean() < 1
+    assert not found[quiet].any()
+    np.testing.assert_array_equal(found[~quiet], plain[~quiet])
+    silence = features.audio_windows(features.mfcc(np.zeros(9_600)), 0, 8)
+    np.testing.assert_allclose(silence, 0, atol=1e-5)
 
 
 @given(rows=st.integers(28, 200), data=st.data())

@@ -122,14 +122,16 @@ class Session:
         return image, neutral
 
     def _begin(self, window: np.ndarray, pose: np.ndarray, controls: Controls) -> None:
-        """Finds what relative motion starts from: the first frame before any control.
+        """Finds what relative motion starts from: the first frame before any control, or silent.
 
         It would be the first frame as it comes, and a head that the timeline turns from the
         start would not be turned.
         """
-        if not controls.head[0].any() and not self._settings.adapt_scale:
-            return
         animator = self._animator
+        if animator.config.inference.relative_to_silence:
+            window = np.zeros_like(window)
+        elif not controls.head[0].any() and not self._settings.adapt_scale:
+            return
         parts, put = animator.parts, animator.put
         lstm, _ = parts.initial_state()
         audio, held = put(tuple(padded(row, animator.chunk) for row in (window, pose)))

@@ -171,6 +171,9 @@ class InferenceConfig:
         smooth_motion: keypoint and pose tracks are filtered.
         relative_motion: the motion since the first frame moves the source keypoints, instead
             of the driving keypoints replacing them.
+        relative_to_silence: with it, the motion is that since a first frame without a sound, for
+            portraits keep silent.
+        quietest: log energy of the sound below which it is silence (`features.audio_windows`).
     """
 
     audio_weight: float = _field(1.6, -100.0, 100.0)
@@ -179,6 +182,8 @@ class InferenceConfig:
     pupil_keypoints: tuple[int, ...] = _field((), 0, 255, length=(0, 2))
     smooth_motion: bool = True
     relative_motion: bool = False
+    relative_to_silence: bool = False
+    quietest: float = _field(-100.0, -100.0, 100.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -231,6 +231,22 @@ def test_the_states_of_the_chunk_before_are_donated(animator, inputs):
     assert all(x.is_deleted() for x in jax.tree.leaves((lstm, motion.keypoints)))
 
 
+def test_motion_relative_to_silence_starts_where_silence_would(animator, inputs):
+    config, variables = tiny_variables()
+    config = config.replace({"inference.relative_to_silence": True})
+    other = Animator(config, variables, chunk=4)
+    settings = dataclasses.replace(PLAIN, relative=True, audio_weight=50.0)
+
+    def first(animator: Animator, speech: np.ndarray) -> np.ndarray:
+        frames = animator.animate(**inputs | {"speech": speech}, settings=settings, as_uint8=False)
+        return next(iter(frames)).image
+
+    loud, silent = inputs["speech"], np.zeros_like(inputs["speech"])
+    for same in (first(animator, loud), first(other, silent)):
+        np.testing.assert_allclose(same, first(animator, silent), atol=1e-5)
+    assert np.abs(first(other, loud) - first(other, silent)).max() > 1e-3
+
+
 def test_unset_settings_are_the_defaults_of_the_model(animator):
     config = animator.config.replace(
         {

@@ -62,7 +62,9 @@ def streamed(stream, speech, sizes) -> np.ndarray:
 @pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize("sizes", [(10**6,), (640,), (1, 2000, 160)])
 def test_the_frames_are_those_of_the_whole_speech(animator, speech, portrait, chunk, sizes):
-    animator = Animator(animator.config, animator.variables, bank=animator.bank, chunk=chunk)
+    quiet = {"inference.relative_to_silence": True, "inference.quietest": -2.0}
+    config = animator.config.replace(quiet)
+    animator = Animator(config, animator.variables, bank=animator.bank, chunk=chunk)
     settings = Settings(relative=True, adapt_scale=True, seed=3)
     expected = animator.animate(
         portrait, speech, POSE[None], settings=settings, emotions=parse_schedule("happy"),
