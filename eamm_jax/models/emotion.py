@@ -7,7 +7,6 @@ audio keypoints and predicts a displacement of some of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -24,6 +23,7 @@ from eamm_jax.models.layers import (
     conv,
     dense,
 )
+from eamm_jax.ops.keypoints import expression_alone
 from eamm_jax.ops.precision import at_least_float32
 from eamm_jax.ops.resizing import antialias_downsample
 from eamm_jax.types import Array, Keypoints
@@ -46,35 +46,6 @@ def positional_code(x: Float[Array, "b k n"], frequencies: int) -> Float[Array, 
     for power in range(frequencies):
         parts += [jnp.sin(2.0**power * x), jnp.cos(2.0**power * x)]
     return jnp.concatenate(parts, axis=-1)
-
-
-def expression_alone(
-    displacement: Keypoints, keypoints: Float[Array, "b k 2"], rigid: Sequence[int]
-) -> Keypoints:
-    """A displacement without what moves, turns and scales the head.
-
-    Where heads of different clips are in different places, a displacement learned from them has a
-    part that is of the clip, not of the emotion.
-
-    Args:
-        displacement: of keypoints.
-        keypoints: where they are.
-        rigid: keypoints on parts of the head that expressions hardly move, two at least.
-    """
-    at = jnp.array(rigid)
-    centre = keypoints[:, at].mean(axis=1, keepdims=True)
-    arms, moved = keypoints[:, at] - centre, displacement.value[:, at]
-    # Least squares of moved = shift + growth arms + turn (arms turned by 90 degrees).
-    square = jnp.sum(arms**2, axis=(1, 2), keepdims=True)
-    growth = jnp.sum(arms * moved, axis=(1, 2), keepdims=True) / square
-    turn = jnp.sum(_turned(arms) * moved, axis=(1, 2), keepdims=True) / square
-    arms = keypoints - centre
-    rigidly = moved.mean(axis=1, keepdims=True) + growth * arms + turn * _turned(arms)
-    return Keypoints(displacement.value - rigidly, jnp.zeros_like(displacement.jacobian))
-
-
-def _turned(arms: Float[Array, "b k 2"]) -> Float[Array, "b k 2"]:
-    return jnp.stack([-arms[..., 1], arms[..., 0]], axis=-1)
 
 
 class BasicBlock(nn.Module):

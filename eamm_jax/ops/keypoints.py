@@ -109,6 +109,35 @@ def add_displacement(
     )
 
 
+def expression_alone(
+    displacement: Keypoints, keypoints: Float[Array, "*b k 2"], rigid: Sequence[int]
+) -> Keypoints:
+    """A displacement without what moves, turns and scales the head.
+
+    Where heads of different clips are in different places, a displacement learned from them has a
+    part that is of the clip, not of the emotion.
+
+    Args:
+        displacement: of keypoints.
+        keypoints: where they are.
+        rigid: keypoints on parts of the head that expressions hardly move, two at least.
+    """
+    at = jnp.array(rigid)
+    centre = keypoints[..., at, :].mean(axis=-2, keepdims=True)
+    arms, moved = keypoints[..., at, :] - centre, displacement.value[..., at, :]
+    # Least squares of moved = shift + growth arms + turn (arms turned by 90 degrees).
+    square = jnp.sum(arms**2, axis=(-2, -1), keepdims=True)
+    growth = jnp.sum(arms * moved, axis=(-2, -1), keepdims=True) / square
+    turn = jnp.sum(_turned(arms) * moved, axis=(-2, -1), keepdims=True) / square
+    arms = keypoints - centre
+    rigidly = moved.mean(axis=-2, keepdims=True) + growth * arms + turn * _turned(arms)
+    return Keypoints(displacement.value - rigidly, jnp.zeros_like(displacement.jacobian))
+
+
+def _turned(arms: Float[Array, "*b k 2"]) -> Float[Array, "*b k 2"]:
+    return jnp.stack([-arms[..., 1], arms[..., 0]], axis=-1)
+
+
 def close_lids(keypoints: Keypoints, lids: Sequence[int], closed: Float[Array, " b"]) -> Keypoints:
     """Moves upper lids down to the lower ones; for keypoints that are points of a face.
 

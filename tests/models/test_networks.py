@@ -7,9 +7,10 @@ import pytest
 
 from eamm_jax.models import build
 from eamm_jax.models.config import EMOTION_HEADS, published
-from eamm_jax.models.emotion import DenseHead, expression_alone
+from eamm_jax.models.emotion import DenseHead
 from eamm_jax.models.layers import SpectralConv
 from eamm_jax.models.presets import tiny
+from eamm_jax.ops.keypoints import expression_alone
 from eamm_jax.types import Keypoints
 from tests.tiny import tiny_variables
 
@@ -124,21 +125,6 @@ def test_the_dense_head_says_nothing_before_it_has_learned(rng):
     assert rows.shape == (2, 3, 6)
     assert not rows.any()
     assert {leaf.size for leaf in jax.tree.leaves(variables)} == {64 * 18, 18}
-
-
-def test_an_expression_neither_moves_nor_turns_nor_scales_the_head(rng):
-    points = rng.uniform(-0.8, 0.8, size=(3, 6, 2)).astype(np.float32)
-    brows = np.zeros_like(points)
-    brows[:, 4:, 1] = -0.05
-    angle, scale = 0.2, 1.1
-    turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    head = points @ turned.T + (0.1, -0.2) - points
-    jacobian = rng.normal(size=(3, 6, 2, 2)).astype(np.float32)
-    found = expression_alone(
-        Keypoints((brows + head).astype(np.float32), jacobian), points, (0, 1, 2, 3)
-    )
-    np.testing.assert_allclose(found.value, brows, atol=1e-6)
-    assert not found.jacobian.any()
 
 
 def test_rigid_keypoints_are_chosen_by_the_configuration(rng):

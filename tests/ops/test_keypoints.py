@@ -10,6 +10,7 @@ from eamm_jax.ops.keypoints import (
     GAZE_REACH,
     add_displacement,
     close_lids,
+    expression_alone,
     heatmap_to_value,
     inverse_2x2,
     keypoint_gaussians,
@@ -106,3 +107,18 @@ def test_pupils_move_along_the_line_between_them_and_across_it():
     np.testing.assert_allclose(moved[1, [0, 2]], [[0, -up]] * 2, atol=1e-6)
     np.testing.assert_allclose(moved[2, [0, 2]], [[up, 0]] * 2, atol=1e-6)
     np.testing.assert_array_equal(moved[:, 1], 0)
+
+
+def test_an_expression_neither_moves_nor_turns_nor_scales_the_head(rng):
+    points = rng.uniform(-0.8, 0.8, size=(3, 6, 2)).astype(np.float32)
+    brows = np.zeros_like(points)
+    brows[:, 4:, 1] = -0.05
+    angle, scale = 0.2, 1.1
+    turned = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    head = points @ turned.T + (0.1, -0.2) - points
+    jacobian = rng.normal(size=(3, 6, 2, 2)).astype(np.float32)
+    found = expression_alone(
+        Keypoints((brows + head).astype(np.float32), jacobian), points, (0, 1, 2, 3)
+    )
+    np.testing.assert_allclose(found.value, brows, atol=1e-6)
+    assert not found.jacobian.any()

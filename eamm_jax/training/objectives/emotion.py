@@ -65,6 +65,7 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
             audio_keypoints,
             image_keypoints,
             self.model_config.moved_keypoints,
+            self.model_config.emotion.rigid,
         )
         entropy, accuracy = losses.emotion_cross_entropy(emotion.logits, inputs.clips.emotion)
         terms = {
