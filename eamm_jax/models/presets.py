@@ -99,6 +99,10 @@ def heads() -> ModelConfig:
             # Half as wide: lips that part are a few pixels from each other.
             "generator.dense_motion.variance": 0.001,
             "emotion.scale": 0.25,
+            "emotion.rigid": (0, 1, 3, 8, 9, 10, 11),  # jaw, nose and eyes
+            "inference.audio_weight": 1.6,
+            "inference.relative_to_silence": True,
+            "inference.quietest": -20.0,
         }
     )
 
