@@ -237,10 +237,13 @@ def _shapes_digest(config: ModelConfig, shapes: Mapping[str, Shapes]) -> str:
     """Fingerprint of a configuration and the shapes that were found to fit it.
 
     Tracing all networks takes seconds. A file whose configuration and shapes have this fingerprint
-    is what `save_networks` wrote, so it need not be checked by tracing again.
+    is what `save_networks` wrote, so it need not be checked by tracing again. Fields with their
+    defaults do not count, so that fields to come leave it as it is.
     """
     listed = {network: sorted(found.items()) for network, found in sorted(shapes.items())}
-    text = json.dumps([FORMAT_VERSION, config.to_dict(), listed], sort_keys=True)
+    defaults = type(config)().flat()
+    chosen = {name: value for name, value in config.flat().items() if value != defaults[name]}
+    text = json.dumps([FORMAT_VERSION, chosen, listed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
