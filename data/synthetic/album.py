@@ -119,13 +119,20 @@ def _from_take(
     clip = record_clip(seed, take, renderer)
     windows = clip.mfcc()
     frames = np.sort(rng.choice(clip.num_frames, count, replace=count > clip.num_frames))
-    poses = clip.acting.poses
-    turn, lean = (0.0 if renderer.photos else float(rng.choice(c)) for c in (TURNS, LEANS))
-    for n in map(int, frames):
-        held = poses[n]
-        if not renderer.photos:
-            held = movement.turned(rng, held, turn)
-            at = stance(poses[0]).neck * (held.scale / poses[0].scale)
-            at[:2] += HALF_FRAME * movement.leant(rng, lean)
-            held = seated(held, at)
+    poses = [clip.acting.poses[n] for n in frames]
+    if not renderer.photos:
+        poses = _moved(rng, poses, clip.acting.poses[0])
+    for n, held in zip(map(int, frames), poses, strict=True):
         yield Still(clip, n, held, windows[n])
+
+
+def _moved(rng: np.random.Generator, poses: list[Pose], first: Pose) -> list[Pose]:
+    """Poses of a recording, farther apart, with the neck where it is in the recording's first."""
+    turn, lean = (float(rng.choice(amounts)) for amounts in (TURNS, LEANS))
+    neck, moved = stance(first).neck, []
+    for pose in poses:
+        held = movement.turned(rng, pose, turn)
+        at = neck * (held.scale / first.scale)
+        at[:2] += HALF_FRAME * movement.leant(rng, lean)
+        moved.append(seated(held, at))
+    return moved
