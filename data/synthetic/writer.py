@@ -51,7 +51,7 @@ from eamm_jax.input_pipeline.published import (
 )
 from eamm_jax.io.files import cannot_write
 
-FORMAT = 9
+FORMAT = 10
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"

@@ -190,6 +190,17 @@ def test_controls_move_the_landmarks_they_are_named_after(person):
 
 
 @pytest.mark.slow
+def test_frowns_can_be_twice_as_strong(person):
+    rest = person.landmarks(expression(), POSES[0])
+    for channel, index in (("brow_inner", 21), ("corner_left", 48)):
+        usual, strong = (
+            (person.landmarks(expression(**{channel: value}), POSES[0]) - rest)[index, 1]
+            for value in (-0.9, -1.8)
+        )
+        assert strong > 1.7 * usual > 0, channel
+
+
+@pytest.mark.slow
 def test_emotions_are_those_of_the_system_and_differ_in_every_pair(person):
     assert tuple(EMOTION_LOOKS) == EMOTIONS
     for strength, apart in ((LEVEL_STRENGTH[1], 0.004), (LEVEL_STRENGTH[3], 0.009)):

@@ -12,6 +12,10 @@ from data.synthetic.heads.mesh import Mesh
 GAZE_YAW, GAZE_PITCH = 26.0, 20.0
 """Degrees that the eyes turn at a gaze of 1."""
 
+LARGEST, LARGEST_FROWN = 1.15, 1.8
+"""Largest weight of a shape, and of a shape that frowns or moves a brow: these are small, and at 1
+few people see anger or sadness in them."""
+
 JAW_GAIN, LARGEST_JAW = 0.56, 0.64
 """Weight of `jawOpen` at a jaw of 1, and the largest used: beyond it the model's cheeks tear."""
 
@@ -27,6 +31,13 @@ class Muscles:
         self._mesh, self._look = mesh, look
         self.gaps = lip_gap(mesh, mesh.model.expression)
         self.rest_gap = float(lip_gap(mesh, shape[None])[0])
+        self._largest = np.array(
+            [
+                LARGEST_FROWN if name.startswith(("brow", "mouthFrown")) else LARGEST
+                for name in mesh.model.expression_names
+            ],
+            np.float32,
+        )
 
     def weights(self, row: Expression) -> Float32[np.ndarray, " expressions"]:
         """Weights of the expression shapes for the controls of a face."""
@@ -78,7 +89,7 @@ class Muscles:
         add("mouthRollLower", 0.2 * press + 0.18 * closed + 0.65 * tuck)
         add("mouthRollUpper", 0.2 * press + 0.15 * closed)
         add("mouthShrugLower", 0.5 * max(value[Control.CHIN_RAISE], 0) * (1 - 0.6 * min(jaw, 1)))
-        weights[:] = np.clip(weights * look.strength, 0, 1.15)
+        weights[:] = np.clip(weights * look.strength, 0, self._largest)
         jaw_open = min(JAW_GAIN * jaw, LARGEST_JAW) * (1 - 0.55 * tuck)
         weights[mesh.shape("jawOpen")] = jaw_open
 
