@@ -285,6 +285,7 @@ class Credentials(NamedTuple):
         generator: the program, with its version.
         source_type: IPTC's term.
         problem: what is broken.
+        time: when an authority saw the signature (ISO 8601).
     """
 
     state: str
@@ -293,6 +294,7 @@ class Credentials(NamedTuple):
     generator: str | None = None
     source_type: str | None = None
     problem: str | None = None
+    time: str | None = None
 
 
 def read(path: Path) -> Credentials:
@@ -342,4 +344,5 @@ def read(path: Path) -> Credentials:
         generator=next(iter(generators), None),
         source_type=next(iter(sources), None),
         problem="; ".join(failures) or None,
+        time=signature.get("time"),
     )

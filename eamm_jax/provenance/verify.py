@@ -72,7 +72,8 @@ class Report(NamedTuple):
         if found.state == credentials.VALID:
             signer = printable(found.signer or "an unnamed signer")
             known = "" if found.trusted else ", whose certificate no list of trust confirms here"
-            return f"valid: unchanged since it was signed by {signer}{known}{about}"
+            when = f" at {printable(found.time)}" if found.time else ""
+            return f"valid: unchanged since it was signed by {signer}{when}{known}{about}"
         if found.state == credentials.BROKEN:
             problem = printable(found.problem or "the manifest is damaged")
             return f"broken: {problem}{about}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +69,11 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     def make(
-        name: str = "Studio Example", curve: ec.EllipticCurve | None = None, password=None, hours=9
+        name: str = "Studio Example",
+        curve: ec.EllipticCurve | None = None,
+        password=None,
+        hours=9,
+        purpose=ExtendedKeyUsageOID.EMAIL_PROTECTION,
     ):
         root, key = (ec.generate_private_key(curve or ec.SECP384R1()) for _ in range(2))
         now = datetime.datetime.now(datetime.UTC)
@@ -93,7 +100,8 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
             .add_extension(x509.BasicConstraints(False, None), critical=True)
             .add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
+                x509.ExtendedKeyUsage([purpose]),
+                critical=purpose == ExtendedKeyUsageOID.TIME_STAMPING,
             )
             .add_extension(identifier, critical=False)
             .sign(root, hashes.SHA256())
@@ -108,3 +116,40 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
         return paths
 
     return make
+
+
+@pytest.fixture
+def authority(make_identity, tmp_path) -> Iterator[str]:
+    """The address of a time-stamping authority (RFC 3161) that `openssl` runs."""
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    certificate, key = make_identity("Authority", purpose=ExtendedKeyUsageOID.TIME_STAMPING)
+    question, settings = tmp_path / "question.tsq", tmp_path / "authority.cnf"
+    (tmp_path / "serial").write_text("01\n")
+    settings.write_text(
+        "[tsa]\ndefault_tsa = it\n[it]\n"
+        f"serial = {tmp_path / 'serial'}\nsigner_cert = {certificate}\nsigner_key = {key}\n"
+        "signer_digest = sha256\ndefault_policy = 1.2.3.4\ndigests = sha256, sha384, sha512\n"
+        "ess_cert_id_alg = sha256\n"
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            question.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            asked = ["openssl", "ts", "-reply", "-config", settings, "-queryfile", question]
+            answer = subprocess.run(asked, check=True, capture_output=True).stdout
+            self.send_response(200)
+            self.send_header("Content-Type", "application/timestamp-reply")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()

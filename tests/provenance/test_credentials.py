@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
+from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -11,6 +13,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.provenance import credentials
 from eamm_jax.provenance.credentials import Identity
 from eamm_jax.provenance.marking import Provenance
+from eamm_jax.provenance.verify import verify
 from tests.provenance.conftest import write
 
 
@@ -128,6 +131,19 @@ def test_what_cannot_sign_is_said_before_work_starts(make_identity, tmp_path):
     refused(Identity(certificate, locked), "encrypted")
     refused(Identity(tmp_path / "Odd.cert.pem", odd), "of a kind")
     refused(expired, "valid from .* to .* only")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl plays the authority")
+def test_a_time_stamp_says_when_it_was_signed(make_identity, authority, tmp_path):
+    certificate, key = make_identity()
+    before = datetime.now(UTC).replace(microsecond=0)
+    path = write(tmp_path / "x.mp4", Provenance(Identity(certificate, key, authority)))
+    found = credentials.read(path)
+    assert found.state == credentials.VALID
+    assert before <= datetime.fromisoformat(found.time) <= datetime.now(UTC)
+    assert found.time in verify(path).lines()["credentials"]
+    untimed = write(tmp_path / "y.mp4", Provenance(Identity(certificate, key)))
+    assert credentials.read(untimed).time is None
 
 
 def test_signing_that_fails_leaves_nothing(make_identity, tmp_path):
