@@ -155,6 +155,9 @@ class EmotionConfig(HourglassConfig):
     # Of those, as numbers in that list: what these do together, moving, turning and growing, the
     # head does, and an expression does not. None: displacements are as the head predicts them.
     rigid: tuple[int, ...] = _field((), 0, 255, length=(0, 256))
+    # Of each of `keypoints`, towards the viewer, in any unit: with them, rigid motion includes that
+    # of a head that turns to the side or nods.
+    depths: tuple[float, ...] = _field((), -100.0, 100.0, length=(0, 256))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,6 +266,12 @@ class ModelConfig:
         moved, rigid = len(self.emotion.keypoints), self.emotion.rigid
         fits = not rigid or (self.emotion.head == "dense" and len(rigid) > 1 and max(rigid) < moved)
         yield "emotion.rigid", fits, f"two at least in 0..{moved - 1} with the head dense, or none"
+        depths = len(self.emotion.depths)
+        yield (
+            "emotion.depths",
+            not depths or (depths == moved and len(rigid) > 3),
+            f"{moved} numbers with four or more rigid keypoints, or none",
+        )
         yield (
             "inference.emotion_shares",
             len(self.inference.emotion_shares) == moved,

@@ -211,7 +211,7 @@ class EmotionNetwork(nn.Module):
         if not self.config.rigid:
             return displacement
         displaced = keypoints.value[:, jnp.array(self.config.keypoints)]
-        return expression_alone(displacement, displaced, self.config.rigid)
+        return expression_alone(displacement, displaced, self.config.rigid, self.config.depths)
 
     def __call__(
         self, image: Float[Array, "b h w c"], keypoints: Keypoints, *, train: bool = False

@@ -100,7 +100,13 @@ def heads() -> ModelConfig:
             "generator.dense_motion.variance": 0.001,
             "emotion.scale": 0.25,
             "emotion.rigid": (0, 1, 3, 8, 9, 10, 11),  # jaw, nose and eyes
-            "inference.audio_weight": 1.6,
+            # Half frames before their mean, on the head model's mean face.
+            "emotion.depths": (
+                *(-0.36, -0.36, 0.05, 0.19, -0.08, 0.07, 0.07, -0.08),
+                *(-0.01, -0.02, -0.01, -0.02, -0.03, -0.03),
+                *(0.04, 0.04, 0.16, 0.14, 0.12, 0.12),
+            ),
+            "inference.audio_weight": 2.5,
             "inference.relative_to_silence": True,
             "inference.quietest": -20.0,
         }

@@ -110,7 +110,10 @@ def add_displacement(
 
 
 def expression_alone(
-    displacement: Keypoints, keypoints: Float[Array, "*b k 2"], rigid: Sequence[int]
+    displacement: Keypoints,
+    keypoints: Float[Array, "*b k 2"],
+    rigid: Sequence[int],
+    depths: Sequence[float] = (),
 ) -> Keypoints:
     """A displacement without what moves, turns and scales the head.
 
@@ -121,21 +124,32 @@ def expression_alone(
         displacement: of keypoints.
         keypoints: where they are.
         rigid: keypoints on parts of the head that expressions hardly move, two at least.
+        depths: of each keypoint, towards the viewer, in any unit; with them, a head that turns to
+            the side, nods or tilts is the head's as well, as far as small angles go. Then four
+            rigid keypoints at least.
     """
     at = jnp.array(rigid)
-    centre = keypoints[..., at, :].mean(axis=-2, keepdims=True)
-    arms, moved = keypoints[..., at, :] - centre, displacement.value[..., at, :]
-    # Least squares of moved = shift + growth arms + turn (arms turned by 90 degrees).
-    square = jnp.sum(arms**2, axis=(-2, -1), keepdims=True)
-    growth = jnp.sum(arms * moved, axis=(-2, -1), keepdims=True) / square
-    turn = jnp.sum(_turned(arms) * moved, axis=(-2, -1), keepdims=True) / square
-    arms = keypoints - centre
-    rigidly = moved.mean(axis=-2, keepdims=True) + growth * arms + turn * _turned(arms)
-    return Keypoints(displacement.value - rigidly, jnp.zeros_like(displacement.jacobian))
+    x, y = keypoints[..., 0], keypoints[..., 1]
+    nothing, one = jnp.zeros_like(x), jnp.ones_like(x)
+    ways = [(one, nothing), (nothing, one), (x, y), (-y, x)]
+    if depths:
+        depth = jnp.broadcast_to(jnp.asarray(depths, x.dtype), x.shape)
+        ways += [(depth, nothing), (nothing, depth)]
 
+    def product(a: Float[Array, "*b k 2"], b: Float[Array, "*b k 2"]) -> Float[Array, "*b 1 1"]:
+        return jnp.sum(a[..., at, :] * b[..., at, :], axis=(-2, -1), keepdims=True)
 
-def _turned(arms: Float[Array, "*b k 2"]) -> Float[Array, "*b k 2"]:
-    return jnp.stack([-arms[..., 1], arms[..., 0]], axis=-1)
+    # Least squares at the rigid keypoints, by ways to move that are made orthogonal there.
+    alone = displacement.value
+    before: list[Float[Array, "*b k 2"]] = []
+    for way in ways:
+        rest = jnp.stack(way, axis=-1)
+        for other in before:
+            rest = rest - product(rest, other) * other
+        rest = rest / jnp.sqrt(product(rest, rest))
+        alone = alone - product(alone, rest) * rest
+        before.append(rest)
+    return Keypoints(alone, jnp.zeros_like(displacement.jacobian))
 
 
 def close_lids(keypoints: Keypoints, lids: Sequence[int], closed: Float[Array, " b"]) -> Keypoints:

@@ -95,6 +95,7 @@ def displacement_distances(
     target: Keypoints,
     moved: Sequence[int],
     rigid: Sequence[int] = (),
+    depths: Sequence[float] = (),
 ) -> dict[str, Scalar]:
     """Distance of displaced audio keypoints from image keypoints (EAMM eq. 3).
 
@@ -108,6 +109,7 @@ def displacement_distances(
         moved: indices of the moved keypoints.
         rigid: as in `EmotionConfig`: audio keypoints that stand elsewhere, or are turned or scaled
             in another way than the image's, are no distance.
+        depths: as in `EmotionConfig`.
 
     Returns:
         `value` and `jacobian`.
@@ -121,7 +123,7 @@ def displacement_distances(
         target.jacobian[..., where, :, :] - audio_keypoints.jacobian[..., where, :, :],
     )
     if rigid:
-        wanted = expression_alone(wanted, heard, rigid)
+        wanted = expression_alone(wanted, heard, rigid, depths)
     return {
         "value": terms * l1(displacement.value, wanted.value),
         "jacobian": terms * l1(displacement.jacobian, wanted.jacobian),

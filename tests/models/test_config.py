@@ -49,6 +49,7 @@ def test_absent_fields_have_published_values_and_whole_numbers_become_floats():
         ({"emotion.keypoints": (1, 4, 6, 10)}, r"emotion.keypoints is .* in 0\.\.9"),
         ({"emotion.rigid": (0, 1)}, "emotion.rigid is .* with the head dense, or none"),
         ({"emotion.rigid": (0, 4), "emotion.head": "dense"}, r"two at least in 0\.\.3"),
+        ({"emotion.depths": (0.0, 0.1, 0.2, 0.3)}, "4 numbers with four or more rigid keypoints"),
         ({"emotion.rigid": (0,), "emotion.head": "dense"}, r"two at least in 0\.\.3"),
         ({"inference.lid_keypoints": (1, 2, 3)}, "must be pairs"),
         ({"inference.pupil_keypoints": (1, 10)}, r"must be two in 0\.\.9, or none"),

@@ -122,3 +122,20 @@ def test_an_expression_neither_moves_nor_turns_nor_scales_the_head(rng):
     )
     np.testing.assert_allclose(found.value, brows, atol=1e-6)
     assert not found.jacobian.any()
+
+
+def test_with_depths_an_expression_neither_nods_nor_turns_to_the_side(rng):
+    points = rng.uniform(-0.8, 0.8, size=(2, 7, 2)).astype(np.float32)
+    depths = rng.uniform(-0.4, 0.4, size=7).astype(np.float32)
+    brows = np.zeros_like(points)
+    brows[:, 5:, 1] = -0.05
+    solid = np.concatenate([points, np.broadcast_to(depths[:, None], (2, 7, 1))], axis=-1)
+    yaw, pitch = 0.01, -0.02  # radians
+    turned = np.eye(3) + np.array([[0, 0, yaw], [0, 0, pitch], [-yaw, -pitch, 0]])
+    head = (solid @ turned.T)[..., :2] + 0.1 - points
+    jacobian = np.zeros((2, 7, 2, 2), np.float32)
+    moved = Keypoints((brows + head).astype(np.float32), jacobian)
+    rigid = range(5)
+    found = expression_alone(moved, points, rigid, tuple(map(float, depths)))
+    np.testing.assert_allclose(found.value, brows, atol=2e-6)
+    assert np.abs(expression_alone(moved, points, rigid).value - brows).max() > 1e-3

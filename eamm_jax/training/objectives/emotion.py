@@ -66,6 +66,7 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
             image_keypoints,
             self.model_config.moved_keypoints,
             self.model_config.emotion.rigid,
+            self.model_config.emotion.depths,
         )
         entropy, accuracy = losses.emotion_cross_entropy(emotion.logits, inputs.clips.emotion)
         terms = {
