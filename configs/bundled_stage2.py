@@ -21,7 +21,7 @@ of training, so the displacement is amplified, except for chin and lips, which f
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = bundled_config("stage2")
+    config = bundled_config("guided_stage2")
     config.batch_size = 16
     config.learning_rate = 1e-3
     config.num_epochs = 30
@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     # Losses.
     config.value_weight = 100.0
     config.jacobian_weight = 10.0
-    config.classification_weight = 1.0
+    config.classification_weight = 0.3
 
     # The mouth is masked; nothing else is augmented.
     config.mask_mouth = True

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from eamm_jax.ops.keypoints import expression_alone, inverse_2x2
+from eamm_jax.ops.keypoints import inverse_2x2
 from eamm_jax.ops.precision import at_least_float32, exact_matmul
 from eamm_jax.ops.thin_plate import Warp, warp_jacobian, warp_points
 from eamm_jax.types import Array, Keypoints
@@ -94,8 +94,6 @@ def displacement_distances(
     audio_keypoints: Keypoints,
     target: Keypoints,
     moved: Sequence[int],
-    rigid: Sequence[int] = (),
-    depths: Sequence[float] = (),
 ) -> dict[str, Scalar]:
     """Distance of displaced audio keypoints from image keypoints (EAMM eq. 3).
 
@@ -107,9 +105,6 @@ def displacement_distances(
         audio_keypoints: all of them.
         target: all image keypoints.
         moved: indices of the moved keypoints.
-        rigid: as in `EmotionConfig`: audio keypoints that stand elsewhere, or are turned or scaled
-            in another way than the image's, are no distance.
-        depths: as in `EmotionConfig`.
 
     Returns:
         `value` and `jacobian`.
@@ -122,8 +117,6 @@ def displacement_distances(
         target.value[..., where, :] - heard,
         target.jacobian[..., where, :, :] - audio_keypoints.jacobian[..., where, :, :],
     )
-    if rigid:
-        wanted = expression_alone(wanted, heard, rigid, depths)
     return {
         "value": terms * l1(displacement.value, wanted.value),
         "jacobian": terms * l1(displacement.jacobian, wanted.jacobian),

@@ -211,6 +211,39 @@ def test_motion_is_apart_from_position(rng):
     np.testing.assert_allclose(distance, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rigid", [(), (0, 1, 2, 3)])
+def test_emotion_is_what_the_neutral_face_lacks(rng, rigid):
+    config = stage_config("bundled_stage2", "tiny", num_steps=100)
+    changes = {
+        "emotion.head": "dense",
+        "emotion.keypoints": tuple(range(10)),
+        "inference.emotion_shares": (1.0,) * 10,
+        "emotion.rigid": rigid,
+    }
+    objective = guided.GuidedEmotion(config, MICRO.replace(changes))
+    calm = rng.uniform(-0.8, 0.8, size=(2, 10, 2)).astype(np.float32)
+    upright = np.tile(np.eye(2, dtype=np.float32), (2, 3, 10, 1, 1))
+    felt = np.zeros((2, 3, 10, 2), np.float32)
+    felt[:, :, 6:] = 0.05 * rng.normal(size=(2, 1, 4, 2))
+    said = np.zeros_like(felt)  # no emotion, for it comes and goes within a clip
+    said[:, :, 9, 1] = np.array([-0.02, -0.01, 0.03])
+    scale, place = (1.2, (0.1, -0.3)) if rigid else (1.0, (0, 0))
+    seen = scale * (calm[:, None] + felt + said) + place
+    clips = make_clips()._replace(keypoints=Keypoints(seen.astype(np.float32), upright))
+    inputs = guided.ClipInputs(**clips._asdict())
+
+    def forward(name, images):
+        assert name == "kp_detector"
+        return Keypoints(jnp.asarray(calm), jnp.asarray(upright[:, 0]))
+
+    shown = Keypoints((scale * felt).astype(np.float32), 0 * upright)
+    audio = Keypoints(jnp.asarray(rng.normal(size=seen.shape)), jnp.asarray(upright))
+    found = objective.distances(forward, inputs, shown, audio)
+    np.testing.assert_allclose([found["value"], found["jacobian"]], 0, atol=1e-6)
+    other = objective.distances(forward, inputs, shown._replace(value=0 * shown.value), audio)
+    assert other["value"] > 0.01
+
+
 POINTS = tuple((point, point + 30) for point in range(10))
 FIELDS = {"learning_rate": 2e-3, "schedule": "steps", "augment": False}
 

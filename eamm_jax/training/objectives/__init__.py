@@ -10,6 +10,7 @@ from eamm_jax.training.objectives.emotion import EmotionDisplacement
 from eamm_jax.training.objectives.first_order_motion import FirstOrderMotion, FirstOrderMotionGan
 from eamm_jax.training.objectives.guided import (
     GuidedAudioKeypoints,
+    GuidedEmotion,
     GuidedGenerator,
     GuidedKeypoints,
 )
@@ -25,4 +26,5 @@ OBJECTIVES: dict[str, type[Objective[Any, Any]]] = {
     "guided_keypoints": GuidedKeypoints,
     "guided_generator": GuidedGenerator,
     "guided_stage1": GuidedAudioKeypoints,
+    "guided_stage2": GuidedEmotion,
 }

@@ -11,6 +11,7 @@ from eamm_jax.models.emotion import Emotion
 from eamm_jax.ops.augmentation import EmotionAugmentation, augment_emotion_frames, mask_mouth
 from eamm_jax.ops.keypoints import add_displacement
 from eamm_jax.training import losses
+from eamm_jax.training.losses import Scalar
 from eamm_jax.training.objectives.audio_to_motion import (
     ClipInputs,
     clip_inputs,
@@ -57,17 +58,9 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
     def losses(self, forward: Forward, inputs: EmotionInputs) -> Losses:
         """Distances of displaced audio keypoints from image keypoints; cross-entropy."""
         config = self.config
-        image_keypoints = find_image_keypoints(forward, inputs.clips)
         audio_keypoints = predict_keypoints(forward, inputs.clips)
         emotion = read_emotion(forward, inputs.emotion_frames, audio_keypoints)
-        distances = losses.displacement_distances(
-            emotion.displacement,
-            audio_keypoints,
-            image_keypoints,
-            self.model_config.moved_keypoints,
-            self.model_config.emotion.rigid,
-            self.model_config.emotion.depths,
-        )
+        distances = self.distances(forward, inputs.clips, emotion.displacement, audio_keypoints)
         entropy, accuracy = losses.emotion_cross_entropy(emotion.logits, inputs.clips.emotion)
         terms = {
             "value": config.value_weight * distances["value"],
@@ -75,6 +68,21 @@ class EmotionDisplacement(Objective[Clips, EmotionInputs]):
             "classification": config.classification_weight * entropy,
         }
         return Losses(terms, {"accuracy": accuracy})
+
+    def distances(
+        self,
+        forward: Forward,
+        clips: ClipInputs,
+        displacement: Keypoints,
+        audio_keypoints: Keypoints,
+    ) -> dict[str, Scalar]:
+        """Of displaced audio keypoints from image keypoints: `value` and `jacobian`."""
+        return losses.displacement_distances(
+            displacement,
+            audio_keypoints,
+            find_image_keypoints(forward, clips),
+            self.model_config.moved_keypoints,
+        )
 
     def panel(self, forward: Forward, batch: Clips) -> Float[Array, "b h w6 3"]:
         """The middle frame of each clip, rendered from displaced audio keypoints."""

@@ -2,7 +2,8 @@
 
 Unsupervised keypoints take millions of images. On rendered faces, whose landmarks and head
 pose are known, a small model learns in hours: the detector alone first (`GuidedKeypoints`),
-then the generator alone (`GuidedGenerator`), then audio to motion (`GuidedAudioKeypoints`).
+then the generator alone (`GuidedGenerator`), then audio to motion (`GuidedAudioKeypoints`) and
+the emotion (`GuidedEmotion`).
 A guided keypoint lies at the mean of some of dlib's 68 landmarks and the pupils; its Jacobian is
 the rotation of the head.
 """
@@ -25,9 +26,10 @@ from eamm_jax.models.dense_motion import DenseMotion
 from eamm_jax.models.generator import deform
 from eamm_jax.ops.augmentation import jitter_colours
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
+from eamm_jax.ops.keypoints import expression_alone
 from eamm_jax.ops.resizing import resize_bilinear
 from eamm_jax.training import losses
-from eamm_jax.training.losses import l1
+from eamm_jax.training.losses import Scalar, l1
 from eamm_jax.training.objectives.audio_to_motion import (
     AudioKeypoints,
     ClipInputs,
@@ -38,9 +40,11 @@ from eamm_jax.training.objectives.base import (
     Forward,
     Losses,
     Objective,
+    detect_keypoints,
     image_pyramid,
     to_float,
 )
+from eamm_jax.training.objectives.emotion import EmotionDisplacement
 from eamm_jax.training.objectives.first_order_motion import detect_pair, pair_panel
 from eamm_jax.training.panels import draw_keypoints, palette
 from eamm_jax.types import Array, FaceTruth, Keypoints, Pairs, Region
@@ -252,6 +256,44 @@ class GuidedAudioKeypoints(AudioKeypoints):
         shares = jnp.asarray(config.motion_shares or (1.0,) * target.value.shape[2])
         terms["motion"] = config.motion_weight * motion_distance(found.value, target.value, shares)
         return Losses(terms, {})
+
+
+class GuidedEmotion(EmotionDisplacement):
+    """Part 2 with the displacement from the same person's neutral face.
+
+    What audio keypoints lack of image keypoints is not only emotion: they miss each person's mouth
+    by some pixels. The network would learn that by heart, and miss new people's.
+    """
+
+    def distances(
+        self,
+        forward: Forward,
+        clips: ClipInputs,
+        displacement: Keypoints,
+        audio_keypoints: Keypoints,
+    ) -> dict[str, Scalar]:
+        """Of the displacement from that of the clip's mean face, its source image being neutral.
+
+        What both faces say adds noise to it, and no bias.
+        """
+        network = self.model_config.emotion
+        felt = find_image_keypoints(forward, clips)
+        calm = detect_keypoints(forward, clips.source[:, None])
+        moved = jnp.array(network.keypoints)
+        wanted = Keypoints(
+            (felt.value - calm.value)[:, :, moved], (felt.jacobian - calm.jacobian)[:, :, moved]
+        )
+        if network.rigid:
+            at = calm.value[:, :, moved]
+            wanted = expression_alone(wanted, at, network.rigid, network.depths)
+
+        def from_mean(found: Array, wanted: Array) -> Scalar:
+            return l1(found, jnp.broadcast_to(wanted.mean(1, keepdims=True), found.shape))
+
+        return {
+            "value": from_mean(displacement.value, wanted.value),
+            "jacobian": from_mean(displacement.jacobian, wanted.jacobian),
+        }
 
 
 def check_shares(field: str, config: ConfigDict, model_config: ModelConfig) -> None:
