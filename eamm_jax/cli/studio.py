@@ -97,8 +97,8 @@ def _serve(flags: argparse.Namespace) -> None:
                 "computer's time; there is no password and no encryption",
                 file=sys.stderr,
             )
-        print(f"The studio is open at {address} (Ctrl-C ends it)", flush=True)
         try:
+            print(f"The studio is open at {address} (Ctrl-C ends it)", flush=True)
             threading.Event().wait()
         except SystemExit as ended:
             # To be told to end is how a server ends.
