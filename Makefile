@@ -56,8 +56,8 @@ $(VENV)/.live: $(VENV)/.runs
 # Trains the bundled model from scratch in $(DEMO): many hours on two cores. Every step resumes where
 # it was stopped, so this can be killed and run again. SCALE=0.01 takes a hundredth of the people,
 # and so of the steps, but eight at least: the first of the validation split is number 7. The head
-# model is in the cache folder, or where HEAD_MODEL=FILE says. START=data/synthetic/start does not
-# begin from scratch.
+# model is in the cache folder, or where HEAD_MODEL=FILE says. START=eamm_jax/bundled/model goes on
+# from the bundled networks.
 SCALE ?= 1
 VOICES ?= espeak
 BUNDLE ?= eamm_jax/bundled

@@ -27,7 +27,7 @@ def test_it_is_small_and_complete():
     folder = bundled.MODEL.parent
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 20e6
     assert load_config(bundled.MODEL) == demo()
-    assert read_image(bundled.PORTRAIT, 128).shape == (128, 128, 3)
+    assert read_image(bundled.PORTRAIT, 256).shape == (256, 256, 3)
     assert 5 < len(read_speech(bundled.SPEECH)) / SAMPLE_RATE < 15
     assert len(read_pose(bundled.POSE)) > 10 * FRAME_RATE
     assert (folder / "MODEL_CARD.md").is_file()

@@ -47,7 +47,7 @@ UNMARKED = (
 DESCRIPTION = """\
 Animates a portrait: a face that says what is said in a recording, with an emotion. Writes an
 mp4 (H.264 and AAC, 25 frames a second). What is not given is taken from what comes with the
-package: a small model of drawn faces, a portrait, a voice, a gently moving head."""
+package: a small model of rendered faces, a portrait, a voice, a gently moving head."""
 
 EXAMPLE = """\
 examples:

@@ -1,4 +1,4 @@
-"""Presets beside the published model: bundled, to be bundled, and a tiny one for tests."""
+"""Presets beside the published model: the bundled one, and a tiny one for tests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from eamm_jax.models.config import (
 
 
 def demo() -> ModelConfig:
-    """The bundled model: small enough to be trained on a CPU, 128 x 128.
+    """The bundled model: small enough to be trained on a CPU, 256 x 256.
 
-    Its keypoints are points of a face (`training.bundled_config.KEYPOINTS`).
+    Its keypoints are points of a face (`training.bundled_config.KEYPOINTS`). The networks work at a
+    quarter of the resolution, but for the source image's pixels, which the output is blended with.
     """
     return ModelConfig(
-        image_size=128,
+        image_size=256,
         num_keypoints=20,
         keypoint_detector=KeypointDetectorConfig(
-            width=16, max_width=128, blocks=4, scale=0.5, kernel=3
+            width=16, max_width=128, blocks=4, scale=0.25, kernel=3, shared_jacobian=True
         ),
         generator=GeneratorConfig(
             width=48,
@@ -31,16 +32,16 @@ def demo() -> ModelConfig:
             downs=1,
             res_blocks=3,
             kernel=3,
-            pixel_block=2,
+            pixel_block=4,
             motion_skip=True,
             blend=True,
             dense_motion=DenseMotionConfig(
                 width=24,
                 max_width=128,
                 blocks=4,
-                scale=0.5,
+                scale=0.25,
                 kernel=3,
-                variance=0.004,
+                variance=0.001,  # lips that part are a few pixels from each other
                 half_pixel=True,
                 mask_radius=0.12,
             ),
@@ -62,7 +63,7 @@ def demo() -> ModelConfig:
             width=8,
             max_width=64,
             blocks=3,
-            scale=0.5,
+            scale=0.25,
             stage_widths=(24, 48, 64, 128),
             code_widths=(256, 128),
             raw_widths=(64, 128),
@@ -70,46 +71,25 @@ def demo() -> ModelConfig:
             frequencies=4,
             head="dense",
             keypoints=tuple(range(20)),
+            rigid=(0, 1, 3, 8, 9, 10, 11),  # jaw, nose and eyes
+            # Half frames before their mean, on the head model's mean face.
+            depths=(
+                *(-0.36, -0.36, 0.05, 0.19, -0.08, 0.07, 0.07, -0.08),
+                *(-0.01, -0.02, -0.01, -0.02, -0.03, -0.03),
+                *(0.04, 0.04, 0.16, 0.14, 0.12, 0.12),
+            ),
         ),
         inference=InferenceConfig(
-            audio_weight=1.0,
+            audio_weight=2.0,
             # As in configs/bundled_stage2.py.
             emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),
             lid_keypoints=(8, 9, 10, 11),
             pupil_keypoints=(12, 13),
             smooth_motion=False,
             relative_motion=True,
+            relative_to_silence=True,
+            quietest=-20.0,
         ),
-    )
-
-
-def heads() -> ModelConfig:
-    """What `configs/bundled_*.py` train on rendered heads: the bundled model's networks, 256 x 256.
-
-    They see an image of twice the size as `demo` sees its own, but for the source image's pixels,
-    which the output is blended with.
-    """
-    return demo().replace(
-        {
-            "image_size": 256,
-            "keypoint_detector.scale": 0.25,
-            "keypoint_detector.shared_jacobian": True,
-            "generator.pixel_block": 4,
-            "generator.dense_motion.scale": 0.25,
-            # Half as wide: lips that part are a few pixels from each other.
-            "generator.dense_motion.variance": 0.001,
-            "emotion.scale": 0.25,
-            "emotion.rigid": (0, 1, 3, 8, 9, 10, 11),  # jaw, nose and eyes
-            # Half frames before their mean, on the head model's mean face.
-            "emotion.depths": (
-                *(-0.36, -0.36, 0.05, 0.19, -0.08, 0.07, 0.07, -0.08),
-                *(-0.01, -0.02, -0.01, -0.02, -0.03, -0.03),
-                *(0.04, 0.04, 0.16, 0.14, 0.12, 0.12),
-            ),
-            "inference.audio_weight": 2.5,
-            "inference.relative_to_silence": True,
-            "inference.quietest": -20.0,
-        }
     )
 
 

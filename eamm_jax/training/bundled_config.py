@@ -22,7 +22,7 @@ KEYPOINTS = (
 def bundled_config(stage: str) -> ConfigDict:
     """`base_config` for a short training of the bundled networks on a few CPU cores."""
     config = base_config(stage)
-    config.model = "heads"
+    config.model = "demo"
     config.size = SIZE
     config.augment = False
     config.schedule = "cosine"

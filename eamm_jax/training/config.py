@@ -46,7 +46,7 @@ def base_config(stage: str) -> ConfigDict:
     config = ConfigDict()
     config.stage = stage
 
-    # Networks: 'published', 'demo' (bundled), 'heads' or 'tiny', and the side of the square images.
+    # Networks: 'published', 'demo' (bundled) or 'tiny', and the side of the square images.
     config.model = "published"
     config.size = 256
 
@@ -152,9 +152,9 @@ def model_config(config: ConfigDict) -> ModelConfig:
         UserError: a value that is not allowed.
     """
     from eamm_jax.models.config import published
-    from eamm_jax.models.presets import demo, heads, tiny
+    from eamm_jax.models.presets import demo, tiny
 
-    presets = {"published": published, "demo": demo, "heads": heads, "tiny": tiny}
+    presets = {"published": published, "demo": demo, "tiny": tiny}
     _check_choice(config, "model", tuple(presets))
     changes = {there: config[here] for here, there in MODEL_FIELDS.items() if here in config}
     return presets[config.model]().replace(changes)

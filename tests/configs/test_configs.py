@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import published
-from eamm_jax.models.presets import heads, tiny
+from eamm_jax.models.presets import demo, tiny
 from eamm_jax.training.config import check_config, model_config
 from eamm_jax.training.objectives import OBJECTIVES
 from eamm_jax.training.stage import make_stage
@@ -61,7 +61,7 @@ def test_each_bundled_configuration_fits_the_bundled_networks(name):
     config.num_steps = 1000
     networks = model_config(config)
     make_stage(config, networks)
-    assert networks == heads()
+    assert networks == demo()
     small = get_config(name, "tiny")
     assert set(small) == set(config)
     small.num_steps = 2
@@ -127,7 +127,7 @@ def test_variants_are_joined_by_commas():
         ("remat", ("vgg11",), "vgg19"),
         ("accumulate", 0, "at least 1"),
         ("learning_rate", 0.0, "above 0"),
-        ("model", "huge", "published, demo, heads, tiny"),
+        ("model", "huge", "published, demo, tiny"),
         ("perceptual", "vgg", "8x8 pixels; VGG-19 needs 16x16"),
         ("feature_matching_weights", (1.0,), "the discriminator has 2 blocks"),
     ],

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.synthetic.bundle import NETWORKS
 from eamm_jax.animate import Animator
-from eamm_jax.checkpoint import load_networks
-from eamm_jax.models.presets import heads
 from tests.conftest import ROOT
-
-
-def test_the_networks_to_start_from_are_those_of_the_recipe():
-    config, networks = load_networks(ROOT / "data" / "synthetic" / "start")
-    assert config == heads()
-    assert set(networks) == set(NETWORKS)
 
 
 @pytest.mark.exhaustive

@@ -7,9 +7,9 @@ import pytest
 
 from eamm_jax.errors import UserError
 from eamm_jax.models.config import ModelConfig, published
-from eamm_jax.models.presets import demo, heads, tiny
+from eamm_jax.models.presets import demo, tiny
 
-PRESETS = {"published": published, "demo": demo, "heads": heads, "tiny": tiny}
+PRESETS = {"published": published, "demo": demo, "tiny": tiny}
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
