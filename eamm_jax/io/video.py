@@ -105,18 +105,20 @@ class _Upright:
         size: side of the square that is wanted; None keeps the whole frames, at the size of the
             first, with square pixels.
         pixel_aspect_ratio: width of a stored pixel divided by its height.
+        is_picture: whether the file is a picture, not a video.
     """
 
-    def __init__(self, size: int | None, pixel_aspect_ratio: float):
+    def __init__(self, size: int | None, pixel_aspect_ratio: float, is_picture: bool):
         least, most = _PIXEL_ASPECT_RATIOS
         self._ratio = pixel_aspect_ratio if least <= pixel_aspect_ratio <= most else 1.0
         self._size = size
+        self._matrix = _turn if is_picture else _display_matrix
         self._whole: tuple[int, int] | None = None
 
     def __call__(self, frame: Any) -> UInt8[np.ndarray, "h w 3"]:
         pixels = frame.to_ndarray(format="rgb24")
         ratio = self._ratio
-        (a, b), (c, d) = _display_matrix(frame)
+        (a, b), (c, d) = self._matrix(frame)
         if abs(b) + abs(c) > abs(a) + abs(d):
             pixels, ratio, a, d = pixels.swapaxes(0, 1), 1 / ratio, c, b
         pixels = np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
@@ -127,6 +129,17 @@ class _Upright:
         width, height = round(width * max(ratio, 1)), round(height * max(1 / ratio, 1))
         self._whole = self._whole or (width, height)
         return fit_inside(pixels, width, height, *self._whole)
+
+
+def _turn(frame: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """`_display_matrix` without mirroring, for pictures.
+
+    To touch the side data of a picture with a colour profile crashes PyAV 18, and that of one with
+    EXIF fails.
+    """
+    turns = {0: (1, 0), 90: (0, -1), 180: (-1, 0), 270: (0, 1)}
+    x, y = turns.get(frame.rotation % 360, (1, 0))
+    return (x, y), (-y, x)
 
 
 def _display_matrix(frame: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -172,7 +185,8 @@ def _frames(
     path: Path, size: int | None, start: Fraction | None
 ) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
     with opened(path, "video") as (container, stream):
-        upright = _Upright(size, float(stream.sample_aspect_ratio or 1))
+        is_picture = container.format.name.endswith("_pipe")
+        upright = _Upright(size, float(stream.sample_aspect_ratio or 1), is_picture)
         shown = timed(decoded(path, container, stream), stream.average_rate)
         latest = None
         for frame in sample_in_time(shown, FRAME_RATE, start):

@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from eamm_jax.constants import FRAME_RATE, SAMPLE_RATE
 from eamm_jax.errors import UserError
@@ -399,6 +399,27 @@ def test_files_that_are_no_video(tmp_path, tone):
 def test_pipes_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert "it is a pipe or a device" in refused(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_photo_is_a_video_of_one_picture_held_as_it_was(tmp_path, orientation):
+    pixels = np.kron(np.arange(0, 240, 20).reshape(3, 4, 1), np.ones((16, 16, 3)))
+    photo, path = Image.fromarray(pixels.astype(np.uint8)), tmp_path / "x.jpg"
+    exif = photo.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    photo.save(path, exif=exif, quality=95)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    (frame,) = read_video(path, None)
+    np.testing.assert_allclose(frame.astype(int), upright, atol=8)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tiff"])
+def test_a_picture_may_have_a_colour_profile(tmp_path, kind):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tmp_path / f"x.{kind}"
+    Image.fromarray(grey(90, 32, 48)).save(path, icc_profile=profile)
+    (frame,) = read_video(path, None)
+    np.testing.assert_allclose(frame.astype(int), 90, atol=3)
 
 
 def test_a_cover_picture_is_no_video(tmp_path, tone):
