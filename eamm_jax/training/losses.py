@@ -112,14 +112,11 @@ def displacement_distances(
     where = jnp.asarray(moved)
     # Parity: the published four-keypoint heads add their keypoints up, the others average.
     terms = 1 if len(moved) == target.value.shape[-2] else len(moved)
-    heard = audio_keypoints.value[..., where, :]
-    wanted = Keypoints(
-        target.value[..., where, :] - heard,
-        target.jacobian[..., where, :, :] - audio_keypoints.jacobian[..., where, :, :],
-    )
+    value = target.value[..., where, :] - audio_keypoints.value[..., where, :]
+    jacobian = target.jacobian[..., where, :, :] - audio_keypoints.jacobian[..., where, :, :]
     return {
-        "value": terms * l1(displacement.value, wanted.value),
-        "jacobian": terms * l1(displacement.jacobian, wanted.jacobian),
+        "value": terms * l1(displacement.value, value),
+        "jacobian": terms * l1(displacement.jacobian, jacobian),
     }
 
 

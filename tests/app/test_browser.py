@@ -373,7 +373,8 @@ def test_the_portrait_speaks_with_the_microphone(open_page):
     go_live(page)
     wait_until_it_moves(page)
     measured = [page.evaluate(MEASURE, 200) for _ in range(3)]
-    assert np.median([abs(apart) for *_, apart in measured]) < 80  # once others may have been busy
+    # Of 18 windows one was 446 ms apart: at 256x256 the studio and the browser fill two cores.
+    assert np.median([abs(apart) for *_, apart in measured]) < 80
     tracks = [(np.array(mouth), np.array(loudness)) for mouth, loudness, _ in measured]
     together, half_a_second_off = (
         [np.mean([alike(*track, later) for track in tracks]) for later in ticks]
