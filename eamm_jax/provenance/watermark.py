@@ -223,15 +223,13 @@ class _Fit(NamedTuple):
         rows: of the frame that it covers.
         columns: likewise.
         pattern: that part of it which is seen.
-        down: what each cell is worth for each row, (rows, cells).
-        across: for red, green and blue of each column, (cells, 3 columns).
+        fade: by which it begins gently inside a picture.
     """
 
     rows: slice
     columns: slice
     pattern: Grid
-    down: np.ndarray
-    across: np.ndarray
+    fade: Grid
 
 
 def _luminance(frame: Picture, width: int, height: int) -> Map:
@@ -279,15 +277,20 @@ class Watermark:
         marked = frame.copy() if out is None else out
         fit = self._fit(*frame.shape[:2])
         change = self._change(frame[fit.rows, fit.columns], fit.pattern, seconds)
-        change = change @ fit.across
+        cells = Image.fromarray(change * fit.fade)
         top, bottom = fit.rows.start, fit.rows.stop
+        cell = _GRID / (bottom - top)
         for start in range(top, bottom, _STRIP_ROWS):  # a large photo takes little memory so
             end = min(start + _STRIP_ROWS, bottom)
             strip = marked[start:end, fit.columns]
-            levels = (fit.down[start - top : end - top] @ change).reshape(strip.shape)
-            levels += strip
-            np.rint(levels, out=levels)
-            strip[:] = levels.clip(0, 255, out=levels)
+            place = (0, (start - top) * cell, _GRID, (end - top) * cell)
+            enlarged = cells.resize(strip.shape[1::-1], Image.Resampling.BICUBIC, place)
+            luminance = np.asarray(enlarged)
+            for channel, tint in enumerate(_TINT):
+                levels = luminance * tint
+                levels += strip[..., channel]
+                levels += 0.5  # to round by cutting off
+                strip[..., channel] = levels.clip(0, 255, out=levels)
         return marked
 
     def _fitted(self, height: int, width: int) -> _Fit:
@@ -300,14 +303,8 @@ class Watermark:
         pattern = Image.fromarray(self._pattern).resize(
             (_GRID, _GRID), Image.Resampling.BICUBIC, tuple(np.clip(box, 0, _GRID).tolist())
         )
-        across = _enlargement(right - left, left > 0, right < width)
-        return _Fit(
-            slice(top, bottom),
-            slice(left, right),
-            np.asarray(pattern),
-            _enlargement(bottom - top, top > 0, bottom < height).T.copy(),
-            (across[..., None] * _TINT).reshape(_GRID, -1),
-        )
+        fade = np.outer(_fade(top > 0, bottom < height), _fade(left > 0, right < width))
+        return _Fit(slice(top, bottom), slice(left, right), np.asarray(pattern), fade)
 
     @staticmethod
     def _change(seen: Picture, pattern: Grid, seconds: float) -> Grid:
@@ -320,14 +317,9 @@ class Watermark:
         return np.clip(change * (min(1.0, _RMS / rms) * swing), -_LARGEST, _LARGEST)
 
 
-def _enlargement(count: int, fade_in: bool, fade_out: bool) -> Float32[np.ndarray, "cells count"]:
-    """How much each cell is worth for each pixel; inside a picture the mark begins gently."""
+def _fade(at_start: bool, at_end: bool) -> Float32[np.ndarray, " cells"]:
     ramp = np.minimum((np.arange(_GRID, dtype=np.float32) + 0.5) / _FADE, 1)
-    cells = np.eye(_GRID, dtype=np.float32)
-    for fades, share in ((fade_in, ramp), (fade_out, ramp[::-1])):
-        if fades:
-            cells = cells * share
-    return np.asarray(Image.fromarray(cells).resize((count, _GRID), Image.Resampling.BICUBIC))
+    return (ramp if at_start else 1) * (ramp[::-1] if at_end else np.ones_like(ramp))
 
 
 def _inside(region: Rectangle, height: int, width: int) -> tuple[int, int, int, int]:
