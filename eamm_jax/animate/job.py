@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import logging
 import math
 import time
@@ -29,7 +30,7 @@ from eamm_jax.faces.pasting import Patch
 from eamm_jax.faces.source import FramedSource, read_source
 from eamm_jax.io.audio import read_speech
 from eamm_jax.io.decoding import start_time
-from eamm_jax.io.files import InputFiles, check_readable, check_writable
+from eamm_jax.io.files import InputFiles, atomic_output, check_readable, check_writable
 from eamm_jax.io.image import fit_height, png_sequence, tile, to_uint8, write_png
 from eamm_jax.io.video_writer import LARGEST_SIDE, VideoWriter, video_writer
 from eamm_jax.provenance.marking import OutputMark, Provenance
@@ -66,6 +67,7 @@ class Job:
         neutral_output: mp4 of the same animation without emotion, or None.
         frames: folder for the frames as PNG, or None.
         contact_sheet: PNG of some of the frames, or None.
+        report: JSON of what was made, from what, in which time and with which mark, or None.
         layout: one of `LAYOUTS`.
         crop: whether faces in the source image and the emotion video are found and cropped.
         template: `.npy` of where their landmarks belong, or None for the mean face.
@@ -90,6 +92,7 @@ class Job:
     neutral_output: Path | None = None
     frames: Path | None = None
     contact_sheet: Path | None = None
+    report: Path | None = None
     layout: str = "single"
     crop: bool = True
     template: Path | None = None
@@ -119,7 +122,8 @@ class Job:
     def outputs(self) -> list[Path]:
         """All that is written."""
         paths = (
-            self.output, self.neutral_output, self.frames, self.contact_sheet, self.fragments
+            self.output, self.neutral_output, self.frames, self.contact_sheet, self.report,
+            self.fragments,
         )  # fmt: skip
         return [path for path in paths if path is not None]
 
@@ -146,6 +150,7 @@ class Summary:
         output: the file.
         frames: number of frames.
         mark: identifier that the video carries, or None.
+        neutral_mark: that of the video without emotion, if there is one.
         seconds: reading the inputs; from there to the first frame, compilation included; waiting
             for all other frames; handing frames to the encoder, and closing the files.
     """
@@ -153,6 +158,7 @@ class Summary:
     output: Path
     frames: int = 0
     mark: str | None = None
+    neutral_mark: str | None = None
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys(("reading", "first frame", "rendering", "writing"), 0)
     )
@@ -170,6 +176,20 @@ class Summary:
     def total(self) -> float:
         """Everything but loading the model."""
         return sum(self.seconds.values())
+
+    def write(self, path: Path, job: Job) -> None:
+        """Writes it as JSON, with the files that the animation was made from and into."""
+        made = {
+            "inputs": {what: str(file) for what, file in job.inputs},
+            "outputs": [str(file) for file in job.outputs],
+            "frames": self.frames,
+            "mark": self.mark,
+            "neutral_mark": self.neutral_mark,
+            "seconds": {part: round(seconds, 3) for part, seconds in self.seconds.items()},
+            "version": __version__,
+        }
+        with atomic_output(path) as unfinished:
+            unfinished.write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -226,6 +246,8 @@ def _check_one(job: Job) -> None:
             raise UserError(f"{output}: videos are written as mp4; give a name that ends in .mp4")
     if job.contact_sheet is not None and job.contact_sheet.suffix.lower() != ".png":
         raise UserError(f"{job.contact_sheet}: contact sheets are PNG; give a name in .png")
+    if job.report is not None and job.report.suffix.lower() != ".json":
+        raise UserError(f"{job.report}: reports are JSON; give a name in .json")
     if job.layout not in LAYOUTS:
         raise UserError(f"layout is {job.layout!r}; allowed are {', '.join(LAYOUTS)}")
     if not job.crop and (job.template is not None or job.face is not None):
@@ -316,6 +338,8 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
     neutral_mark = _mark(job, animator, view.neutral_region, output=1)
     if mark is not None:
         summary.mark = mark.identifier
+    if neutral_mark is not None and job.neutral_output is not None:
+        summary.neutral_mark = neutral_mark.identifier
     sheet: list[Frame] = []
     wanted_in_sheet = np.linspace(0, len(animation) - 1, min(len(animation), SHEET_FRAMES)).round()
     with ExitStack() as outputs:
@@ -333,6 +357,8 @@ def steps(animator: Animator, job: Job) -> Generator[tuple[int, int], None, Summ
         write_png(job.contact_sheet, tile(sheet), mark)
     summary.lap("writing")
     summary.frames = len(animation)
+    if job.report is not None:
+        summary.write(job.report, job)
     return summary
 
 

@@ -254,6 +254,12 @@ def flag_parser() -> OneLineParser:
         "--contact_sheet", type=Path, metavar="PNG", help="also write a picture of some frames"
     )
     outputs.add_argument("--frames", type=Path, metavar="DIR", help="also write frames as PNG")
+    outputs.add_argument(
+        "--report",
+        type=Path,
+        metavar="JSON",
+        help="also write what was made from what, how long it took, and the watermark's identifier",
+    )
 
     add_provenance(parser)
 

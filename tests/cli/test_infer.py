@@ -257,6 +257,7 @@ def bad_inputs(files: dict[str, Path], folder: Path) -> dict[str, tuple[dict, st
         ),
         "two speeches": ({"text": "Hello"}, "--text"),
         "a contact sheet of another kind": ({"contact_sheet": folder / "sheet.jpg"}, ".png"),
+        "a report of another kind": ({"report": folder / "report.txt"}, ".json"),
         "a timeline that is none": ({"timeline": keys}, "keys.csv, line 2: yaw is 'left'"),
         "strictness of nothing": ({"strict": True}, "--strict is of --timeline"),
         "no checkpoint": ({"checkpoint": folder / "no"}, "no"),
@@ -459,6 +460,7 @@ def test_every_output_says_what_it_is(infer, tmp_path):
         neutral_output=paths["neutral.mp4"],
         contact_sheet=paths["sheet.png"],
         frames=paths["frames"],
+        report=tmp_path / "report.json",
         label="AI",
     )
     assert done.code == 0, done.err
@@ -468,6 +470,12 @@ def test_every_output_says_what_it_is(infer, tmp_path):
     assert f"marked {numbers[0]}" in done.out
     assert numbers[0] != numbers[1]
     assert set(numbers[2:]) == {numbers[0]}
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [report["mark"], report["neutral_mark"]] == numbers[:2]
+    assert report["frames"] == FRAMES
+    assert len(report["outputs"]) == 5
+    assert report["inputs"].keys() >= {"portrait", "speech"}
+    assert 0 < sum(report["seconds"].values()) < 300
     assert credentials.read(tmp_path / "out.mp4").state == credentials.SELF_SIGNED
 
 

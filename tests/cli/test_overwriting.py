@@ -25,7 +25,13 @@ INPUTS = {
     "motion": "motion.npy",
     "video": "head.mp4",
 }
-OUTPUTS = {"output": ".mp4", "neutral_output": ".mp4", "contact_sheet": ".png", "frames": ""}
+OUTPUTS = {
+    "output": ".mp4",
+    "neutral_output": ".mp4",
+    "contact_sheet": ".png",
+    "report": ".json",
+    "frames": "",
+}
 
 
 def as_it_is(path: Path) -> Path:
