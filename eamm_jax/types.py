@@ -67,6 +67,9 @@ class FaceTruth(NamedTuple):
     points: Array | np.ndarray  # (b, 70, 2) dlib's 68 landmarks, then the pupils
     pose: Array | np.ndarray  # (b, 6)
     regions: Array | np.ndarray | None = None  # (b, 64, 64) `Region`; of albums
+    # (b, 64, 64, 2) where in the source image that is which the driving frame shows, NaN if not
+    # known; of driving frames from albums
+    flow: Array | np.ndarray | None = None
 
 
 class Pairs(NamedTuple):

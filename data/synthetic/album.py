@@ -10,11 +10,11 @@ they talk, for those of real clips do: a generator that never saw it tears them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float16, Float32
 
 from data.synthetic import movement
 from data.synthetic.camera import Pose
@@ -79,6 +79,11 @@ class Still:
     def shown(self, size: int) -> Shown:
         """The picture, `size` rows and columns, and what it shows."""
         return self.clip.actor.shown(self.row, self.held, size, self.frame)
+
+
+def flows(stills: Sequence[Still], size: int) -> Float16[np.ndarray, "t t 64 64 2"]:
+    """Where in still m of a recording that is which each square of still n shows (`Figure`)."""
+    return stills[0].clip.actor.flows([(still.row, still.held) for still in stills], size)
 
 
 def stills(

@@ -6,6 +6,8 @@
 <root>/landmarks/<identity>/<clip>.npy           68 landmarks, (t, 68, 2), within [-1, 1]
 <root>/pupils/<identity>/<clip>.npy              pupils, (t, 2, 2), in the same units
 <root>/regions/<identity>/<clip>.npy             what is seen, (t, 64, 64); of albums
+<root>/flows/<identity>/<clip>.npy               where it is in each other still of the recording,
+                                                 (t, t, 64, 64, 2) within [-1, 1]; of albums
 <root>/mouth/<identity>/<clip>.npy               gap between the lips, (t,), half frames
 <root>/controls/<identity>/<clip>.npy            the face's controls, (t, controls)
 <root>/sound/<identity>/<clip>.wav               16 kHz, mono
@@ -43,6 +45,7 @@ from eamm_jax.constants import EMOTIONS, SAMPLE_RATE
 from eamm_jax.errors import UserError
 from eamm_jax.input_pipeline.clips import ALBUM, ClipName
 from eamm_jax.input_pipeline.published import (
+    FLOWS_FOLDER,
     LANDMARKS_FOLDER,
     POSE_FOLDER,
     PUPILS_FOLDER,
@@ -50,8 +53,9 @@ from eamm_jax.input_pipeline.published import (
     SOUND_FOLDER,
 )
 from eamm_jax.io.files import cannot_write
+from eamm_jax.types import Region
 
-FORMAT = 10
+FORMAT = 11
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
@@ -234,7 +238,10 @@ def _write_album(job: Job) -> int:
             "strength": [round(float(still.strength), 4) for still in stills],
         }
         arrays = {name: np.array(rows, np.float32) for name, rows in tracks.items()}
-        arrays[REGIONS_FOLDER] = np.stack([one.regions for one in shown])
+        regions = arrays[REGIONS_FOLDER] = np.stack([one.regions for one in shown])
+        flows = arrays[FLOWS_FOLDER] = album.flows(stills, job.recipe.size)
+        for to_others, seen in zip(flows, regions, strict=True):
+            to_others[:, seen == Region.BACKDROP] = np.nan  # between strands
         frames = (one.picture for one in shown)
         _write_parts(job, job.named(ALBUM.format(number)), arrays, facts, frames)
     return sum(map(len, recordings))

@@ -84,7 +84,7 @@ class Tracks(NamedTuple):
 
     Attributes:
         motion: audio features and pose.
-        truth: landmarks, pupils and pose; regions, if there are any.
+        truth: landmarks, pupils and pose; regions and flows, if there are any.
         keypoints: image keypoints, which `data.teach` has found.
         heatmaps: their heatmaps.
     """
@@ -131,6 +131,8 @@ class Clip:
         heatmap: function that returns their heatmap of frame n, or None if not requested;
             raises `BadClip`.
         regions: what the pixels of each frame show (`types.Region`), or None if not known.
+        flows: for frames n and m, where in frame m that is which the pixels of frame n show; NaN
+            where that is not known. None if it is known nowhere.
     """
 
     num_frames: int
@@ -141,9 +143,10 @@ class Clip:
     keypoints: Float32[np.ndarray, "t k 6"] | None = None
     heatmap: Callable[[int], Float16[np.ndarray, "h w k"]] | None = None
     regions: Float32[np.ndarray, "t 64 64"] | None = None
+    flows: Float32[np.ndarray, "t t 64 64 2"] | None = None
 
-    def truth(self, n: int) -> FaceTruth:
-        """Ground truth of the face in frame `n`.
+    def truth(self, n: int, source: int | None = None) -> FaceTruth:
+        """Ground truth of the face in frame `n`, with the flow to frame `source` if there is one.
 
         Raises:
             BadClip: a track has the wrong length or is not finite.
@@ -159,7 +162,12 @@ class Clip:
         if regions is not None:
             _check_shape("regions", regions, (self.num_frames, REGION_PIXELS, REGION_PIXELS))
             regions = regions[n]
-        return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS], regions)
+        flow = None
+        if self.flows is not None and source is not None:
+            square = (REGION_PIXELS, REGION_PIXELS, 2)
+            _check_shape("flows", self.flows, (self.num_frames, self.num_frames, *square))
+            flow = self.flows[n, source]
+        return FaceTruth(self.points[n], self.pose[n, :POSE_NUMBERS], regions, flow)
 
     def taught(self, numbers: Sequence[int]) -> Keypoints:
         """The image keypoints of some frames, with heatmaps if the clip was opened with them.

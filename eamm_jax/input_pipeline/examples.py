@@ -117,7 +117,9 @@ class ExampleReader:
         source, driving = (decode_frames(clip, [n], self.size)[0] for n in numbers)
         if clip.points is None:
             return Pairs(source, driving)
-        return Pairs(source, driving, *map(clip.truth, numbers))
+        of_source, of_driving = numbers
+        truths = clip.truth(of_source), clip.truth(of_driving, of_source)
+        return Pairs(source, driving, *truths)
 
     def _clip(self, index: int, rng: np.random.Generator, skipped: dict[str, str]) -> Clips:
         """Sixteen consecutive frames with audio, pose and source image (stages 1 and 2).

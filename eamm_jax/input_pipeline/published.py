@@ -9,6 +9,7 @@ and the ground truth of synthetic faces (`data.synthetic`):
 <root>/landmarks/<identity>/<clip>.npy                  (frames, 68, 2)
 <root>/pupils/<identity>/<clip>.npy                     (frames, 2, 2)
 <root>/regions/<identity>/<clip>.npy                    (frames, 64, 64), of albums: `types.Region`
+<root>/flows/<identity>/<clip>.npy                      (frames, frames, 64, 64, 2), of albums
 
 and the image keypoints that a trained detector has found in the frames (`data.teach`):
 
@@ -40,6 +41,7 @@ SOUND_FOLDER = "MFCC"
 LANDMARKS_FOLDER = "landmarks"
 PUPILS_FOLDER = "pupils"
 REGIONS_FOLDER = "regions"
+FLOWS_FOLDER = "flows"
 KEYPOINTS_FOLDER = "keypoints"
 HEATMAPS_FOLDER = "heatmaps"
 
@@ -150,10 +152,12 @@ class PublishedFolder:
 
         pose = track(POSE_FOLDER) if wanted.motion or wanted.truth else None
         windows = track(SOUND_FOLDER) if wanted.motion else None
-        points = regions = None
+        points = regions = flows = None
         if wanted.truth:
             if (self.root / REGIONS_FOLDER).is_dir():
                 regions = track(REGIONS_FOLDER)
+            if (self.root / FLOWS_FOLDER).is_dir():
+                flows = track(FLOWS_FOLDER)
             found = track(LANDMARKS_FOLDER), track(PUPILS_FOLDER)
             if found[0].ndim != 3 or found[0].shape[::2] != found[1].shape[::2]:
                 raise BadClip("its landmarks and pupils have different shapes")
@@ -182,6 +186,7 @@ class PublishedFolder:
             track(KEYPOINTS_FOLDER) if wanted.keypoints else None,
             (lambda n: heatmaps()[n]) if wanted.heatmaps else None,
             regions,
+            flows,
         )
 
 

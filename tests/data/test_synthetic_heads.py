@@ -229,6 +229,36 @@ def test_people_are_of_all_kinds():
     assert {p.beard_kind for p in people if p.beard} == {"full", "goatee", "moustache"}
 
 
+def test_flows_lead_to_the_same_spot_of_the_head(person):
+    """Another way: what the renderer says of positions on the mean head."""
+    moments = [(expression(), POSES[0]), (SPEECH, POSES[1])]
+    flows = person.flows(moments, 128).astype(np.float32)
+    assert flows.shape == (2, 2, 64, 64, 2)
+    middles = (2 * np.arange(64) + 1) / 64 - 1
+    grid = np.stack(np.meshgrid(middles, middles), axis=-1)
+    seen = [person.render(row, pose, 128) for row, pose in moments]
+    for here, there in ((0, 1), (1, 0)):
+        still, flow = flows[here, here], flows[here, there]
+        known = np.isfinite(still[..., 0])
+        np.testing.assert_allclose(still[known], grid[known], atol=1e-3)
+        assert not known[:, 0].any()
+        assert known[60, 28:40].all()  # clothes
+        assert (np.isfinite(flow[..., 0]) == known).all()
+        at = np.clip(((np.nan_to_num(flow) + 1) * 64).astype(int), 0, 127)
+        labels = seen[here].labels[1::2, 1::2], seen[there].labels[at[..., 1], at[..., 0]]
+        skin = known & (labels[0] == kernels.SKIN) & (labels[1] == kernels.SKIN)
+        assert skin.sum() > 400
+        a = seen[here].mean_shape[1::2, 1::2][skin]
+        b = seen[there].mean_shape[at[..., 1], at[..., 0]][skin]
+        away = np.linalg.norm(a - b, axis=-1)
+        assert np.nanmedian(away) < 0.3  # centimetres; a pixel is 0.22
+        assert np.nanmean(away > 1) < 0.06  # behind nose or chin
+        moved = np.linalg.norm(flow - grid, axis=-1)
+        hair_seen = known & (labels[0] == kernels.HAIR)
+        assert hair_seen.sum() > 100
+        assert np.abs(moved[hair_seen] - np.median(moved[skin])).max() < 0.3
+
+
 # A head made by formula: the whole way without the packed file.
 
 

@@ -30,6 +30,7 @@ from eamm_jax.input_pipeline.published import PublishedFolder
 from eamm_jax.input_pipeline.sources import Source, open_folder
 from eamm_jax.io.audio import read_audio
 from eamm_jax.io.parallel import run_parallel
+from eamm_jax.types import Region
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -287,6 +288,7 @@ def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
     for index, stills in enumerate(recordings):
         found = folder.open(index)
         assert found.num_frames == len(stills)
+        flows = album.flows(stills, SIZE).astype(np.float32)
         for n, still in enumerate(stills):
             actor, moment = still.clip.actor, (still.row, still.held)
             truth = found.truth(n)
@@ -295,6 +297,11 @@ def test_an_albums_truth_is_that_of_the_recordings(album_root, renderer):
             np.testing.assert_array_equal(truth.pose, np.float32(still.held))
             np.testing.assert_array_equal(found.windows[n], still.clip.mfcc()[still.frame])
             np.testing.assert_array_equal(truth.regions, still.shown(SIZE).regions)
+            assert truth.flow is None
+            flow, person_seen = found.truth(n, 0).flow, truth.regions != Region.BACKDROP
+            np.testing.assert_array_equal(flow[person_seen], flows[n, 0][person_seen])
+            assert np.isfinite(flow).mean() > 0.1
+            assert np.isnan(flow[~person_seen]).all()
             picture = decode_frame(found.encoded_frame(n))
             np.testing.assert_array_equal(picture, actor.picture(*moment, SIZE, still.frame))
 
@@ -342,22 +349,26 @@ def test_pairs_come_with_the_truth_of_their_frames(album_root):
     folder = PublishedFolder(album_root, Tracks(truth=True))
     clips = [folder.open(index) for index in range(3)]
     frames = {
-        decode_frame(clip.encoded_frame(n)).tobytes(): (index, clip.truth(n))
+        decode_frame(clip.encoded_frame(n)).tobytes(): (index, n)
         for index, clip in enumerate(clips)
         for n in range(clip.num_frames)
     }
     for row in range(4):
-        recordings = set()
+        recordings, numbers = set(), []
         for images, truths in (
             (pairs.source, pairs.source_truth),
             (pairs.driving, pairs.driving_truth),
         ):
-            recording, truth = frames[images[row].tobytes()]
+            recording, n = frames[images[row].tobytes()]
+            truth = clips[recording].truth(n)
             recordings.add(recording)
             np.testing.assert_array_equal(truths.points[row], truth.points)
             np.testing.assert_array_equal(truths.pose[row], truth.pose)
             np.testing.assert_array_equal(truths.regions[row], truth.regions)
+            numbers.append(n)
         assert len(recordings) == 1
+        flow = clips[recording].truth(numbers[1], numbers[0]).flow
+        np.testing.assert_array_equal(pairs.driving_truth.flow[row], flow)
         assert not np.array_equal(pairs.source[row], pairs.driving[row])
 
 

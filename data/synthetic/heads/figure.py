@@ -7,10 +7,11 @@ distance; at the depth of the face its scale is the pose's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Float, Float16, Float32, Int32, UInt8
 
 from data.synthetic import camera
 from data.synthetic.camera import Pose
@@ -20,6 +21,7 @@ from data.synthetic.heads.expression import GAZE_PITCH, GAZE_YAW, Muscles
 from data.synthetic.heads.looks import Look
 from data.synthetic.heads.mesh import EYE_CENTRES, Mesh
 from eamm_jax.faces.pose_geometry import rotation_matrix
+from eamm_jax.input_pipeline.clips import REGION_PIXELS
 
 HALF_FRAME = 14.2
 """Centimetres of the head model in half a frame at the usual scale: the fit says 14.8, and faces as
@@ -140,6 +142,16 @@ class Figure(ABC):
     ) -> UInt8[np.ndarray, "h w 3"]:
         """The picture alone."""
         return self.shown(row, pose, size, moment).picture
+
+    def flows(
+        self, moments: Sequence[tuple[Expression, Pose]], size: int
+    ) -> Float16[np.ndarray, "t t 64 64 2"]:
+        """For frames n and m, where in frame m that is which each square of frame n shows.
+
+        (x, y) in [-1, 1]; NaN where that is not known: here, everywhere.
+        """
+        shape = (len(moments), len(moments), REGION_PIXELS, REGION_PIXELS, 2)
+        return np.full(shape, np.nan, np.float16)
 
     def limited(self, poses: list[Pose]) -> list[Pose]:
         """Poses that the person can be shown in, as near as can be to those given: here, all."""

@@ -136,6 +136,24 @@ def splat_depth(placed, axes, reach, depth, stride):  # type: ignore[no-untyped-
 
 
 @njit(cache=True)
+def nearest_points(screen, depth):  # type: ignore[no-untyped-def]
+    """Which of the points (n, 3) is the nearest in each pixel; -1 where the surface is nearer.
+
+    Args:
+        screen: pixels and distance from the camera.
+        depth: (h, w) of the surfaces; overwritten by that of the points.
+    """
+    height, width = depth.shape
+    nearest = np.full((height, width), -1, np.int32)
+    for n in range(len(screen)):
+        x, y, z = floor(screen[n, 0]), floor(screen[n, 1]), screen[n, 2]
+        if 0 <= x < width and 0 <= y < height and z < depth[y, x]:
+            depth[y, x] = z
+            nearest[y, x] = n
+    return nearest
+
+
+@njit(cache=True)
 def lit(points, depth, taps, radius, bias):  # type: ignore[no-untyped-def]
     """Share of the light that reaches points (n, 3) given in a shadow map's pixels, (n,)."""
     height, width = depth.shape

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 from data.synthetic.camera import Pose
 from data.synthetic.controls import Expression
@@ -18,6 +19,7 @@ from data.synthetic.heads.figure import (
     PIVOT,
     Figure,
     Shown,
+    Stance,
     place,
     stance,
 )
@@ -75,27 +77,12 @@ class Person(Figure):
             moment: number of the frame, for noise and for what moves in the backdrop.
         """
         mesh, model = self.mesh, self.mesh.model
-        if self._painted is None or self._painted.size != size:
-            self._painted = _paint(mesh, self.look, self.shape, size)
-        painted, view = self._painted, self.look.scene
+        painted, view = self._paint(size), self.look.scene
         weights, points, eye = self.formed(row)
         stood = stance(pose)
         normals, occlusion = self.normals(points, stood), self.occlusion(weights)
         placed = place(points, mesh.bound, stood)
-        strands = [
-            kernels.place_strands(
-                group.points,
-                group.anchors,
-                group.weights,
-                points,
-                stood.turn,
-                stood.body,
-                stood.zoom,
-                PIVOT,
-                stood.neck,
-            )
-            for group in painted.strands
-        ]
+        strands = [_place_strands(group, points, stood) for group in painted.strands]
 
         lights = np.stack([lamp.direction for lamp in view.lamps]).astype(np.float32)
         lamps = np.stack([lamp.colour for lamp in view.lamps]).astype(np.float32)
@@ -200,6 +187,56 @@ class Person(Figure):
         distance = np.where(seen, view.distance + FACE_DEPTH - nearest, np.nan).astype(np.float32)
         image = scene.photograph(picture, view, (self.look.seed, moment))
         return Rendering(image, labels, distance, mean_shape)
+
+    def flows(
+        self, moments: Sequence[tuple[Expression, Pose]], size: int
+    ) -> Float16[np.ndarray, "t t 64 64 2"]:
+        """Of the surface, or the strand of hair, that is nearest in the middle of each square."""
+        mesh, side, frames = self.mesh, REGION_PIXELS, []
+        for row, pose in moments:
+            points, stood = self.formed(row).points, stance(pose)
+            surface = self.screen(place(points, mesh.bound, stood), side)[mesh.source]
+            hairs = _place_strands(self._paint(size).strands[0], points, stood).reshape(-1, 3)
+            frames.append((surface, self.screen(hairs, side)))
+        flows = super().flows(moments, size)
+        middles = np.stack(np.meshgrid(*[np.arange(side) + 0.5] * 2), axis=-1)
+        for here, (surface, hairs) in enumerate(frames):
+            depth = np.full((side, side), kernels.FAR, np.float32)
+            ident = np.full((side, side), -1, np.int32)
+            bary = np.zeros((side, side, 2), np.float32)
+            kernels.rasterize(surface, mesh.triangles, mesh.one_sided, depth, ident, bary)
+            nearest = kernels.nearest_points(hairs, depth)
+            solid, hairy = ident >= 0, nearest >= 0
+            corners, hair_seen = mesh.triangles[ident[solid]], nearest[hairy]
+            share = np.concatenate([bary, 1 - bary.sum(-1, keepdims=True)], axis=-1)[solid]
+            for there, (moved, moved_hairs) in enumerate(frames):
+                at = np.full((side, side, 2), np.nan, np.float32)
+                at[solid] = np.einsum("nk,nkd->nd", share, moved[corners, :2])
+                at[hairy] = middles[hairy] + (moved_hairs - hairs)[hair_seen, :2]
+                flows[here, there] = at * (2 / side) - 1
+        return flows
+
+    def _paint(self, size: int) -> _Painted:
+        if self._painted is None or self._painted.size != size:
+            self._painted = _paint(self.mesh, self.look, self.shape, size)
+        return self._painted
+
+
+def _place_strands(
+    group: Strands, points: Float32[np.ndarray, "v 3"], stood: Stance
+) -> Float32[np.ndarray, "s k 3"]:
+    """A group's strands in the world, on a head whose vertices are `points`."""
+    return kernels.place_strands(
+        group.points,
+        group.anchors,
+        group.weights,
+        points,
+        stood.turn,
+        stood.body,
+        stood.zoom,
+        PIVOT,
+        stood.neck,
+    )
 
 
 _BROWS = slice(17, 27)

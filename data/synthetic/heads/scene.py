@@ -14,9 +14,15 @@ from data.synthetic.heads.mesh import smoothstep
 
 Picture = Float32[np.ndarray, "h w 3"]
 
+KINDS = ("wall", "wall", "room", "room", "lights", "leaves", *("studio",) * 4)
+"""Of backdrops; portraits are often taken before a plain one."""
+
+BURNT = 2.0
+"""Linear light of which film and sensors make plain white, as in photographs for passports."""
+
 
 def backdrop(scene: Scene, size: int) -> Picture:
-    """What is behind the person, linear light: a wall, a gradient, a room, lights or leaves."""
+    """What is behind the person, linear light: a wall, a room, lights, leaves, or nothing."""
     rng = np.random.default_rng(scene.backdrop)
     y, x = (np.mgrid[0:size, 0:size] + 0.5) / size
     base = rng.choice([0.06, 0.16, 0.30, 0.5, 0.7, 0.88, 0.98])
@@ -25,7 +31,10 @@ def backdrop(scene: Scene, size: int) -> Picture:
     angle = rng.uniform(0, 2 * np.pi)
     t = smoothstep(-0.6, 0.6, (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))[..., None]
     image = base * (1 - t) + other * t
-    kind = rng.choice(["wall", "wall", "room", "room", "lights", "leaves"])
+    kind = rng.choice(KINDS)
+    if kind == "studio":
+        burnt = rng.random() < 0.5
+        return np.full((size, size, 3), BURNT if burnt else linear(base), np.float32)
     if kind == "wall":
         rough = gaussian_filter(rng.normal(size=(size, size)), size / 60, mode="wrap")
         image = image + (rough / rough.std())[..., None] * rng.uniform(0, 0.02)
