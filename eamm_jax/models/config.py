@@ -67,7 +67,7 @@ class KeypointDetectorConfig(HourglassConfig):
 
 @dataclasses.dataclass(frozen=True)
 class DenseMotionConfig(HourglassConfig):
-    """Dense motion network. The last two fields are not in the published model.
+    """Dense motion network. The last three fields are not in the published model.
 
     Attributes:
         half_pixel: grid points are pixel centers as `grid_sample` places them, so that what
@@ -75,6 +75,9 @@ class DenseMotionConfig(HourglassConfig):
         mask_radius: distance over which a keypoint's motion is preferred at initialization:
             the nearest keypoint's, and the background's farther than three radii from all of
             them. 0 is no preference.
+        mask_peak: with `mask_radius`, added to the score of a keypoint's motion where the
+            keypoint lies. Heatmaps are differences, so they hide a keypoint that hardly moves;
+            without it the motion of lips and brows is mixed with their neighbours'.
     """
 
     width: int = _width(64)
@@ -82,6 +85,7 @@ class DenseMotionConfig(HourglassConfig):
     variance: float = _field(0.01, 1e-6, 1e3)  # of the keypoints' Gaussians
     half_pixel: bool = False
     mask_radius: float = _field(0.0, 0.0, 10.0)
+    mask_peak: float = _field(0.0, 0.0, 100.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,9 @@ from eamm_jax.types import Array, Keypoints
 BACKGROUND_RADII = 3.0
 """Beyond so many radii of every keypoint the background's motion is preferred."""
 
+PEAK_RADIUS = 0.04
+"""Standard deviation of `mask_peak`: less than the distance of lids, or of lips that part."""
+
 
 class DenseMotion(NamedTuple):
     """Where each pixel of a driving frame comes from in the source image."""
@@ -52,6 +55,14 @@ def sparse_motions(
     moved = moved + source.value[:, :, None, None, :]
     background = jnp.broadcast_to(grid, (moved.shape[0], 1, *grid.shape))
     return jnp.concatenate([background, moved], axis=1)
+
+
+def log_preference(distance: Array | float) -> Array:
+    """Logarithm of how much a motion is preferred, by squared distances in radii.
+
+    It falls slowly: hair and shoulders are far from all keypoints, and move like several of them.
+    """
+    return -2.0 * jnp.log1p(distance / 2.0)
 
 
 class DenseMotionNetwork(nn.Module):
@@ -87,8 +98,10 @@ class DenseMotionNetwork(nn.Module):
         scores = at_least_float32(conv(m, config.kernel, self.dtype, name="mask")(x))
         if config.mask_radius:
             near = keypoint_distances(driving.value, h, w, half_pixel=half_pixel)
-            prior = -0.5 * near / config.mask_radius**2
-            background = jnp.full((b, h, w, 1), -0.5 * BACKGROUND_RADII**2, prior.dtype)
+            prior = log_preference(near / config.mask_radius**2)
+            if config.mask_peak:
+                prior = prior + config.mask_peak * jnp.exp(-0.5 * near / PEAK_RADIUS**2)
+            background = jnp.full((b, h, w, 1), log_preference(BACKGROUND_RADII**2), prior.dtype)
             scores = scores + jnp.concatenate([background, prior], axis=-1)
         mask = jax.nn.softmax(scores, axis=-1)
         deformation = exact_einsum("bmhwd,bhwm->bhwd", motions, mask)

@@ -44,6 +44,7 @@ def demo() -> ModelConfig:
                 variance=0.001,  # lips that part are a few pixels from each other
                 half_pixel=True,
                 mask_radius=0.12,
+                mask_peak=4.0,
             ),
         ),
         discriminator=DiscriminatorConfig(
@@ -80,9 +81,15 @@ def demo() -> ModelConfig:
             ),
         ),
         inference=InferenceConfig(
-            audio_weight=2.0,
+            audio_weight=2.5,
             # As in configs/bundled_stage2.py.
-            emotion_shares=(*(1.5, 1.5, 1.0), *(1.5,) * 13, *(1.0,) * 4),
+            emotion_shares=(
+                *(1.5, 1.5, 1.0, 1.5),
+                *(1.5,) * 4,
+                *(1.0,) * 6,
+                *(1.5,) * 2,
+                *(1.0,) * 4,
+            ),
             lid_keypoints=(8, 9, 10, 11),
             pupil_keypoints=(12, 13),
             smooth_motion=False,

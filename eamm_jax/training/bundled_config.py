@@ -51,7 +51,7 @@ def add_pair_fields(config: ConfigDict) -> None:
 
 
 BY_KEYPOINT = (
-    *("keypoint_points", "landmark_shares", "motion_shares"),
+    *("keypoint_points", "landmark_shares", "keypoints_shares", "motion_shares"),
     *("emotion_keypoints", "emotion_shares"),
 )
 """Fields with an entry for each keypoint."""

@@ -10,6 +10,7 @@ from eamm_jax.models.config import EMOTION_HEADS, published
 from eamm_jax.models.emotion import DenseHead
 from eamm_jax.models.layers import SpectralConv
 from eamm_jax.models.presets import tiny
+from eamm_jax.ops.grids import grid_sample
 from eamm_jax.ops.keypoints import expression_alone
 from eamm_jax.types import Keypoints
 from tests.tiny import tiny_variables
@@ -260,3 +261,26 @@ def test_near_a_keypoint_its_motion_is_preferred_and_far_away_the_backgrounds(en
     assert mask[20, 24, 4] > 0.9
     assert mask[20, 8].argmax() == 0
     np.testing.assert_allclose(mask.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_where_a_keypoint_lies_its_own_motion_prevails_over_near_neighbours(rng):
+    """Lips that part: two keypoints that are closer than the preference's radius."""
+    config = ENHANCED.replace({"generator.dense_motion.mask_peak": 4.0})
+    image = rng.uniform(size=(1, 64, 64, 3)).astype(np.float32)
+    there = np.full((1, config.num_keypoints, 2), -0.8, np.float32)
+    there[0, 3:5] = (0.25, 0.2), (0.25, 0.24)
+    here = there.copy()
+    here[0, 3:5, 1] = 0.14, 0.3
+    upright = np.tile(np.eye(2, dtype=np.float32), (1, len(there[0]), 1, 1))
+    errors = {}
+    for name, model_config in (("plain", ENHANCED), ("peaked", config)):
+        variables = tiny_variables(config=model_config)[1]["generator"]
+        dense = variables["params"]["dense_motion"]
+        flat = {**dense, "mask": jax.tree.map(np.zeros_like, dense["mask"])}
+        changed = with_parameters(variables, dense_motion=flat)
+        found = build(model_config).generator.apply(
+            changed, image, Keypoints(there, upright), Keypoints(here, upright)
+        )
+        flow = grid_sample(found.motion.deformation, jnp.asarray(here[:, None, 3:5]))[0, 0]
+        errors[name] = np.abs(flow - there[0, 3:5])[:, 1].max()
+    assert errors["peaked"] < errors["plain"] / 4, errors

@@ -12,7 +12,7 @@ from eamm_jax.errors import UserError
 from eamm_jax.evaluation.landmarks import MOUTH
 from eamm_jax.models.dense_motion import DenseMotion
 from eamm_jax.models.lpips import VGG16
-from eamm_jax.ops.grids import coordinate_grid
+from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.training.bundled_config import KEYPOINTS
 from eamm_jax.training.objectives import guided
 from eamm_jax.training.stage import make_stage
@@ -76,10 +76,15 @@ def test_the_truth_follows_random_crops(rng, apart):
     frames = spots, spots[::-1]
     truths = truth, truth_of(points[::-1], truth.pose)
     truths = [one._replace(regions=frame) for one, frame in zip(truths, frames, strict=True)]
+    # All moves as that landmark does; where x > 0.8, nobody knows.
+    shift = (points - points[::-1])[:, 4, None, None]
+    flow = np.where(x[..., None] > 0.8, np.nan, np.stack([x, y], axis=-1) + shift)
+    truths[1] = truths[1]._replace(flow=flow.astype(np.float32))
     inputs = guided.GuidedInputs(*frames, *truths)
     cropped = guided.crop_at_random(jax.random.key(0), inputs, 0.6, apart)
     for image, moved, before in zip(cropped[:2], cropped[2:], inputs[2:], strict=True):
         np.testing.assert_array_equal(moved.regions, image)
+        assert np.abs(moved.points).max() < 1 + 1e-5
         mass = np.asarray(image[..., 0])
         total = mass.sum(axis=(1, 2))
         found = [(mass * axis).sum(axis=(1, 2)) / total for axis in (x, y)]
@@ -93,6 +98,13 @@ def test_the_truth_follows_random_crops(rng, apart):
         assert ((enlarged >= 1) & (enlarged <= 1 / 0.6)).all()
         spread = [np.ptp(np.asarray(t.points), axis=1) for t in (moved, before)]
         np.testing.assert_allclose(spread[0], spread[1] * enlarged[:, None], rtol=1e-4)
+    flow, at = cropped.driving_truth.flow, cropped.driving_truth.points[:, None, None, 4]
+    assert 0.4 < np.isfinite(flow).mean() < 1
+    found = grid_sample(jnp.asarray(flow), at)[:, 0, 0]
+    known = np.isfinite(found).all(axis=1) & (np.abs(at) < 0.98).all(axis=(1, 2, 3))
+    assert known.sum() > 2
+    source = np.asarray(cropped.source_truth.points)
+    np.testing.assert_allclose(found[known], source[known, 4], atol=2e-3)
     sides = [np.asarray(truth.pose)[:, 3] / 4e-4 for truth in cropped[2:]]
     assert np.ptp(sides[0]) > 0.1
     assert np.allclose(*sides) == (not apart)
@@ -182,6 +194,23 @@ def test_motion_at_points_of_the_face_is_known(rng):
     assert distance == pytest.approx(2 * 0.3 / counted, rel=1e-3)
 
 
+def test_motion_of_all_that_is_seen_is_known_but_for_gaps(rng):
+    flow = rng.uniform(-1, 1, (2, 8, 8, 2)).astype(np.float32)
+    motion = motion_of([[[0.0]]], [[[0.0]]], jnp.asarray(flow))
+    gaps = flow.copy()
+    gaps[0, :4] = np.nan
+    assert guided.dense_flow_distance(motion, jnp.asarray(gaps)) == 0
+    distance = guided.dense_flow_distance(motion, jnp.asarray(gaps + np.float32([0.3, -0.1])))
+    assert distance == pytest.approx(0.2, rel=1e-5)
+    assert guided.dense_flow_distance(motion, jnp.full_like(flow, np.nan)) == 0
+    gradient = jax.grad(
+        lambda d: guided.dense_flow_distance(motion_of([[[0.0]]], [[[0.0]]], d), jnp.asarray(gaps))
+    )
+    found = np.asarray(gradient(jnp.asarray(flow + 0.1)))
+    assert (found[np.isnan(gaps)] == 0).all()
+    assert (found[~np.isnan(gaps)] > 0).all()
+
+
 def test_bundled_keypoints_name_existing_points():
     named = [point for group in KEYPOINTS for point in group]
     assert len(KEYPOINTS) == 20
@@ -256,7 +285,8 @@ def pairs_with_truth():
         pose = np.array([[10, 5, -5, 5e-4, 60, 60], [0, 0, 0, 4e-4, 60, 60]], np.float32)
         return FaceTruth(points, pose, rng.integers(3, size=(2, 64, 64)).astype(np.float32))
 
-    return make_pairs()._replace(source_truth=truth(), driving_truth=truth())
+    flow = rng.uniform(-1, 1, (2, 64, 64, 2)).astype(np.float32)
+    return make_pairs()._replace(source_truth=truth(), driving_truth=truth()._replace(flow=flow))
 
 
 def run(stage, given, steps=12):
@@ -296,13 +326,15 @@ def test_the_generator_alone_learns_from_given_keypoints():
     assert "landmarks" not in metrics[0]
     assert metrics[-1]["regions"] < metrics[0]["regions"]
     assert metrics[-1]["flow"] < metrics[0]["flow"]
+    assert metrics[-1]["dense_flow"] < metrics[0]["dense_flow"]
     pairs = pairs_with_truth()
-    unknown = pairs._replace(
-        source_truth=pairs.source_truth._replace(regions=None),
-        driving_truth=pairs.driving_truth._replace(regions=None),
-    )
-    with pytest.raises(UserError, match="regions_weight needs data that say what"):
-        jax.eval_shape(stage.train_step, states[0], unknown, jax.random.key(1))
+    for missing in ("regions", "flow"):
+        unknown = pairs._replace(
+            source_truth=pairs.source_truth._replace(**{missing: None}),
+            driving_truth=pairs.driving_truth._replace(**{missing: None}),
+        )
+        with pytest.raises(UserError, match=f"{missing}.*_weight needs data that say"):
+            jax.eval_shape(stage.train_step, states[0], unknown, jax.random.key(1))
     assert metrics[-1]["perceptual"] < metrics[0]["perceptual"]
 
 

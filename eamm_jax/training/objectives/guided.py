@@ -170,6 +170,7 @@ class GuidedGenerator(_GuidedPairs):
 
     def __init__(self, config: ConfigDict, model_config: ModelConfig):
         super().__init__(config, model_config)
+        check_shares("keypoints_shares", config, model_config)
         perceptual = ("vgg16",) if config.lpips_weight else ()
         self.frozen = self.needed = ("kp_detector", *perceptual)
 
@@ -204,6 +205,20 @@ class GuidedGenerator(_GuidedPairs):
         if config.flow_weight:
             distance = flow_distance(rendering.motion, inputs.source_truth, inputs.driving_truth)
             terms["flow"] = config.flow_weight * distance
+        if config.dense_flow_weight:
+            if inputs.driving_truth.flow is None:
+                raise UserError(
+                    "config.dense_flow_weight needs data that say how their frames move: albums "
+                    "of data.synthetic"
+                )
+            distance = dense_flow_distance(rendering.motion, jnp.asarray(inputs.driving_truth.flow))
+            terms["dense_flow"] = config.dense_flow_weight * distance
+        if config.keypoints_weight:
+            found, wanted = detect_keypoints(forward, prediction[:, None]), keypoints[1].value
+            shares = jnp.asarray(config.keypoints_shares or (1.0,) * wanted.shape[1])
+            weight = jnp.broadcast_to(shares[:, None], wanted.shape)
+            distance = l1(found.value[:, 0], wanted, weight)
+            terms["keypoints"] = config.keypoints_weight * distance
         if config.lpips_weight:
             patches = (face_patch(x, inputs.driving_truth) for x in (prediction, target))
             ours, theirs = (forward("vgg16", patch) for patch in patches)
@@ -312,23 +327,32 @@ def check_shares(field: str, config: ConfigDict, model_config: ModelConfig) -> N
 def crop_at_random(
     rng: PRNGKeyArray, inputs: GuidedInputs, smallest: float, apart: float
 ) -> GuidedInputs:
-    """Enlarges a random square of each frame to the whole frame.
+    """Enlarges a random square of each frame, with all of the face, to the whole frame.
 
     Mostly it is the same square in both frames of a pair. Where it is not, the head moves farther
-    than heads do in the data.
+    than heads do in the data. Points that a square left out could not be detected.
 
     Args:
         rng: random key.
         inputs: frames and their truth, which is moved and scaled with them.
-        smallest: least side of the square, relative to the frame's.
+        smallest: least side of the square, relative to the frame's; larger where faces need it.
         apart: share of pairs whose frames get squares of their own.
     """
     side_rng, centre_rng, apart_rng = jax.random.split(rng, 3)
     batch = inputs.source.shape[0]
-    side = jax.random.uniform(side_rng, (2, batch, 1), minval=smallest, maxval=1.0)
-    centre = (1 - side) * jax.random.uniform(centre_rng, (2, batch, 2), minval=-1.0, maxval=1.0)
     differ = jax.random.bernoulli(apart_rng, apart, (batch, 1))
-    side, centre = (jnp.stack([x[0], jnp.where(differ, x[1], x[0])]) for x in (side, centre))
+    points = jnp.stack([jnp.asarray(truth.points) for truth in inputs[2:]]).clip(-1, 1)
+    low, high = points.min(axis=2), points.max(axis=2)
+    low = jnp.where(differ, low, low.min(axis=0))
+    high = jnp.where(differ, high, high.max(axis=0))
+
+    def same(drawn: Float[Array, "2 b n"]) -> Float[Array, "2 b n"]:
+        return jnp.where(differ, drawn, drawn[0])
+
+    drawn = same(jax.random.uniform(side_rng, (2, batch, 1), minval=smallest, maxval=1.0))
+    side = jnp.maximum(drawn, ((high - low) / 2).max(axis=-1, keepdims=True))
+    least, most = jnp.maximum(high - side, side - 1), jnp.minimum(low + side, 1 - side)
+    centre = least + (most - least) * same(jax.random.uniform(centre_rng, (2, batch, 2)))
 
     def crop(image: Array, side: Array, centre: Array) -> Array:
         grid = coordinate_grid(*image.shape[1:3], half_pixel=True)
@@ -344,7 +368,12 @@ def crop_at_random(
         return FaceTruth(points, pose.at[:, 3].divide(side[:, 0]), regions)
 
     source, driving = map(crop, inputs[:2], side, centre)
-    return GuidedInputs(source, driving, *map(follow, inputs[2:], side, centre))
+    of_source, of_driving = map(follow, inputs[2:], side, centre)
+    if inputs.driving_truth.flow is not None:
+        flow = crop(jnp.asarray(inputs.driving_truth.flow), side[1], centre[1])
+        flow = (flow - centre[0][:, None, None]) / side[0][:, None, None]
+        of_driving = of_driving._replace(flow=flow)
+    return GuidedInputs(source, driving, of_source, of_driving)
 
 
 def guided_values(truth: FaceTruth, groups: Sequence[Sequence[int]]) -> Float[Array, "b k 2"]:
@@ -454,6 +483,13 @@ def flow_distance(motion: DenseMotion, source: FaceTruth, driving: FaceTruth) ->
     found = grid_sample(motion.deformation, at[:, None], padding="border")[:, 0]
     inside = (jnp.abs(at) < 1).all(axis=-1, keepdims=True)
     return l1(found, wanted, jnp.broadcast_to(inside, at.shape).astype(at.dtype))
+
+
+def dense_flow_distance(motion: DenseMotion, flow: Float[Array, "b r r 2"]) -> Float[Array, ""]:
+    """L1 of the dense motion from the true flow, where that is known (not NaN)."""
+    found = resize_bilinear(motion.deformation, *flow.shape[1:3])
+    known = jnp.isfinite(flow)
+    return l1(found, jnp.where(known, flow, 0.0), known.astype(found.dtype))
 
 
 def face_patch(image: Float[Array, "b h w c"], truth: FaceTruth) -> Float[Array, "b i j c"]:
