@@ -110,6 +110,20 @@ def test_the_truth_follows_random_crops(rng, apart):
     assert np.allclose(*sides) == (not apart)
 
 
+def test_crops_keep_faces_whole(rng):
+    """Of faces in different places of the frames, however small the squares may be."""
+    points = 0.2 * rng.uniform(-1, 1, (2, 16, 70, 2)) + rng.uniform(-0.7, 0.7, (2, 16, 1, 2))
+    frames = np.zeros((16, 8, 8, 3), np.float32)
+    inputs = guided.GuidedInputs(frames, frames, *map(truth_of, points))
+    for apart in (0.0, 1.0):
+        cropped = guided.crop_at_random(jax.random.key(1), inputs, 0.1, apart)
+        found = np.stack([truth.points for truth in cropped[2:]])
+        assert np.abs(found).max() < 1 + 1e-5
+        spread = np.ptp(found, axis=2) / np.ptp(points, axis=2)
+        assert spread.min() > 1 - 1e-4
+        assert spread.mean() > (2 if apart else 1.2)
+
+
 def test_regions_cover_the_mouth_and_the_eyes_and_little_else():
     points = np.zeros((1, 70, 2))
     points[0, MOUTH] = np.linspace((-0.2, 0.5), (0.2, 0.6), 20)
