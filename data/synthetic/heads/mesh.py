@@ -203,10 +203,7 @@ class Mesh:
         keep = self.kind[self.triangles[:, 0]] == kind
         triangles = self.triangles[keep]
         flat = np.column_stack([self.uv * size, np.zeros(len(self.uv))]).astype(np.float32)
-        depth = np.full((size, size), kernels.FAR, np.float32)
-        ident = np.full((size, size), -1, np.int32)
-        bary = np.zeros((size, size, 2), np.float32)
-        kernels.rasterize(flat, triangles, 0, depth, ident, bary)
+        _, ident, bary = nearest_surfaces(flat, triangles, 0, size)
         nearest = distance_transform_edt(ident < 0, return_distances=False, return_indices=True)
         u, v = np.moveaxis(bary, -1, 0)
         corners = self.model.neutral[self.source][triangles[np.maximum(ident, 0)]]
@@ -312,6 +309,20 @@ def _with_body(model: HeadModel) -> HeadModel:
         triangle_uv=np.concatenate([model.triangle_uv, np.zeros_like(added)]),
         parts={**model.parts, "body": body},
     )
+
+
+def nearest_surfaces(
+    screen: Float32[np.ndarray, "v 3"],
+    triangles: Int32[np.ndarray, "t 3"],
+    one_sided: int,
+    size: int,
+) -> tuple[Float32[np.ndarray, "s s"], Int32[np.ndarray, "s s"], Float32[np.ndarray, "s s 2"]]:
+    """Depth, number of the triangle and its weights in each pixel, by `kernels.rasterize`."""
+    depth = np.full((size, size), kernels.FAR, np.float32)
+    ident = np.full((size, size), -1, np.int32)
+    bary = np.zeros((size, size, 2), np.float32)
+    kernels.rasterize(screen, triangles, one_sided, depth, ident, bary)
+    return depth, ident, bary
 
 
 def view_axes(direction: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:

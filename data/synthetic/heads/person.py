@@ -25,7 +25,7 @@ from data.synthetic.heads.figure import (
 )
 from data.synthetic.heads.hair import Strands
 from data.synthetic.heads.looks import Look, linear
-from data.synthetic.heads.mesh import Mesh, mesh_of, smoothstep, view_axes
+from data.synthetic.heads.mesh import Mesh, mesh_of, nearest_surfaces, smoothstep, view_axes
 from eamm_jax.input_pipeline.clips import REGION_PIXELS
 from eamm_jax.types import Region
 
@@ -77,7 +77,7 @@ class Person(Figure):
             moment: number of the frame, for noise and for what moves in the backdrop.
         """
         mesh, model = self.mesh, self.mesh.model
-        painted, view = self._paint(size), self.look.scene
+        painted, view = self._painted_at(size), self.look.scene
         weights, points, eye = self.formed(row)
         stood = stance(pose)
         normals, occlusion = self.normals(points, stood), self.occlusion(weights)
@@ -103,11 +103,8 @@ class Person(Figure):
 
         fine = 2 * size
         source = mesh.source
-        depth = np.full((fine, fine), kernels.FAR, np.float32)
-        ident = np.full((fine, fine), -1, np.int32)
-        bary = np.zeros((fine, fine, 2), np.float32)
         screen = self.screen(placed, fine)[source]
-        kernels.rasterize(screen, mesh.triangles, mesh.one_sided, depth, ident, bary)
+        depth, ident, bary = nearest_surfaces(screen, mesh.triangles, mesh.one_sided, fine)
         rgb = np.zeros((size, size, 3), np.float32)
         cover = np.zeros((size, size), np.float32)
         labels = np.zeros((size, size), np.uint8)
@@ -196,15 +193,12 @@ class Person(Figure):
         for row, pose in moments:
             points, stood = self.formed(row).points, stance(pose)
             surface = self.screen(place(points, mesh.bound, stood), side)[mesh.source]
-            hairs = _place_strands(self._paint(size).strands[0], points, stood).reshape(-1, 3)
+            hairs = _place_strands(self._painted_at(size).strands[0], points, stood).reshape(-1, 3)
             frames.append((surface, self.screen(hairs, side)))
         flows = super().flows(moments, size)
         middles = np.stack(np.meshgrid(*[np.arange(side) + 0.5] * 2), axis=-1)
         for here, (surface, hairs) in enumerate(frames):
-            depth = np.full((side, side), kernels.FAR, np.float32)
-            ident = np.full((side, side), -1, np.int32)
-            bary = np.zeros((side, side, 2), np.float32)
-            kernels.rasterize(surface, mesh.triangles, mesh.one_sided, depth, ident, bary)
+            depth, ident, bary = nearest_surfaces(surface, mesh.triangles, mesh.one_sided, side)
             nearest = kernels.nearest_points(hairs, depth)
             solid, hairy = ident >= 0, nearest >= 0
             corners, hair_seen = mesh.triangles[ident[solid]], nearest[hairy]
@@ -216,7 +210,7 @@ class Person(Figure):
                 flows[here, there] = at * (2 / side) - 1
         return flows
 
-    def _paint(self, size: int) -> _Painted:
+    def _painted_at(self, size: int) -> _Painted:
         if self._painted is None or self._painted.size != size:
             self._painted = _paint(self.mesh, self.look, self.shape, size)
         return self._painted

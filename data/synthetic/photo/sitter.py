@@ -13,7 +13,7 @@ from data.synthetic.controls import Expression
 from data.synthetic.head_model import HeadModel
 from data.synthetic.heads import kernels, looks
 from data.synthetic.heads.figure import CORNEA, EYES, Figure, Shown, place, stance
-from data.synthetic.heads.mesh import mesh_of, smoothstep
+from data.synthetic.heads.mesh import mesh_of, nearest_surfaces, smoothstep
 from data.synthetic.photo import texture
 from data.synthetic.photo.compose import compose
 from data.synthetic.photo.fit import fit
@@ -145,20 +145,15 @@ class Sitter(Figure):
         self._shade_mouth(weights, seen, gain)
         self._shade_eyes(weights, occlusion, seen, gain, colour)
 
-        def rasterized(
-            screen: np.ndarray, triangles: np.ndarray, one_sided: int
-        ) -> tuple[np.ndarray, np.ndarray]:
-            depth = np.full((fine, fine), kernels.FAR, np.float32)
-            ident = np.full((fine, fine), -1, np.int32)
-            weights = np.zeros((fine, fine, 2), np.float32)
-            kernels.rasterize(screen, triangles, one_sided, depth, ident, weights)
-            return ident, weights
-
         relief = own.relief
         followed = (points - own.points)[relief.anchor] * relief.weight[:, None]
         nodes = place(relief.points + followed, relief.bound, stood)
-        behind, behind_bary = rasterized(self.screen(nodes, fine), relief.triangles, 0)
-        face, bary = rasterized(self.screen(placed, fine), self._triangles, self._one_sided)
+        _, behind, behind_bary = nearest_surfaces(
+            self.screen(nodes, fine), relief.triangles, 0, fine
+        )
+        _, face, bary = nearest_surfaces(
+            self.screen(placed, fine), self._triangles, self._one_sided, fine
+        )
         image = np.zeros((size, size, 3), np.float32)
         compose(
             image,

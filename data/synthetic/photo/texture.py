@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from data.synthetic.heads import figure, kernels
 from data.synthetic.heads.figure import EYES, Figure
 from data.synthetic.heads.looks import linear
-from data.synthetic.heads.mesh import Mesh, bound, bump, line_distance, smoothstep
+from data.synthetic.heads.mesh import Mesh, bound, bump, line_distance, nearest_surfaces, smoothstep
 from data.synthetic.heads.person import IRIS_ANGLE, PUPIL_ANGLE, tints
 from data.synthetic.photo.fit import Fit
 from data.synthetic.photo.portrait import FINE, Plate
@@ -156,10 +156,7 @@ def take(head: Figure, fit: Fit, plate: Plate) -> Texture:
     screen[:, :2] += plate.border
     uv = np.ascontiguousarray(screen[:, :2])
     whole = len(plate.rgb)
-    depth = np.full((whole, whole), kernels.FAR, np.float32)
-    ident = np.full((whole, whole), -1, np.int32)
-    bary = np.zeros((whole, whole, 2), np.float32)
-    kernels.rasterize(screen, mesh.solid_triangles, mesh.one_sided, depth, ident, bary)
+    depth, ident, bary = nearest_surfaces(screen, mesh.solid_triangles, mesh.one_sided, whole)
     place = np.clip(uv.astype(int), 0, whole - 1)
     seen = screen[:, 2] < depth[place[:, 1], place[:, 0]] + _HIDDEN
     seen &= ((uv > 1) & (uv < whole - 1)).all(1)

@@ -214,10 +214,9 @@ class GuidedGenerator(_GuidedPairs):
             distance = dense_flow_distance(rendering.motion, jnp.asarray(inputs.driving_truth.flow))
             terms["dense_flow"] = config.dense_flow_weight * distance
         if config.keypoints_weight:
-            found, wanted = detect_keypoints(forward, prediction[:, None]), keypoints[1].value
+            found, wanted = forward("kp_detector", prediction).value, keypoints[1].value
             shares = jnp.asarray(config.keypoints_shares or (1.0,) * wanted.shape[1])
-            weight = jnp.broadcast_to(shares[:, None], wanted.shape)
-            distance = l1(found.value[:, 0], wanted, weight)
+            distance = position_distance(found, wanted, shares)
             terms["keypoints"] = config.keypoints_weight * distance
         if config.lpips_weight:
             patches = (face_patch(x, inputs.driving_truth) for x in (prediction, target))
@@ -404,9 +403,16 @@ def truth_distances(
         shares: how much the position of each keypoint counts; all the same unless given.
     """
     rotation = jnp.broadcast_to(head_rotation(truth)[:, None], keypoints.jacobian.shape)
-    value, weight = keypoints.value, jnp.asarray(shares or (1.0,) * len(groups))
-    placed = l1(value, guided_values(truth, groups), jnp.broadcast_to(weight[:, None], value.shape))
+    weight = jnp.asarray(shares or (1.0,) * len(groups))
+    placed = position_distance(keypoints.value, guided_values(truth, groups), weight)
     return placed, l1(keypoints.jacobian, rotation)
+
+
+def position_distance(
+    found: Float[Array, "*b k 2"], wanted: Float[Array, "*b k 2"], weight: Float[Array, " k"]
+) -> Float[Array, ""]:
+    """L1 between positions of keypoints, each of which counts as its weight says."""
+    return l1(found, wanted, jnp.broadcast_to(weight[:, None], found.shape))
 
 
 def head_rotation(truth: FaceTruth) -> Float[Array, "b 2 2"]:
@@ -437,7 +443,7 @@ def motion_distance(
         weight: how much each keypoint counts.
     """
     moved, wanted = (x - x.mean(axis=1, keepdims=True) for x in (prediction, target))
-    return l1(moved, wanted, jnp.broadcast_to(weight[:, None], moved.shape))
+    return position_distance(moved, wanted, weight)
 
 
 def region_shares(truth: FaceTruth) -> Float[Array, "b r r 3"] | None:
