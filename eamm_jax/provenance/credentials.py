@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Mapping
 from functools import cache
@@ -62,8 +63,8 @@ class Identity:
         """Signs nothing, to find out whether it can be done.
 
         Raises:
-            UserError: a file cannot be read, they do not belong together, the certificate is not
-                valid now, or the extra is missing.
+            UserError: a file cannot be read, everyone can read the key, they do not belong
+                together, the certificate is not valid now, or the extra is missing.
         """
         signer_of(self)
 
@@ -139,6 +140,10 @@ def signer_of(identity: Identity) -> Signer:
         ) from None
     except Exception:  # ValueError, and exceptions of the library's own
         raise UserError(f"{identity.key} is not a private key in PEM") from None
+    if os.name == "posix" and identity.key.stat().st_mode & stat.S_IROTH:
+        raise UserError(
+            f"Everyone on this machine can read the key {identity.key}: chmod 600 {identity.key}"
+        )
     if private.public_key() != certificate.public_key():
         raise UserError(
             f"The key {identity.key} does not belong to the certificate {identity.certificate}"

@@ -112,6 +112,7 @@ def make_identity(tmp_path) -> Callable[..., tuple[Path, Path]]:
             locked = serialization.BestAvailableEncryption(password)
         paths = tmp_path / f"{name}.cert.pem", tmp_path / f"{name}.key.pem"
         paths[0].write_bytes(certificate.public_bytes(pem))
+        paths[1].touch(0o600)
         paths[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, locked))
         return paths
 

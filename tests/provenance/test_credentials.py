@@ -133,6 +133,16 @@ def test_what_cannot_sign_is_said_before_work_starts(make_identity, tmp_path):
     refused(expired, "valid from .* to .* only")
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o604])
+def test_a_key_that_everyone_can_read_signs_nothing(make_identity, mode):
+    identity = Identity(*make_identity())
+    identity.key.chmod(mode)
+    if mode & stat.S_IROTH:
+        refused(identity, f"Everyone .* can read .*: chmod 600 {identity.key}")
+    else:
+        Provenance(identity).check()
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl plays the authority")
 def test_a_time_stamp_says_when_it_was_signed(make_identity, authority, tmp_path):
     certificate, key = make_identity()
