@@ -1,4 +1,4 @@
-"""Who is heard: voices of eSpeak NG, a neural voice, or recordings of real people.
+"""Who is heard: voices of eSpeak NG, of Flite, a neural voice, or recordings of real people.
 
 eSpeak NG knows when it says what; of the others the aligner finds it. A voice that is not
 eSpeak's is shifted in pitch (its formants go along) and pace, so that few speakers sound like
@@ -8,8 +8,12 @@ many people, men and women, in the moods of the takes.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from functools import lru_cache
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,19 +25,25 @@ from data.synthetic.recordings import Recordings, Utterance
 from data.synthetic.script import Script, Take
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
+from eamm_jax.io.audio import read_speech
 from eamm_jax.io.speech import Phoneme, synthesise
 
 if TYPE_CHECKING:
     from hibari import Hibari
 
-ESPEAK, HIBARI, RECORDED = "espeak", "hibari", "recorded"
-VOICES = (ESPEAK, HIBARI, RECORDED)
+ESPEAK, FLITE, HIBARI, RECORDED = "espeak", "flite", "hibari", "recorded"
+VOICES = (ESPEAK, FLITE, HIBARI, RECORDED)
 
 _STREAM = 7  # of random numbers; `cast`, `script`, `clip`, `album` and `actor` have others
 
 _ENGLISH = "en-us"
-_HIBARI_PACE = 170
-"""Words a minute that the neural voice is taken to speak at, unhurried."""
+_PACE = 170
+"""Words a minute that voices are taken to speak at, unhurried."""
+
+_FLITE_VOICES = {"awb": False, "kal16": False, "rms": False, "slt": True}
+"""Flite's voices of 16 kHz, and whether a woman lent hers."""
+
+_FLITE_TIMEOUT = 60  # seconds; a sentence takes a tenth of one
 
 _OCTAVE = 120
 """Steps of the script's pitch in an octave: the moods' 5 to 20 are up to two semitones."""
@@ -90,7 +100,8 @@ def check_available(voices: Voices) -> None:
     Raises:
         UserError: an extra or the recordings are missing.
     """
-    needed = {HIBARI: ("hibari", "pocketsphinx", "librosa"), RECORDED: ("librosa",)}
+    aligned = ("pocketsphinx", "librosa")
+    needed = {FLITE: aligned, HIBARI: ("hibari", *aligned), RECORDED: ("librosa",)}
     for kind in voices.kinds:
         for module in needed.get(kind, ()):
             if importlib.util.find_spec(module) is None:
@@ -98,6 +109,8 @@ def check_available(voices: Voices) -> None:
                     f"the voice {kind!r} needs the optional package {module}: "
                     'install the extra, pip install -e ".[voices]"'
                 )
+    if FLITE in voices.kinds and shutil.which("flite") is None:
+        raise UserError(f"the voice {FLITE!r} needs the program flite: apt-get install flite")
     if RECORDED in voices.kinds:
         recordings.load(voices.recordings)
 
@@ -117,7 +130,12 @@ def speak(voices: Voices, seed: int, take: Take) -> Spoken:
     mood = 2 ** ((words.pitch - person.voice.pitch) / _OCTAVE)
     pace = words.rate / person.voice.rate
     if kind == HIBARI:
-        return _hibari(rng, words, person, mood)
+        return _read_aloud(rng, words, person, mood, HIBARI, True, _hibari)
+    if kind == FLITE:
+        name = sorted(_FLITE_VOICES)[int(rng.integers(len(_FLITE_VOICES)))]
+        return _read_aloud(
+            rng, words, person, mood, name, _FLITE_VOICES[name], partial(_flite, name)
+        )
     return _recorded(rng, recordings.load(voices.recordings), words, person, mood, pace)
 
 
@@ -128,22 +146,49 @@ def _espeak(words: Script) -> Spoken:
     return Spoken(words, speech.samples, speech.phonemes)
 
 
-def _hibari(rng: np.random.Generator, words: Script, person: cast.Person, mood: float) -> Spoken:
-    """The neural voice, an American woman's; where the aligner does not follow, eSpeak's."""
-    import soxr
-
+def _read_aloud(
+    rng: np.random.Generator,
+    words: Script,
+    person: cast.Person,
+    mood: float,
+    name: str,
+    feminine: bool,
+    read: Callable[[str, int], Float32[np.ndarray, " n"]],
+) -> Spoken:
+    """An American English voice; where the aligner does not follow it, eSpeak's."""
     said = words
     if not person.voice.language.startswith("en"):
         said = words._replace(text=script.sentence(rng, _ENGLISH, person.held_out))
-    pitch = mood * float(rng.uniform(*(_HIGHER if person.feminine else _LOWER)))
-    voice = _neural_voice()
-    sound = voice(said.text, seed=int(rng.integers(2**31)))
-    samples = soxr.resample(sound, voice.sample_rate, SAMPLE_RATE, "HQ").astype(np.float32)
+    pitch = mood * _factor(rng, feminine, person)
+    samples = read(said.text, int(rng.integers(2**31)))
     found = align(samples, synthesise(said.text, _ENGLISH))
     if found is None:
         return _espeak(words)
-    shifted, phonemes = shift(samples, found.phonemes, pitch, words.rate / _HIBARI_PACE)
-    return Spoken(said._replace(voice=HIBARI), shifted, phonemes)
+    shifted, phonemes = shift(samples, found.phonemes, pitch, words.rate / _PACE)
+    return Spoken(said._replace(voice=name), shifted, phonemes)
+
+
+def _factor(rng: np.random.Generator, feminine: bool, person: cast.Person) -> float:
+    """On the pitch of a woman's or a man's voice, so that it may be the person's."""
+    higher, lower = (_HIGHER, _LOWER) if feminine else _MALE[::-1]
+    return float(rng.uniform(*(higher if person.feminine else lower)))
+
+
+def _flite(voice: str, text: str, seed: int) -> Float32[np.ndarray, " n"]:
+    del seed  # it always speaks alike
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder, "sound.wav")
+        command = ["flite", "-voice", voice, "-t", text, "-o", str(sound)]
+        subprocess.run(command, check=True, capture_output=True, timeout=_FLITE_TIMEOUT)
+        return read_speech(sound)
+
+
+def _hibari(text: str, seed: int) -> Float32[np.ndarray, " n"]:
+    import soxr
+
+    voice = _neural_voice()
+    sound = voice(text, seed=seed)
+    return soxr.resample(sound, voice.sample_rate, SAMPLE_RATE, "HQ").astype(np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -174,10 +219,7 @@ def _recorded(
         if total >= _SHORTEST:
             break
     samples, phonemes = joined([(source.samples(u), u.phonemes) for u in chosen])
-    factors = _HIGHER, _LOWER
-    if not chosen[0].feminine:
-        factors = _MALE[::-1]
-    pitch = mood * float(rng.uniform(*factors[0 if person.feminine else 1]))
+    pitch = mood * _factor(rng, chosen[0].feminine, person)
     pace *= float(rng.uniform(0.92, 1.08))
     samples, phonemes = shift(samples, phonemes, pitch, pace)
     said = words._replace(text=" ".join(u.text for u in chosen), voice=speaker)

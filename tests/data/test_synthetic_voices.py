@@ -1,9 +1,11 @@
 """Natural voices: recordings aligned with their transcripts, shifted voices, channels."""
 
+import dataclasses
 import gzip
 import importlib.util
 import io
 import json
+import os
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.synthetic import recording, recordings, texts, voices, writer
+from data.synthetic import recording, recordings, script, texts, voices, writer
 from data.synthetic.__main__ import main
 from data.synthetic.alignment import align, phones
 from data.synthetic.clip import record_clip
@@ -19,6 +21,7 @@ from data.synthetic.script import Take
 from data.synthetic.voices import Voices
 from eamm_jax.constants import SAMPLE_RATE
 from eamm_jax.errors import UserError
+from eamm_jax.io.audio import write_wav
 from eamm_jax.io.speech import Phoneme, Speech, synthesise
 
 MODULES = ("espeakng_loader", "pocketsphinx", "librosa", "hibari")
@@ -192,6 +195,31 @@ def test_clips_speak_with_recorded_and_neural_voices(pack, renderer, monkeypatch
         assert clip.phonemes == clips[1].phonemes
 
 
+def test_clips_speak_with_the_voices_of_flite(renderer, tmp_path, monkeypatch):
+    """A program in its place notes which voice it is asked for, and says what it is given."""
+    for name, text in (("said", SENTENCES[0]), ("other", SENTENCES[1])):
+        write_wav(tmp_path / f"{name}.wav", synthesise(text).samples)
+    program = tmp_path / "flite"
+    program.write_text(
+        f'#!/bin/sh\necho "$2" >> {tmp_path}/asked\n'
+        f'if [ "$4" = "{SENTENCES[0]}" ]; then cp {tmp_path}/said.wav "$6"\n'
+        f'else cp {tmp_path}/other.wav "$6"; fi\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(script, "sentence", lambda rng, language, held_out: SENTENCES[0])
+    flite = Voices((voices.FLITE,))
+    voices.check_available(flite)
+    takes = [dataclasses.replace(TAKE, take=n) for n in (1, 1, 2, 3, 4, 5)]
+    clips = [record_clip(0, take, renderer, flite) for take in takes]
+    np.testing.assert_array_equal(clips[0].sound, clips[1].sound)
+    names = {clip.script.voice for clip in clips}
+    assert len(names) > 1
+    assert names <= set((tmp_path / "asked").read_text().split())
+    symbols = [p.symbol for p in sounding(synthesise(SENTENCES[0]).phonemes)]
+    assert all([p.symbol for p in sounding(clip.phonemes)] == symbols for clip in clips)
+
+
 def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"no recordings at .*none.zip: unpack Debian's"):
         voices.check_available(Voices((voices.RECORDED,), str(tmp_path / "none.zip")))
@@ -206,12 +234,15 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
     )
     with pytest.raises(UserError, match=r"'hibari' needs .*pip install -e \"\.\[voices\]\""):
         voices.check_available(Voices((voices.HIBARI,)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="'flite' needs the program flite: apt-get install"):
+        voices.check_available(Voices((voices.FLITE,)))
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--voices", "espeak,alien"], "'alien' is none; choose from espeak, hibari, recorded"),
+        (["--voices", "espeak,alien"], "'alien' is none; choose from espeak, flite, hibari, "),
         (["--voices", "hibari", "--stills", "4"], "--stills makes albums without sound"),
     ],
 )
