@@ -7,7 +7,7 @@ Variant: `tiny` for tests. Data: clips of `data.synthetic`, neutral and in all e
 is the work directory of `bundled_generator.py`.
 
 Hardware: two CPU cores. Cost: 1.6 s a step; 1,720 steps.
-Metric: mouth-opening correlation with ground truth: 0.38 on real clips
+Metric: mouth-opening correlation with ground truth: 0.42 on real clips
 (eamm_jax/bundled/MODEL_CARD.md).
 """
 

@@ -29,6 +29,11 @@ WINDOW_STEP = 160
 ROWS_PER_FRAME = 4
 """MFCC rows (100 a second) from one video frame (25 a second) to the next."""
 
+SPEECH_LEVEL = -4.0
+"""Log energy of loud rows of speech that is recorded well: the level until there is louder."""
+_LEVEL_FALL = 0.005
+"""Of a row: by 4.3 dB a second."""
+
 _PRE_EMPHASIS = 0.97
 _FFT_SIZE = 512
 _FILTERS = 26
@@ -169,8 +174,28 @@ def _windows(
     return views[start * ROWS_PER_FRAME : (stop - 1) * ROWS_PER_FRAME + 1 : ROWS_PER_FRAME].mT
 
 
+def silenced(
+    mfcc: Float[np.ndarray, "t_mfcc 13"], loudness_range: float, level: float = SPEECH_LEVEL
+) -> tuple[Float[np.ndarray, "t_mfcc 13"], float]:
+    """Sets rows of silence to 0: the cepstrum of a quiet room is as that of some loud noise.
+
+    Args:
+        mfcc: from `speech_mfcc`, or some of its rows, in order.
+        loudness_range: log energy below the level of the speech from which on a row is silence.
+        level: of the speech before these rows. It rises to that of each louder row, and falls by
+            `_LEVEL_FALL` a row.
+
+    Returns:
+        The rows, and the level after them.
+    """
+    fall = _LEVEL_FALL * np.arange(len(mfcc) + 1)
+    levels = np.maximum.accumulate(np.append(level, mfcc[:, 0]) + fall) - fall
+    quiet = mfcc[:, :1] < levels[1:, None] - loudness_range
+    return np.where(quiet, 0, mfcc), float(levels[-1])
+
+
 def audio_windows(
-    mfcc: Float[np.ndarray, "t_mfcc 13"], start: int, stop: int, quietest: float = -np.inf
+    mfcc: Float[np.ndarray, "t_mfcc 13"], start: int, stop: int
 ) -> Float32[np.ndarray, "t 28 12"]:
     """The input of the audio-to-motion network for frames `start` up to `stop`.
 
@@ -178,17 +203,14 @@ def audio_windows(
         mfcc: from `speech_mfcc`.
         start: first video frame.
         stop: one past the last, at most `num_frames(len(mfcc))`.
-        quietest: log energy below which a row is silence: of the rounding of a codec, or of
-            nothing, the cepstrum is as that of some loud noise.
 
     Returns:
-        Rows 4t .. 4t + 27 for each frame t, without column 0 (the log energy); 0 in silence.
+        Rows 4t .. 4t + 27 for each frame t, without column 0 (the log energy).
 
     Raises:
         ValueError: some of the frames are outside of the sound.
     """
-    windows = _windows(mfcc, start, stop)
-    return np.where(windows[:, :, :1] < quietest, 0, windows[:, :, 1:]).astype(np.float32)
+    return _windows(mfcc, start, stop)[:, :, 1:].astype(np.float32)
 
 
 class SpeechStream:
@@ -197,12 +219,13 @@ class SpeechStream:
     A frame's window is complete 0.175 s (2,800 samples) after the frame's time.
 
     Args:
-        quietest: as in `audio_windows`.
+        loudness_range: as in `silenced`.
     """
 
-    def __init__(self, quietest: float = -np.inf) -> None:
-        self._mfcc, self._quietest = MfccStream(), quietest
-        self._rows = self._mfcc.push(np.zeros(SILENCE_PADDING))
+    def __init__(self, loudness_range: float = np.inf) -> None:
+        self._mfcc, self._range, self._level = MfccStream(), loudness_range, SPEECH_LEVEL
+        self._rows = np.zeros((0, MFCC_COEFFICIENTS))
+        self._add(self._mfcc.push(np.zeros(SILENCE_PADDING)))
 
     def push(self, samples: Float[np.ndarray, " n"]) -> Float32[np.ndarray, "t 28 12"]:
         """The windows of the frames that these samples complete."""
@@ -214,10 +237,11 @@ class SpeechStream:
         return self._add(np.concatenate([last, self._mfcc.finish()]))
 
     def _add(self, rows: Float64[np.ndarray, "n 13"]) -> Float32[np.ndarray, "t 28 12"]:
-        known = np.concatenate([self._rows, rows])
+        heard, self._level = silenced(rows, self._range, self._level)
+        known = np.concatenate([self._rows, heard])
         count = num_frames(len(known))
         self._rows = known[count * ROWS_PER_FRAME :]
-        return audio_windows(known, 0, count, self._quietest)
+        return audio_windows(known, 0, count)
 
 
 def mfcc_windows(mfcc: Float[np.ndarray, "t_mfcc 13"]) -> Float[np.ndarray, "t 28 13"]:

@@ -84,12 +84,12 @@ def test_blocks_do_not_show(monkeypatch):
 def test_pieces_of_a_sound_give_the_rows_and_windows_of_the_whole(rng, samples, piece):
     sound = rng.normal(size=samples).astype(np.float32)
     pieces = [sound[n : n + piece] for n in range(0, samples, piece)]
-    stream, speech = features.MfccStream(), features.SpeechStream(quietest=3.0)
+    stream, speech = features.MfccStream(), features.SpeechStream(loudness_range=0.5)
     rows = [*map(stream.push, pieces), stream.finish()]
     np.testing.assert_allclose(np.concatenate(rows), features.mfcc(sound), atol=1e-12, rtol=1e-12)
     windows = np.concatenate([*map(speech.push, pieces), speech.finish()])
-    whole = features.speech_mfcc(sound)
-    expected = features.audio_windows(whole, 0, features.num_frames(len(whole)), quietest=3.0)
+    whole, _ = features.silenced(features.speech_mfcc(sound), 0.5)
+    expected = features.audio_windows(whole, 0, features.num_frames(len(whole)))
     np.testing.assert_allclose(windows, expected, atol=1e-6, rtol=1e-6)
 
 
@@ -196,13 +196,19 @@ def test_frames_that_rows_are_enough_for(rows, frames):
     assert frames == len(range(rows // 4 - 7 + 1))
 
 
-def test_rows_that_are_too_quiet_are_silence(rng):
-    mfcc = rng.normal(size=(60, 13))
-    found, plain = features.audio_windows(mfcc, 0, 9, 0.5), features.audio_windows(mfcc, 0, 9)
-    quiet = features.mfcc_windows(mfcc)[:, :, 0] < 0.5
-    assert 0 < quiet.mean() < 1
-    assert not found[quiet].any()
-    np.testing.assert_array_equal(found[~quiet], plain[~quiet])
+def test_rows_that_are_much_quieter_than_speech_are_silence(rng):
+    mfcc = rng.normal(size=(400, 13))
+    loud = features.SPEECH_LEVEL + 3
+    mfcc[:, 0] = np.repeat([-20.0, loud, loud - 6, loud - 8, loud - 6], 80)
+    found, level = features.silenced(mfcc, 7.0)
+    silent = np.repeat([True, False, False, True, False], 80)
+    assert not found[silent].any()
+    np.testing.assert_array_equal(found[~silent], mfcc[~silent])
+    assert loud - 2 < level < loud  # falls slowly
+    # After some time that is quieter, quieter speech is heard.
+    later, _ = features.silenced(np.tile(mfcc[-150:], (5, 1)), 7.0, level)
+    assert later[-90:].all()
+    np.testing.assert_array_equal(features.silenced(mfcc, 100.0)[0], mfcc)
     silence = features.audio_windows(features.mfcc(np.zeros(9_600)), 0, 8)
     np.testing.assert_allclose(silence, 0, atol=1e-5)
 

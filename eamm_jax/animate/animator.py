@@ -383,11 +383,11 @@ class Animator:
         """(frames, images, neutral images) of each chunk, without waiting for the device."""
         session = Session(self, settings, as_uint8=as_uint8)
         session.show(source_image)
-        quietest = self.config.inference.quietest
+        mfcc, _ = features.silenced(mfcc, self.config.inference.loudness_range)
         for start in range(0, len(poses), self.chunk):
             stop = min(start + self.chunk, len(poses))
             images = session.step(
-                features.audio_windows(mfcc, start, stop, quietest),
+                features.audio_windows(mfcc, start, stop),
                 poses[start:stop],
                 None if emotion is None else next(emotion),
             )

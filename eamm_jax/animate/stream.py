@@ -86,7 +86,7 @@ class Stream:
         self._begin()
 
     def _begin(self) -> None:
-        self._speech = features.SpeechStream(self._animator.config.inference.quietest)
+        self._speech = features.SpeechStream(self._animator.config.inference.loudness_range)
         self._windows: deque[np.ndarray] = deque()
         self._number = 0
 

@@ -180,7 +180,8 @@ class InferenceConfig:
             of the driving keypoints replacing them.
         relative_to_silence: with it, the motion is that since a first frame without a sound, for
             portraits keep silent.
-        quietest: log energy of the sound below which it is silence (`features.audio_windows`).
+        loudness_range: log energy below that of the speech from which on there is silence
+            (`features.silenced`).
     """
 
     audio_weight: float = _field(1.6, -100.0, 100.0)
@@ -190,7 +191,7 @@ class InferenceConfig:
     smooth_motion: bool = True
     relative_motion: bool = False
     relative_to_silence: bool = False
-    quietest: float = _field(-100.0, -100.0, 100.0)
+    loudness_range: float = _field(100.0, 0.0, 100.0)
 
 
 @dataclasses.dataclass(frozen=True)

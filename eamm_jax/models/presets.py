@@ -95,7 +95,7 @@ def demo() -> ModelConfig:
             smooth_motion=False,
             relative_motion=True,
             relative_to_silence=True,
-            quietest=-20.0,
+            loudness_range=9.2,  # 40 dB: most noise in training is louder
         ),
     )
 

@@ -62,7 +62,7 @@ def streamed(stream, speech, sizes) -> np.ndarray:
 @pytest.mark.parametrize("chunk", [1, 4])
 @pytest.mark.parametrize("sizes", [(10**6,), (640,), (1, 2000, 160)])
 def test_the_frames_are_those_of_the_whole_speech(animator, speech, portrait, chunk, sizes):
-    quiet = {"inference.relative_to_silence": True, "inference.quietest": -2.0}
+    quiet = {"inference.relative_to_silence": True, "inference.loudness_range": 2.0}
     config = animator.config.replace(quiet)
     animator = Animator(config, animator.variables, bank=animator.bank, chunk=chunk)
     settings = Settings(relative=True, adapt_scale=True, seed=3)
