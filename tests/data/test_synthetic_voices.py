@@ -195,7 +195,7 @@ def test_clips_speak_with_recorded_and_neural_voices(pack, renderer, monkeypatch
         assert clip.phonemes == clips[1].phonemes
 
 
-def test_clips_speak_with_the_voices_of_flite(renderer, tmp_path, monkeypatch):
+def test_the_voices_of_flite_speak(tmp_path, monkeypatch):
     """A program in its place notes which voice it is asked for, and says what it is given."""
     for name, text in (("said", SENTENCES[0]), ("other", SENTENCES[1])):
         write_wav(tmp_path / f"{name}.wav", synthesise(text).samples)
@@ -210,14 +210,14 @@ def test_clips_speak_with_the_voices_of_flite(renderer, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "sentence", lambda rng, language, held_out: SENTENCES[0])
     flite = Voices((voices.FLITE,))
     voices.check_available(flite)
-    takes = [dataclasses.replace(TAKE, take=n) for n in (1, 1, 2, 3, 4, 5)]
-    clips = [record_clip(0, take, renderer, flite) for take in takes]
-    np.testing.assert_array_equal(clips[0].sound, clips[1].sound)
-    names = {clip.script.voice for clip in clips}
+    takes = [dataclasses.replace(TAKE, take=n) for n in (1, 1, 2, 3, 4)]
+    spoken = [voices.speak(flite, 0, take) for take in takes]
+    np.testing.assert_array_equal(spoken[0].samples, spoken[1].samples)
+    names = {said.script.voice for said in spoken}
     assert len(names) > 1
     assert names <= set((tmp_path / "asked").read_text().split())
     symbols = [p.symbol for p in sounding(synthesise(SENTENCES[0]).phonemes)]
-    assert all([p.symbol for p in sounding(clip.phonemes)] == symbols for clip in clips)
+    assert all([p.symbol for p in sounding(said.phonemes)] == symbols for said in spoken)
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
