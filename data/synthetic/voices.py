@@ -11,8 +11,8 @@ import importlib.util
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,8 +40,11 @@ _ENGLISH = "en-us"
 _PACE = 170
 """Words a minute that voices are taken to speak at, unhurried."""
 
-_FLITE_VOICES = {"awb": False, "kal16": False, "rms": False, "slt": True}
-"""Flite's voices of 16 kHz, and whether a woman lent hers."""
+_FLITE_VOICES = ("awb", "kal16", "rms", "slt")
+"""Those of 16 kHz."""
+
+_WOMEN = (HIBARI, "slt")
+"""Who lent their voices; the others' are men's."""
 
 _FLITE_TIMEOUT = 60  # seconds; a sentence takes a tenth of one
 
@@ -129,13 +132,11 @@ def speak(voices: Voices, seed: int, take: Take) -> Spoken:
     person = cast.person(seed, take.number)
     mood = 2 ** ((words.pitch - person.voice.pitch) / _OCTAVE)
     pace = words.rate / person.voice.rate
-    if kind == HIBARI:
-        return _read_aloud(rng, words, person, mood, HIBARI, True, _hibari)
-    if kind == FLITE:
-        name = sorted(_FLITE_VOICES)[int(rng.integers(len(_FLITE_VOICES)))]
-        return _read_aloud(
-            rng, words, person, mood, name, _FLITE_VOICES[name], partial(_flite, name)
-        )
+    if kind != RECORDED:
+        voice = HIBARI
+        if kind == FLITE:
+            voice = _FLITE_VOICES[int(rng.integers(len(_FLITE_VOICES)))]
+        return _read_aloud(rng, words, person, mood, voice)
     return _recorded(rng, recordings.load(voices.recordings), words, person, mood, pace)
 
 
@@ -147,25 +148,19 @@ def _espeak(words: Script) -> Spoken:
 
 
 def _read_aloud(
-    rng: np.random.Generator,
-    words: Script,
-    person: cast.Person,
-    mood: float,
-    name: str,
-    feminine: bool,
-    read: Callable[[str, int], Float32[np.ndarray, " n"]],
+    rng: np.random.Generator, words: Script, person: cast.Person, mood: float, voice: str
 ) -> Spoken:
     """An American English voice; where the aligner does not follow it, eSpeak's."""
     said = words
     if not person.voice.language.startswith("en"):
         said = words._replace(text=script.sentence(rng, _ENGLISH, person.held_out))
-    pitch = mood * _factor(rng, feminine, person)
-    samples = read(said.text, int(rng.integers(2**31)))
+    pitch = mood * _factor(rng, voice in _WOMEN, person)
+    samples = _hibari(rng, said.text) if voice == HIBARI else _flite(voice, said.text)
     found = align(samples, synthesise(said.text, _ENGLISH))
     if found is None:
         return _espeak(words)
     shifted, phonemes = shift(samples, found.phonemes, pitch, words.rate / _PACE)
-    return Spoken(said._replace(voice=name), shifted, phonemes)
+    return Spoken(said._replace(voice=voice), shifted, phonemes)
 
 
 def _factor(rng: np.random.Generator, feminine: bool, person: cast.Person) -> float:
@@ -174,8 +169,7 @@ def _factor(rng: np.random.Generator, feminine: bool, person: cast.Person) -> fl
     return float(rng.uniform(*(higher if person.feminine else lower)))
 
 
-def _flite(voice: str, text: str, seed: int) -> Float32[np.ndarray, " n"]:
-    del seed  # it always speaks alike
+def _flite(voice: str, text: str) -> Float32[np.ndarray, " n"]:
     with tempfile.TemporaryDirectory() as folder:
         sound = Path(folder, "sound.wav")
         command = ["flite", "-voice", voice, "-t", text, "-o", str(sound)]
@@ -183,11 +177,11 @@ def _flite(voice: str, text: str, seed: int) -> Float32[np.ndarray, " n"]:
         return read_speech(sound)
 
 
-def _hibari(text: str, seed: int) -> Float32[np.ndarray, " n"]:
+def _hibari(rng: np.random.Generator, text: str) -> Float32[np.ndarray, " n"]:
     import soxr
 
     voice = _neural_voice()
-    sound = voice(text, seed=seed)
+    sound = voice(text, seed=int(rng.integers(2**31)))
     return soxr.resample(sound, voice.sample_rate, SAMPLE_RATE, "HQ").astype(np.float32)
 
 

@@ -242,7 +242,10 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--voices", "espeak,alien"], "'alien' is none; choose from espeak, flite, hibari, "),
+        (
+            ["--voices", "espeak,alien"],
+            "'alien' is none; choose from espeak, flite, hibari, recorded",
+        ),
         (["--voices", "hibari", "--stills", "4"], "--stills makes albums without sound"),
     ],
 )
