@@ -7,16 +7,21 @@ Variant: `tiny` for tests. Data: albums of `data.synthetic`, whose landmarks say
 eyes are, and whose regions where the head is. KEYPOINTS is the work directory of
 `bundled_keypoints.py`.
 
-Hardware: two CPU cores. Cost: 1.1 s a step; 10,550 steps and more.
-Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 24.0, 24.9 and 23.2 dB on pairs of people held
-out, of whom some turn far; on real clips see eamm_jax/bundled/MODEL_CARD.md.
+Hardware: two CPU cores. Cost: 1.3 s a step; 1.9 s with `config.lpips_weight` of 60, as in
+the last 850 of some 12,000 steps.
+Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 24.0, 24.9 and 23.2 dB after 10,550 steps, on
+pairs of people held out, of whom some turn far; on real clips see eamm_jax/bundled/MODEL_CARD.md.
 """
 
 from ml_collections import ConfigDict
 
 from eamm_jax.training.bundled_config import add_pair_fields, bundled_config, parse_variant
 
-KEYPOINTS_SHARES = (*(1.0,) * 4, *(2.0,) * 4, *(3.0,) * 4, 2.0, 2.0, *(4.0,) * 4, 8.0, 8.0)
+KEYPOINTS_SHARES = (
+    *(*(1.0,) * 4, *(2.0,) * 4, *(3.0,) * 4),  # head, brows, lids
+    *(2.0, 2.0, *(4.0,) * 4, 8.0, 8.0),  # pupils, corners of the mouth, lips
+    *(2.0, 2.0, *(4.0,) * 4),  # middles of the brows, lips towards the corners
+)
 """Of those of `bundled_keypoints.py`: lips first, whose gap is drawn too small otherwise."""
 
 
@@ -37,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.keypoints_weight = 60.0  # of the distance of keypoints of the rendered frame
     config.keypoints_shares = KEYPOINTS_SHARES  # weight of each keypoint in it; (): all the same
     config.lpips_weight = 0.0  # of the perceptual distance of eyes and mouth; needs VGG-16
+    config.lpips_scale = 0.5  # of the frames that it compares
 
     parse_variant(config, variant)
     return config.lock()

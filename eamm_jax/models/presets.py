@@ -22,7 +22,7 @@ def demo() -> ModelConfig:
     """
     return ModelConfig(
         image_size=256,
-        num_keypoints=20,
+        num_keypoints=26,
         keypoint_detector=KeypointDetectorConfig(
             width=16, max_width=128, blocks=4, scale=0.25, kernel=3, shared_jacobian=True
         ),
@@ -71,24 +71,27 @@ def demo() -> ModelConfig:
             joint_widths=(256, 192),
             frequencies=4,
             head="dense",
-            keypoints=tuple(range(20)),
+            keypoints=tuple(range(26)),
             rigid=(0, 1, 3, 8, 9, 10, 11),  # jaw, nose and eyes
             # Half frames before their mean, on the head model's mean face.
             depths=(
                 *(-0.36, -0.36, 0.05, 0.19, -0.08, 0.07, 0.07, -0.08),
                 *(-0.01, -0.02, -0.01, -0.02, -0.03, -0.03),
                 *(0.04, 0.04, 0.16, 0.14, 0.12, 0.12),
+                *(0.02, 0.02, 0.11, 0.11, 0.10, 0.10),
             ),
         ),
         inference=InferenceConfig(
-            audio_weight=2.5,
+            audio_weight=3.0,
             # As in configs/bundled_stage2.py.
             emotion_shares=(
                 *(1.5, 1.5, 1.0, 1.5),
-                *(1.5,) * 4,
+                *(1.1,) * 4,
                 *(1.0,) * 6,
-                *(1.5,) * 2,
-                *(1.0,) * 4,
+                *(2.5,) * 2,
+                *(1.2,) * 4,
+                *(1.1,) * 2,
+                *(1.5,) * 4,
             ),
             lid_keypoints=(8, 9, 10, 11),
             pupil_keypoints=(12, 13),

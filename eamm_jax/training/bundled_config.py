@@ -15,6 +15,8 @@ KEYPOINTS = (
     *((37, 38), (40, 41), (43, 44), (46, 47)),  # upper and lower lids
     *((68,), (69,)),  # pupils
     *((48,), (54,), (51,), (57,), (62,), (66,)),  # corners of the mouth, lips outside, inside
+    *((19,), (24,)),  # middles of the brows
+    *((61,), (63,), (67,), (65,)),  # between inner lips and corners: upper, lower
 )
 """Each keypoint of the bundled model is the mean of these of dlib's 68 landmarks and the pupils."""
 

@@ -227,15 +227,15 @@ def test_motion_of_all_that_is_seen_is_known_but_for_gaps(rng):
 
 def test_bundled_keypoints_name_existing_points():
     named = [point for group in KEYPOINTS for point in group]
-    assert len(KEYPOINTS) == 20
+    assert len(KEYPOINTS) == 26
     assert len(set(named)) == len(named)
     assert set(named) <= set(range(guided.NUM_POINTS))
 
 
 def test_distances_have_finite_gradients(rng):
     truth = truth_of(rng.uniform(-1, 1, (1, 70, 2)), rng.uniform(5e-4, 1, (1, 6)))
-    value = rng.normal(size=(1, 20, 2)).astype(np.float32)
-    turn = rng.normal(size=(1, 20, 2, 2)).astype(np.float32)
+    value = rng.normal(size=(1, 26, 2)).astype(np.float32)
+    turn = rng.normal(size=(1, 26, 2, 2)).astype(np.float32)
     gradient = jax.grad(lambda k: sum(guided.truth_distances(k, truth, KEYPOINTS)))(
         Keypoints(value, turn)
     )

@@ -27,7 +27,7 @@ from eamm_jax.models.generator import deform
 from eamm_jax.ops.augmentation import jitter_colours
 from eamm_jax.ops.grids import coordinate_grid, grid_sample
 from eamm_jax.ops.keypoints import expression_alone
-from eamm_jax.ops.resizing import resize_bilinear
+from eamm_jax.ops.resizing import antialias_downsample, resize_bilinear
 from eamm_jax.training import losses
 from eamm_jax.training.losses import Scalar, l1
 from eamm_jax.training.objectives.audio_to_motion import (
@@ -219,7 +219,8 @@ class GuidedGenerator(_GuidedPairs):
             distance = position_distance(found, wanted, shares)
             terms["keypoints"] = config.keypoints_weight * distance
         if config.lpips_weight:
-            patches = (face_patch(x, inputs.driving_truth) for x in (prediction, target))
+            small = (antialias_downsample(x, config.lpips_scale) for x in (prediction, target))
+            patches = (face_patch(x, inputs.driving_truth) for x in small)
             ours, theirs = (forward("vgg16", patch) for patch in patches)
             distance = losses.lpips(ours, jax.lax.stop_gradient(theirs)).mean()
             terms["lpips"] = config.lpips_weight * distance
