@@ -17,15 +17,14 @@ from eamm_jax.training.bundled_config import bundled_config, parse_variant
 
 EMOTION_SHARES = (
     *(1.5, 1.5, 1.0, 1.5),  # jaw, chin and nose
-    *(1.1,) * 4,  # brows
-    *(1.0,) * 6,  # lids and pupils
+    *(1.0,) * 10,  # brows, lids and pupils
     *(2.5,) * 2,  # corners of the mouth
     *(1.2,) * 4,  # lips
-    *(1.1,) * 2,  # middles of the brows
+    *(0.8,) * 2,  # middles of the brows
     *(1.5,) * 4,  # lips towards the corners
 )
 """Of the keypoints of `bundled_keypoints.py`. Corners of the mouth are moved farther, so that a
-smile is seen; lids and pupils are not, or eyes would close."""
+smile is seen; middles of the brows less far, or thin brows would wave."""
 
 
 def get_config(variant: str = "") -> ConfigDict:

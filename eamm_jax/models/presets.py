@@ -86,11 +86,10 @@ def demo() -> ModelConfig:
             # As in configs/bundled_stage2.py.
             emotion_shares=(
                 *(1.5, 1.5, 1.0, 1.5),
-                *(1.1,) * 4,
-                *(1.0,) * 6,
+                *(1.0,) * 10,
                 *(2.5,) * 2,
                 *(1.2,) * 4,
-                *(1.1,) * 2,
+                *(0.8,) * 2,
                 *(1.5,) * 4,
             ),
             lid_keypoints=(8, 9, 10, 11),
