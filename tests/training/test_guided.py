@@ -365,18 +365,22 @@ def test_the_patch_of_the_face_follows_it_and_stays_inside():
 
 @pytest.mark.slow
 def test_the_generator_learns_from_perceptual_distances_too():
-    stage = micro_stage("bundled_generator", lpips_weight=2.0, **FIELDS)
-    assert stage.required == ("kp_detector", "vgg16")
     shapes = jax.eval_shape(VGG16(blurred=True).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     rng = np.random.default_rng(0)
     vgg16 = jax.tree.map(
         lambda x: rng.random(x.shape, np.float32) / np.prod(x.shape[:-1], dtype=np.float32), shapes
     )
     given = {"kp_detector": tiny_variables(config=MICRO)[1]["kp_detector"], "vgg16": vgg16}
-    state = jax.jit(stage.init)(jax.random.key(0), given)
-    _, metrics = jax.jit(stage.train_step)(state, pairs_with_truth(), jax.random.key(1))
-    assert metrics["lpips"] > 0
-    assert metrics["finite"]
+    distances = []
+    for scale in (1.0, 0.5):
+        stage = micro_stage("bundled_generator", lpips_weight=2.0, lpips_scale=scale, **FIELDS)
+        assert stage.required == ("kp_detector", "vgg16")
+        state = jax.jit(stage.init)(jax.random.key(0), given)
+        _, metrics = jax.jit(stage.train_step)(state, pairs_with_truth(), jax.random.key(1))
+        assert metrics["finite"]
+        distances.append(float(metrics["lpips"]))
+    assert min(distances) > 0
+    assert distances[0] != distances[1]
 
 
 @pytest.mark.parametrize(
