@@ -1,11 +1,13 @@
-"""An album: stills of a person, a few from each of several recordings.
+"""An album: stills of a person, a few from each of several sittings.
 
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
 and poses serve as well as minutes of video and take a hundredth of the time to render. Pairs are
-taken from one recording: from one to the next people sit down anew, which is more than a generator
-can learn to draw. In a recording the frame stays where it is and so do the shoulders: heads turn on
-their necks. In some recordings people also turn and lean farther between stills than they do while
-they talk, for those of real clips do: a generator that never saw it tears them.
+taken from one sitting: from one to the next people sit down anew, which is more than a generator
+can learn to draw. A sitting has a neutral face and others, each in a mood of its own, for a calm
+portrait is what is asked to smile: a generator that saw smiles made of smiles alone draws no teeth.
+The frame stays where it is and so do the shoulders: heads turn on their necks. In some sittings
+people also turn and lean farther between stills than they do while they talk, for those of real
+clips do: a generator that never saw it tears them.
 """
 
 from __future__ import annotations
@@ -24,23 +26,23 @@ from data.synthetic.heads.figure import HALF_FRAME, Shown, seated, stance
 from data.synthetic.renderer import HEADS, Renderer
 from data.synthetic.script import Take, takes_of
 
-EMOTIONAL_TAKES = 4
-"""Recordings in other moods than neutral."""
+STILLS = 4
+"""Of a sitting, or a few more."""
 
 TURNS, LEANS = (0.0, 0.25, 0.5, 1.0), (0.0, 0.0, 0.25, 0.5, 1.0)
-"""How far people turn and lean between the stills of a recording (`movement`): any of these."""
+"""How far people turn and lean between the stills of a sitting (`movement`): any of these."""
 
 _STREAM = 5  # of random numbers; `clip` and `script` have others
 
 
 @dataclass(frozen=True)
 class Still:
-    """One frame of a recording, with its truth.
+    """The face of a frame of a recording, with its truth.
 
     Attributes:
         clip: the recording.
         frame: number of the frame in it.
-        held: pose of the head.
+        held: pose of the head in the sitting.
         window: what the frame hears.
     """
 
@@ -82,7 +84,7 @@ class Still:
 
 
 def flows(stills: Sequence[Still], size: int) -> Float16[np.ndarray, "t t 64 64 2"]:
-    """Where in still m of a recording that is which each square of still n shows (`Figure`)."""
+    """Where in still m of a sitting that is which each square of still n shows (`Figure`)."""
     return stills[0].clip.actor.flows([(still.row, still.held) for still in stills], size)
 
 
@@ -98,7 +100,7 @@ def stills(
         renderer: what people are rendered from.
 
     Returns:
-        Those of each recording, neutral ones first; two at least, if there are two in all.
+        Those of each sitting, a neutral face first; two at least, if there are two in all.
 
     Raises:
         UserError: the extra `speech` is not installed.
@@ -107,28 +109,27 @@ def stills(
     takes = takes_of(number, 1)
     neutral = [take for take in takes if take.emotion == "neutral"]
     others = [take for take in takes if take.emotion != "neutral"]
-    chosen = [others[i] for i in rng.choice(len(others), EMOTIONAL_TAKES, replace=False)]
-    takes = [*neutral, *chosen]
-    if count < 2 * len(takes):  # every second one first, so that few stills have several moods
-        takes = sorted((takes[::2] + takes[1::2])[: max(1, count // 2)], key=takes.index)
-    return [
-        tuple(_from_take(rng, seed, take, len(range(place, count, len(takes))), renderer))
-        for place, take in enumerate(takes)
-    ]
+    sittings = max(1, count // STILLS)
+    result = []
+    for place in range(sittings):
+        chosen = rng.integers(len(others), size=len(range(place, count, sittings)) - 1)
+        moods = [neutral[place % len(neutral)], *(others[n] for n in chosen)]
+        result.append(tuple(_sitting(rng, seed, moods, renderer)))
+    return result
 
 
-def _from_take(
-    rng: np.random.Generator, seed: int, take: Take, count: int, renderer: Renderer
+def _sitting(
+    rng: np.random.Generator, seed: int, moods: Sequence[Take], renderer: Renderer
 ) -> Iterator[Still]:
-    """Random frames of a recording."""
-    clip = record_clip(seed, take, renderer)
-    windows = clip.mfcc()
-    frames = np.sort(rng.choice(clip.num_frames, count, replace=count > clip.num_frames))
-    poses = [clip.acting.poses[n] for n in frames]
+    """A random face of each recording, in poses of the first."""
+    clips = [record_clip(seed, take, renderer) for take in moods]
+    seen = clips[0].acting.poses
+    poses = [seen[n] for n in rng.integers(len(seen), size=len(clips))]
     if not renderer.photos:
-        poses = _moved(rng, poses, clip.acting.poses[0])
-    for n, held in zip(map(int, frames), poses, strict=True):
-        yield Still(clip, n, held, windows[n])
+        poses = _moved(rng, poses, seen[0])
+    for clip, held in zip(clips, poses, strict=True):
+        frame = int(rng.integers(clip.num_frames))
+        yield Still(clip, frame, held, clip.mfcc()[frame])
 
 
 def _moved(rng: np.random.Generator, poses: list[Pose], first: Pose) -> list[Pose]:

@@ -6,7 +6,7 @@
 <root>/landmarks/<identity>/<clip>.npy           68 landmarks, (t, 68, 2), within [-1, 1]
 <root>/pupils/<identity>/<clip>.npy              pupils, (t, 2, 2), in the same units
 <root>/regions/<identity>/<clip>.npy             what is seen, (t, 64, 64); of albums
-<root>/flows/<identity>/<clip>.npy               where it is in each other still of the recording,
+<root>/flows/<identity>/<clip>.npy               where it is in each other still of the sitting,
                                                  (t, t, 64, 64, 2) within [-1, 1]; of albums
 <root>/mouth/<identity>/<clip>.npy               gap between the lips, (t,), half frames
 <root>/controls/<identity>/<clip>.npy            the face's controls, (t, controls)
@@ -55,7 +55,7 @@ from eamm_jax.input_pipeline.published import (
 from eamm_jax.io.files import cannot_write
 from eamm_jax.types import Region
 
-FORMAT = 11
+FORMAT = 12
 """Changes when the same seed no longer gives the same clips."""
 
 MOUTH_FOLDER, CONTROLS_FOLDER = "mouth", "controls"
@@ -219,9 +219,9 @@ def _pictures(clip: Clip, recipe: Recipe) -> Iterator[np.ndarray]:
 
 
 def _write_album(job: Job) -> int:
-    recordings = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
+    sittings = album.stills(job.recipe.seed, job.number, job.recipe.stills, job.renderer)
     # The first is written last: an album that has it has all.
-    for number, stills in reversed([*enumerate(recordings, 1)]):
+    for number, stills in reversed([*enumerate(sittings, 1)]):
         shown = [still.shown(job.recipe.size) for still in stills]
         tracks = {
             POSE_FOLDER: [still.pose for still in stills],
@@ -231,10 +231,9 @@ def _write_album(job: Job) -> int:
             MOUTH_FOLDER: [still.opening() for still in stills],
             CONTROLS_FOLDER: [still.row for still in stills],
         }
-        take = stills[0].clip.take
         facts = {
-            "emotion": take.emotion,
-            "level": take.level,
+            "emotion": [still.clip.take.emotion for still in stills],
+            "level": [still.clip.take.level for still in stills],
             "strength": [round(float(still.strength), 4) for still in stills],
         }
         arrays = {name: np.array(rows, np.float32) for name, rows in tracks.items()}
@@ -244,7 +243,7 @@ def _write_album(job: Job) -> int:
             to_others[:, seen == Region.BACKDROP] = np.nan  # between strands
         frames = (one.picture for one in shown)
         _write_parts(job, job.named(ALBUM.format(number)), arrays, facts, frames)
-    return sum(map(len, recordings))
+    return sum(map(len, sittings))
 
 
 def _write_parts(
