@@ -24,12 +24,21 @@ def actor_of(renderer: Renderer, seed: int, number: int) -> Figure:
         UserError: there is no head model, or the person's photograph cannot be used.
     """
     model = head_model.load(renderer.head_model)
-    rng = np.random.default_rng([seed, number, _STREAM])
     if renderer.photos:
         from data.synthetic.photo.portrait import read_portrait
         from data.synthetic.photo.sitter import Sitter
 
-        return Sitter(model, rng, read_portrait(Path(renderer.photos[number])))
+        return Sitter(model, _rng(seed, number), read_portrait(Path(renderer.photos[number])))
+    return Person(model, look_of(model, seed, number))
+
+
+def look_of(model: head_model.HeadModel, seed: int, number: int) -> looks.Look:
+    """The appearance of an invented person."""
     feminine = cast.person(seed, number).feminine
-    look = looks.sample(rng, feminine, len(model.identity), len(model.expression_names))
-    return Person(model, look)
+    return looks.sample(
+        _rng(seed, number), feminine, len(model.identity), len(model.expression_names)
+    )
+
+
+def _rng(seed: int, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, number, _STREAM])
