@@ -53,6 +53,10 @@ $(VENV)/.live: $(VENV)/.runs
 	$(BIN)/python -m pip install --quiet -e ".[app]"
 	touch $@
 
+$(VENV)/.lpips: $(VENV)/.runs
+	$(BIN)/python -m pip install --quiet -e ".[lpips]"
+	touch $@
+
 # Trains the bundled model from scratch in $(DEMO): many hours on two cores. Every step resumes where
 # it was stopped, so this can be killed and run again. SCALE=0.01 takes a hundredth of the people,
 # and so of the steps, but eight at least: the first of the validation split is number 7. The head
@@ -65,17 +69,20 @@ people = --identities $(shell $(PYTHON) -c "print(max(8, round($(1) * $(SCALE)))
 head = $(if $(HEAD_MODEL),--head_model $(HEAD_MODEL))
 render = $(BIN)/python -m data.synthetic --seed 0 $(head)
 clips = --size 128 --hold 4 --voices $(VOICES)
-train = $(BIN)/python train.py --config=configs/bundled_$(1).py$(VARIANT) --workdir=$(DEMO)/$(1)
-train-demo: $(VENV)/.runs
+train = $(BIN)/python train.py --config=configs/bundled_$(1).py$(VARIANT) \
+  --workdir=$(DEMO)/$(or $(2),$(1))
+train-demo: $(VENV)/.lpips
 	$(render) --output $(DEMO)/album --size 256 --stills 24 $(call people,2400)
 	$(render) --output $(DEMO)/neutral $(clips) --emotions neutral $(call people,240)
 	$(render) --output $(DEMO)/talk $(clips) $(call people,60)
 	$(call train,keypoints) --config.data=synthetic=$(DEMO)/album $(if $(START),--init_from=$(START))
 	$(call train,generator) --config.data=synthetic=$(DEMO)/album --init_from=$(DEMO)/keypoints
+	$(call train,generator,sharper) --config.data=synthetic=$(DEMO)/album \
+	  --init_from=$(DEMO)/generator --config.lpips_weight=60 --config.num_epochs=10
 	for clips in neutral talk; do $(BIN)/python -m data.teach --no-heatmaps --from_truth \
-	  --root $(DEMO)/$$clips --checkpoint $(DEMO)/generator || exit; done
+	  --root $(DEMO)/$$clips --checkpoint $(DEMO)/sharper || exit; done
 	$(call train,stage1) --config.data=synthetic=$(DEMO)/neutral,synthetic=$(DEMO)/talk \
-	  --config.taught=True --init_from=$(DEMO)/generator
+	  --config.taught=True --init_from=$(DEMO)/sharper
 	$(call train,stage2) --config.data=synthetic=$(DEMO)/talk --config.taught=True \
 	  --init_from=$(DEMO)/stage1
 	$(BIN)/python -m data.synthetic.bundle $(head) --output $(BUNDLE) \

@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 )
 def test_the_recipe_runs_to_its_end_on_two_people(small_head, tmp_path):
     words = [
-        *("make", "train-demo", "--old-file=.venv/.runs"),  # what is installed is not touched
+        *("make", "train-demo", "--old-file=.venv/.lpips"),  # what is installed is not touched
         f"BIN={Path(sys.executable).parent}",
         f"DEMO={tmp_path / 'demo'}",
         f"BUNDLE={tmp_path / 'bundle'}",
