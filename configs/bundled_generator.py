@@ -8,7 +8,7 @@ eyes are, and whose regions where the head is. KEYPOINTS is the work directory o
 `bundled_keypoints.py`.
 
 Hardware: two CPU cores. Cost: 1.3 s a step; 1.9 s with `config.lpips_weight` of 60, as in
-the last 850 of some 12,000 steps.
+the last 3,500 of some 14,600 steps.
 Metric: `validation psnr`, `psnr_mouth`, `psnr_eyes`: 24.0, 24.9 and 23.2 dB after 10,550 steps, on
 pairs of people held out, of whom some turn far; on real clips see eamm_jax/bundled/MODEL_CARD.md.
 """

@@ -86,10 +86,11 @@ def demo() -> ModelConfig:
             # As in configs/bundled_stage2.py.
             emotion_shares=(
                 *(1.5, 1.5, 1.0, 1.5),
-                *(1.0,) * 10,
+                *(1.3,) * 8,
+                *(1.0,) * 2,
                 *(2.5,) * 2,
                 *(1.2,) * 4,
-                *(0.8,) * 2,
+                *(1.3,) * 2,
                 *(1.5,) * 4,
             ),
             lid_keypoints=(8, 9, 10, 11),
