@@ -73,7 +73,7 @@ def test_groups_have_means_and_standard_errors_of_their_people():
     }
     rows = people.table({name: np.full(3, n) for n, name in enumerate(looks)}, looks)
     assert set(rows) == {"all", "women", "under 42", "light skin"}  # others are one or nobody
-    assert rows["women"] == {"people": [2], **dict.fromkeys(people.METRICS, [0.5, 0.5])}
+    assert rows["women"] == {"people": [2], **{key: [0.5, 0.5] for key in people.METRICS}}
     assert rows["under 42"][people.METRICS[0]] == [1.0, 1.0]
     assert rows["light skin"][people.METRICS[0]] == [1.5, 0.5]
     assert rows["all"]["people"] == [3]
