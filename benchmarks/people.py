@@ -116,10 +116,29 @@ def table(
     return result
 
 
+def seed_of(album: Path) -> int:
+    """Which the people of an album follow from.
+
+    Raises:
+        UserError: it does not say.
+    """
+    path = album / RECIPE_FILE
+    try:
+        recipe = json.loads(path.read_text())
+    except (OSError, ValueError):
+        recipe = {}
+    if not recipe.get("stills", 0) > 1 or "photos" in recipe:
+        raise UserError(
+            f"{path} is of no album of invented people, of whom sex, age and skin are known: make "
+            "one with python -m data.synthetic --stills 4"
+        )
+    return recipe["seed"]
+
+
 def benchmark(flags: argparse.Namespace) -> None:
     start_jax(cpu=flags.cpu)
+    seed = seed_of(flags.album)
     folder = PublishedFolder(flags.album, Tracks(truth=True))
-    seed = json.loads((flags.album / RECIPE_FILE).read_text())["seed"]
     model = head_model.load(flags.head_model)
     sittings: dict[str, list[np.ndarray]] = {}
     for name, values in measure(folder, flags.checkpoint):

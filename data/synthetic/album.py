@@ -3,8 +3,8 @@
 What stage 0 learns, it learns from pictures of many people. Of each, a few stills in all moods
 and poses serve as well as minutes of video and take a hundredth of the time to render. Pairs are
 taken from one sitting: from one to the next people sit down anew, which is more than a generator
-can learn to draw. A sitting has a neutral face and others, each in a mood of its own, for a calm
-portrait is what is asked to smile: a generator that saw smiles made of smiles alone draws no teeth.
+can learn to draw. A sitting has a neutral face and others in random moods, for a calm portrait
+is what is asked to smile: a generator that saw smiles made of smiles alone draws no teeth.
 The frame stays where it is and so do the shoulders: heads turn on their necks. In some sittings
 people also turn and lean farther between stills than they do while they talk, for those of real
 clips do: a generator that never saw it tears them.

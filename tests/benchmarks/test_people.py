@@ -65,6 +65,16 @@ def test_other_keypoints_are_refused_in_words(tmp_path):
         next(people.measure(SimpleNamespace(names=[]), tmp_path / "model"))
 
 
+@pytest.mark.parametrize(
+    "text", [None, "{", '{"seed": 1, "stills": 0}', '{"seed": 1, "stills": 4, "photos": "x"}']
+)
+def test_people_who_are_not_known_are_refused_in_words(tmp_path, text):
+    if text:
+        (tmp_path / "synthetic.json").write_text(text)
+    with pytest.raises(UserError, match="is of no album of invented people"):
+        people.seed_of(tmp_path)
+
+
 def test_groups_have_means_and_standard_errors_of_their_people():
     looks = {
         "a": SimpleNamespace(feminine=True, age=0.1, tone=5.0),
