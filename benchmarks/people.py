@@ -30,11 +30,13 @@ from data.synthetic.actor import look_of  # noqa: E402
 from data.synthetic.heads.looks import Look  # noqa: E402
 from data.synthetic.renderer import add_head_model_flag  # noqa: E402
 from data.synthetic.writer import RECIPE_FILE  # noqa: E402
-from eamm_jax.animate import program  # noqa: E402
 from eamm_jax.checkpoint import load_networks  # noqa: E402
 from eamm_jax.cli.tool import OneLineParser, add_shared, run, start_jax  # noqa: E402
 from eamm_jax.errors import UserError  # noqa: E402
-from eamm_jax.input_pipeline.clips import decode_frame  # noqa: E402
+from eamm_jax.evaluation import contestants  # noqa: E402
+from eamm_jax.evaluation.cases import Case  # noqa: E402
+from eamm_jax.evaluation.contestants import as_floats  # noqa: E402
+from eamm_jax.input_pipeline.clips import decode_frames  # noqa: E402
 from eamm_jax.input_pipeline.published import PublishedFolder, Tracks  # noqa: E402
 from eamm_jax.models import build  # noqa: E402
 from eamm_jax.training.bundled_config import KEYPOINTS  # noqa: E402
@@ -46,9 +48,6 @@ from eamm_jax.training.objectives.guided import (  # noqa: E402
     guided_values,
 )
 from eamm_jax.types import FaceTruth  # noqa: E402
-
-FIRST, OTHERS = slice(1), slice(1, None)
-"""Stills of a sitting."""
 
 METRICS = ("keypoints, %", "mouth, dB", "eyes, dB")
 
@@ -74,32 +73,28 @@ def measure(folder: PublishedFolder, checkpoint: Path) -> Iterator[tuple[str, np
             f"{checkpoint} has {config.num_keypoints} keypoints: only those of the bundled model, "
             f"{len(KEYPOINTS)}, are known points of a face"
         )
-    networks = build(config)
+    contestant = contestants.keypoints(config, variables)
 
     @jax.jit
-    def of_sitting(frames: jax.Array, truth: FaceTruth) -> jax.Array:
-        images = frames / 255.0
-        found = networks.kp_detector.apply(variables["kp_detector"], images)
-        found = found._replace(heatmap=None)
-        source = jax.tree.map(lambda x: x[FIRST], found)
-        driving = jax.tree.map(lambda x: x[OTHERS], found)
-        features = program.encode_source(networks, variables, images[FIRST]).features
-        rendered = program.render(networks, variables, features, source, driving, as_uint8=False)
+    def compare(frames: jax.Array, rendered: jax.Array, truth: FaceTruth) -> jax.Array:
+        images = as_floats(frames)
+        found = build(config).kp_detector.apply(variables["kp_detector"], images)
         apart = jnp.linalg.norm(truth.points[:, 68] - truth.points[:, 69], axis=-1)
         wrong = jnp.linalg.norm(found.value - guided_values(truth, KEYPOINTS), axis=-1)
         values = [100 * (wrong / apart[:, None]).mean()]
-        driven = truth._replace(points=truth.points[OTHERS])
         for parts in (MOUTH, EYES):
-            region = face_region(driven, parts, config.image_size)
-            values.append(peak_signal_to_noise(rendered, images[OTHERS], region))
+            region = face_region(truth, parts, config.image_size)[1:]
+            values.append(peak_signal_to_noise(as_floats(rendered), images[1:], region))
         return jnp.stack(values)
 
     for index, name in enumerate(track(folder.names, description="animating")):
         clip = folder.open(index)
-        frames = np.stack([decode_frame(clip.encoded_frame(n)) for n in range(clip.num_frames)])
-        points = np.stack([clip.truth(n).points for n in range(clip.num_frames)])
-        poses = np.stack([clip.truth(n).pose for n in range(clip.num_frames)])
-        yield name.identity, np.asarray(of_sitting(frames, FaceTruth(points, poses)))
+        stills = range(clip.num_frames)
+        frames = np.stack(decode_frames(clip, stills, config.image_size))
+        points, poses, *_ = zip(*(clip.truth(n) for n in stills), strict=True)
+        sitting = Case(str(name), name.identity, portrait=frames[0], truth=frames[1:])
+        truth = FaceTruth(np.stack(points), np.stack(poses))
+        yield name.identity, np.asarray(compare(frames, contestant.frames(sitting), truth))
 
 
 def table(
