@@ -35,7 +35,7 @@ FALSE_ALARMS = 1e-6
 
 _CHECK_BITS = 16
 _BLOCKS, _BLOCK_BITS = 3, 16
-_ALIKE, _GUESSES = 8, 64
+_ALIKE, _GUESSES = 64, 512
 """Words of each block, and messages of them, that are tried: the most alike."""
 _PILOT_SHARE = 0.28
 
@@ -44,25 +44,27 @@ _GRID = 64
 _LOWEST, _HIGHEST = 4, 28
 """Half-periods per side. Lower ones are drowned by light and motion, higher ones by codecs."""
 
-_RMS = 2.1
+_RMS = 2.04
 """Root mean square of the change in levels of RGB, at most; rounding takes a little of it."""
-_LARGEST = 6.0
+_LARGEST = 8.0
 """Levels by which luminance changes at most."""
-_FLAT, _MASKED = 0.5, 0.16
-"""Amplitude where nothing covers it, and per standard deviation around a place. SSIM falls by the
-same everywhere so."""
-_PEAK = 2.0
+_FLAT, _MASKED = 0.37, 0.26
+"""Amplitude where nothing covers it, and per standard deviation around a place."""
+_PEAKED = 1.4
+"""Exponent of the pattern: codecs drop small changes, so fewer and larger ones survive better."""
+_PEAK = 3.0
 """Standard deviations at which the pattern is cut off: flat places change by 1 level at most."""
-_NEIGHBOURHOOD = 7
-"""Cells around a place."""
+_COVER = 3
+"""Cells around a place that cover it."""
 _SHARPNESS = 2.0
 """The swing is a cosine cut off at half its height: mostly it rests."""
 _FADE = 4
 """Cells in which a mark begins inside a picture."""
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-_TINT = _LUMINANCE / np.square(_LUMINANCE).sum()
-"""The smallest change of RGB that changes luminance by 1."""
+_TINT = (1 + _LUMINANCE / np.square(_LUMINANCE).sum()) / 2
+"""Change of RGB that changes luminance by 1: between neutral and the smallest, which is seen as
+green and magenta."""
 
 _STRIP_ROWS = 128
 
@@ -70,19 +72,15 @@ _LONGEST = 256
 """Pixels of pictures' longer side in the detector."""
 _NOISE = 1.0
 """Variance that every place has, of rounding and coding."""
-_TRUST = 0.5
-"""Exponent: places that move are trusted less."""
-_STILL = 15
-"""Cells over which brightness is evened out before motion is looked for."""
-_LOADING = 0.6
-"""How much of the moments' variance is taken for independent, not motion."""
+_NEIGHBOURHOOD = 7
+"""Frequencies around each, of which the usual magnitude is taken."""
 _OUTLIER = 2.5
 _FEWEST_FRAMES = 12
 
-_LARGEST_CROP = 0.26
+_LARGEST_CROP = 0.34
 """Share of the longer side that may be missing."""
 _SIDE_STEP = 1.03
-_SLACK = 4
+_SLACK = 12
 """Cells by which a square may lie beyond where it is expected."""
 _CANDIDATES = 3
 _FAINTEST = 5.0
@@ -237,15 +235,10 @@ def _luminance(frame: Picture, width: int, height: int) -> Map:
     return np.asarray(grey.resize((width, height), Image.Resampling.BOX), np.float32)
 
 
-def _evened(picture: np.ndarray, cells: float) -> np.ndarray:
-    """Means around each place of the last two axes."""
-    size = max(1, round(cells * max(picture.shape[-2:]) / _GRID)) | 1
-    return ndimage.uniform_filter(picture, size, mode="nearest", axes=(-2, -1))
-
-
-def _amplitude(luminance: Map) -> Map:
+def _amplitude(luminance: Grid) -> Grid:
     """By how much each place may change before it is seen."""
-    mean, square = _evened(np.stack([luminance, luminance * luminance]), _NEIGHBOURHOOD)
+    both = np.stack([luminance, np.square(luminance)])
+    mean, square = ndimage.uniform_filter(both, _COVER, mode="nearest", axes=(1, 2))
     variance = np.maximum(square - mean * mean, 0)
     return np.sqrt(_FLAT**2 + _MASKED**2 * variance)
 
@@ -261,7 +254,9 @@ class Watermark:
     def __init__(self, payload: int, region: Rectangle | None = None):
         if not 0 <= payload < 2**PAYLOAD_BITS:
             raise ValueError(f"a payload has {PAYLOAD_BITS} bits, got {payload}")
-        self._pattern = np.clip(_pattern(_spelled(_message(payload))), -_PEAK, _PEAK)
+        pattern = _pattern(_spelled(_message(payload)))
+        peaked = np.sign(pattern) * np.abs(pattern) ** _PEAKED
+        self._pattern = np.clip(peaked / peaked.std(), -_PEAK, _PEAK)
         self._region = region
         self._fit = lru_cache(maxsize=1)(self._fitted)
 
@@ -312,9 +307,10 @@ class Watermark:
         step = max(1, min(seen.shape[:2]) // (4 * _GRID))
         sampled = np.ascontiguousarray(seen[::step, ::step])
         change = _amplitude(_luminance(sampled, _GRID, _GRID)) * pattern
+        change = np.clip(change, -_LARGEST, _LARGEST)
         rms = math.sqrt(np.square(change).mean() * np.square(_TINT).mean())
         swing = min(max(_SHARPNESS * math.cos(2 * math.pi * seconds / PERIOD), -1), 1)
-        return np.clip(change * (min(1.0, _RMS / rms) * swing), -_LARGEST, _LARGEST)
+        return change * (min(1.0, _RMS / rms) * swing)
 
 
 def _fade(at_start: bool, at_end: bool) -> Float32[np.ndarray, " cells"]:
@@ -370,7 +366,7 @@ def _preference(found: Found) -> tuple[bool, float]:
 
 
 def _swinging(maps: Iterable[tuple[float, Map]]) -> Swinging | None:
-    """What swings as a mark does, in two phases, with places weighted by how well they tell.
+    """What swings as a mark does, in two phases, in standard deviations of each place.
 
     A period at a time, as what else moves has less time for it so.
     """
@@ -402,21 +398,14 @@ class _Window:
         return self.times[-1] - self.times[0] >= 0.6 * PERIOD
 
     def swinging(self) -> Swinging:
-        """Generalized least squares: what moves has a covariance in time."""
+        """Least squares, relative to what it leaves: the same everywhere, where nothing swings."""
         angles = 2 * np.pi * np.array(self.times, np.float32) / PERIOD
         basis = np.stack([np.cos(angles), np.sin(angles), np.ones_like(angles)], axis=1)
         levels = np.stack(self._levels)
         flat = levels.reshape(len(levels), -1)
-        rest = flat - basis @ (np.linalg.pinv(basis) @ flat)
-        noise = _evened(np.square(rest).mean(0).reshape(levels.shape[1:]), 3) + _NOISE
-
-        moving = (levels - _evened(levels, _STILL)) / np.sqrt(noise)
-        moving = (moving - moving.mean(0)).reshape(flat.shape)
-        covariance = moving @ moving.T
-        covariance += (_LOADING * np.trace(covariance) / len(levels) + 1e-6) * np.eye(len(levels))
-        whitened = np.linalg.solve(covariance, basis)
-        fit = np.linalg.solve(basis.T @ whitened, whitened.T @ flat).reshape(-1, *noise.shape)
-        return fit[:2] * _amplitude(fit[2]) / noise**_TRUST
+        fit = np.linalg.pinv(basis) @ flat
+        variance = np.square(flat - basis @ fit).mean(0) + _NOISE
+        return (fit[:2] / np.sqrt(variance)).reshape(2, *levels.shape[1:])
 
 
 def _places(swinging: Swinging) -> Iterator[tuple[list[Rectangle], int]]:
@@ -448,7 +437,7 @@ def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[lis
         cells = np.stack(
             [np.asarray(Image.fromarray(s).resize(size, Image.Resampling.BOX)) for s in swinging]
         )
-        shape = [fft.next_fast_len(n + _GRID, real=True) for n in cells.shape[1:]]
+        shape = [fft.next_fast_len(n + _GRID + slack, real=True) for n in cells.shape[1:]]
         spectra = fft.rfft2(cells, shape)
         spectra /= _usual(np.abs(spectra))
         alike = fft.irfft2(spectra * np.conj(fft.rfft2(pilot, shape)), shape)
@@ -465,11 +454,19 @@ def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[lis
             place = Rectangle(float(offsets[1][column]), float(offsets[0][row]), _GRID, _GRID)
             likely.append((float(energy[row, column]), place.scaled(across, down)))
     likely.sort(reverse=True)
-    return [_refined(swinging, place) for _, place in likely[:_CANDIDATES]], tried * _BETWEEN
+    signs = np.ones(_chips().pilot, np.float32)
+    places = [_refined(swinging, place, signs) for _, place in likely[:_CANDIDATES]]
+    return places, tried * _BETWEEN
 
 
-def _refined(swinging: Swinging, place: Rectangle) -> Rectangle:
-    """The place nearby where the pilot is strongest."""
+def _refined(
+    swinging: Swinging, place: Rectangle, signs: Float32[np.ndarray, " chips"]
+) -> Rectangle:
+    """The place nearby where the first chips are most like these."""
+
+    def alike(place: Rectangle) -> float:
+        return _energy(_read(swinging, place)[:, : len(signs)] * signs)[0]
+
     for step in _FINER:
         cell = step * place.width / _GRID
         near = [
@@ -481,7 +478,7 @@ def _refined(swinging: Swinging, place: Rectangle) -> Rectangle:
             )
             for x, y, side in itertools.product((0, -1, 1), repeat=3)
         ]
-        place = max(near, key=lambda p: _pilot(_read(swinging, p))[0])
+        place = max(near, key=alike)
     return place
 
 
@@ -525,8 +522,12 @@ def _judge(swinging: Swinging, place: Rectangle, tried: int) -> Found | None:
     if energy < _FAINTEST:
         return None
     message, intact = _spelling(read, phase)
-    if not intact:  # all chips tell the phase better than the pilot alone
-        message, intact = _spelling(read, read @ _spelled(message))
+    signs = _spelled(message)  # all chips tell place and phase better than the pilot alone
+    if tried > 1:
+        place = _refined(swinging, place, signs)
+        read = _read(swinging, place)
+    if not intact:
+        message, intact = _spelling(read, read @ signs)
     log10_tried = math.log10(2 * _HYPOTHESES * tried)  # 2: the pilot alone, or any message
     if intact:
         log10_tried += PAYLOAD_BITS * math.log10(2)
@@ -546,15 +547,10 @@ def _spelling(read: np.ndarray, phase: np.ndarray) -> tuple[int, bool]:
     best = np.argpartition(scores, -_ALIKE)[:, -_ALIKE:]
     likely = np.take_along_axis(scores, best, 1)
     losses = likely.max(1, keepdims=True) - likely
-
-    def loss(ranks: tuple[int, ...]) -> float:
-        return float(losses[range(_BLOCKS), ranks].sum())
-
-    guesses = sorted(itertools.product(range(_ALIKE), repeat=_BLOCKS), key=loss)[:_GUESSES]
-    messages = [
-        sum(int(best[k, rank]) << _BLOCK_BITS * k for k, rank in enumerate(ranks))
-        for ranks in guesses
-    ]
+    total = np.sum(np.meshgrid(*losses, indexing="ij"), axis=0)
+    ranks = np.unravel_index(np.argsort(total, axis=None)[:_GUESSES], total.shape)
+    words = [best[k, rank].astype(np.int64) << _BLOCK_BITS * k for k, rank in enumerate(ranks)]
+    messages = np.sum(words, axis=0).tolist()
     for message in messages:
         if _message(message >> _CHECK_BITS) == message:
             return message, True

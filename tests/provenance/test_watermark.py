@@ -94,7 +94,13 @@ def test_a_crop_leaves_it(carrying, edge):
     assert detect(timed(rest)).payload == PAYLOAD
 
 
-def test_a_region_alone_carries_it(plain):
+def test_a_crop_of_a_sixth_on_all_sides_leaves_it(carrying):
+    rest = [frame[20:108, 20:108] for frame in carrying]
+    assert detect(timed(rest)).payload == PAYLOAD
+
+
+@pytest.mark.parametrize(("top", "left"), [(20, 30), (50, 110)], ids=["whole", "cropped"])
+def test_a_region_alone_carries_it(plain, top, left):
     """A face in a photo, scaled and cropped with it: around the face the photo stays as it was."""
     region = Rectangle(90, 40, 128, 120)
     photo = np.random.default_rng(0).integers(90, 110, (200, 300, 3), dtype=np.uint8)
@@ -106,9 +112,11 @@ def test_a_region_alone_carries_it(plain):
     beside = np.ones(photo.shape[:2], bool)
     beside[40:160, 90:218] = False
     assert all((frame == photo)[beside].all() for frame in carrying)
-    found = detect(timed(resized([frame[20:, 30:] for frame in carrying], 210, 140)))
+    width, height = round((300 - left) * 7 / 9), round((200 - top) * 7 / 9)
+    found = detect(timed(resized([frame[top:, left:] for frame in carrying], width, height)))
     assert found.payload == PAYLOAD
-    np.testing.assert_allclose(found.place, np.array([60, 16, 128, 128]) * 7 / 9, atol=3)
+    place = np.array([90 - left, 36 - top, 128, 128]) * 7 / 9
+    np.testing.assert_allclose(found.place, place, atol=3)
 
 
 def test_a_frame_is_marked_in_place(plain):
