@@ -21,16 +21,11 @@ JAW_GAIN, LARGEST_JAW = 0.56, 0.64
 
 
 class Muscles:
-    """Expressions of one person.
+    """Expressions of one person."""
 
-    Attributes:
-        rest_gap: between the lips at rest, centimetres.
-    """
-
-    def __init__(self, mesh: Mesh, look: Look, shape: Float32[np.ndarray, "v 3"]):
+    def __init__(self, mesh: Mesh, look: Look):
         self._mesh, self._look = mesh, look
         self.gaps = lip_gap(mesh, mesh.model.expression)
-        self.rest_gap = float(lip_gap(mesh, shape[None])[0])
         self._largest = np.array(
             [
                 LARGEST_FROWN if name.startswith(("brow", "mouthFrown")) else LARGEST

@@ -116,7 +116,7 @@ class Figure(ABC):
             vertices: of the landmarks.
         """
         self.mesh, self.look, self.shape = mesh, look, shape
-        self.muscles = Muscles(mesh, look, shape)
+        self.muscles = Muscles(mesh, look)
         base = [mesh.model.neutral[mesh.eyeball(k)].mean(0) for k in EYES]
         here = [shape[mesh.eyeball(k)].mean(0) for k in EYES]
         self.eye_centres = EYE_CENTRES + np.array(here) - np.array(base)
