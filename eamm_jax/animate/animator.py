@@ -26,7 +26,7 @@ from eamm_jax.animate.emotion_bank import EmotionBank, Span
 from eamm_jax.animate.program import EMOTION_NETWORK, REQUIRED_NETWORKS, Variables
 from eamm_jax.animate.session import Session, padded
 from eamm_jax.animate.stream import Pose, Stream
-from eamm_jax.animate.timeline import Timeline
+from eamm_jax.animate.timeline import MAX_STRENGTH, Timeline
 from eamm_jax.checkpoint import WEIGHTS_NAME, load_networks, model_folder, stored_networks
 from eamm_jax.constants import DTYPES, POSE_NUMBERS
 from eamm_jax.errors import UserError
@@ -45,7 +45,7 @@ class Settings:
 
     Attributes:
         audio_weight: factor on the audio features; None is the model's default.
-        emotion_strength: factor on the emotion's displacement; 0 is neutral.
+        emotion_strength: factor on the emotion's displacement, 0 (neutral) to `MAX_STRENGTH`.
         smoothing: whether keypoints, displacement and pose tracks are filtered; None is the
             model's default.
         relative: whether the motion since the first frame moves the source keypoints, instead
@@ -368,8 +368,11 @@ class Animator:
                 "the checkpoint holds no emotion network (emo_detector); convert it again with "
                 "the published file that does, or leave the emotion out for a neutral face"
             )
-        if not np.isfinite([settings.emotion_strength, settings.audio_weight or 0.0]).all():
-            raise UserError("audio_weight and emotion_strength must be finite numbers")
+        if not np.isfinite(settings.audio_weight or 0.0):
+            raise UserError("audio_weight must be a finite number")
+        strength = settings.emotion_strength
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise UserError(f"emotion_strength is {strength:g}; allowed is 0 to {MAX_STRENGTH:g}")
 
     def _chunks(
         self,

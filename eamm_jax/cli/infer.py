@@ -182,7 +182,10 @@ def flag_parser() -> OneLineParser:
         "for (1.6 the published one)",
     )
     how.add_argument(
-        "--emotion_strength", type=float, default=1.0, help="0 is neutral; default: %(default)s"
+        "--emotion_strength",
+        type=float,
+        default=1.0,
+        help="0 (neutral) to 2; default: %(default)s",
     )
     how.add_argument(
         "--template",

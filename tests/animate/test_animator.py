@@ -315,6 +315,9 @@ def test_augmentation_is_random_by_seed_and_the_same_in_any_chunk(emotion_frames
         ({"source_image": np.zeros((32, 32, 3), np.float32)}, "32, 32"),
         ({"pose": np.zeros((3, 4), np.float32)}, r"\(3, 4\)"),
         ({"settings": Settings(audio_weight=float("nan"))}, "finite"),
+        ({"settings": Settings(emotion_strength=1000.0)}, "is 1000; allowed is 0 to 2"),
+        ({"settings": Settings(emotion_strength=-0.5)}, "is -0.5; allowed is 0 to 2"),
+        ({"settings": Settings(emotion_strength=float("nan"))}, "is nan"),
         ({"emotion_frames": []}, "no frames"),
     ],
 )
