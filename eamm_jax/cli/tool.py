@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -207,9 +207,17 @@ def print_listing(text: str) -> None:
     """Prints many lines, of which a reader such as `head` may see a part only."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         # Keeps Python from complaining when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise UserError(f"Cannot write to standard output: {error.strerror}") from error
+
+
+def _complain(words: str) -> None:
+    """Prints to standard error, if anything can be written there."""
+    with suppress(OSError):
+        print(words, file=sys.stderr)
 
 
 def run(job: Callable[[], int | None]) -> NoReturn:
@@ -221,16 +229,16 @@ def run(job: Callable[[], int | None]) -> NoReturn:
         with _ended_by_signals():
             code = job()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _complain("interrupted")
         sys.exit(EXIT_INTERRUPTED)
     except (MemoryError, RuntimeError) as error:
         words = out_of_memory(error)
         if words is None:
             raise
-        print(f"error: {words}", file=sys.stderr)
+        _complain(f"error: {words}")
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code or 0)
 

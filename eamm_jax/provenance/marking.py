@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from eamm_jax.provenance.watermark import PAYLOAD_BITS, Rectangle, Watermark
 _log = logging.getLogger(__name__)
 
 Picture = UInt8[np.ndarray, "h w 3"]
-Files = Sequence[tuple[str, Path]]
+Files = Sequence[tuple[str, str | os.PathLike[str]]]
 """What each is, and where."""
 
 
@@ -108,7 +109,8 @@ class OutputMark:
         self.xmp = metadata.packet(source_type, __version__, self.identifier)
         self._watermark = Watermark(number, region)
         self._label, self._identity = provenance.label, provenance.identity
-        self._files, self._source_type = files, source_type
+        self._files = [(role, Path(path)) for role, path in files]
+        self._source_type = source_type
 
     def picture(self, frame: Picture, seconds: float | None, *, in_place: bool = False) -> Picture:
         """The frame with its label, and its watermark if it is one of a video.

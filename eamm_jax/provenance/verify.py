@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from eamm_jax.io.image import read_picture
 from eamm_jax.io.video import read_video
 from eamm_jax.provenance import credentials, metadata
 from eamm_jax.provenance.credentials import Credentials
-from eamm_jax.provenance.watermark import Found, Picture, detect
+from eamm_jax.provenance.watermark import FEWEST_FRAMES, Found, detect
 
 _READ_SECONDS = 60
 """Of a video, in search of a watermark."""
@@ -30,13 +30,13 @@ class Report(NamedTuple):
         credentials: signed.
         fields: of IPTC, by their names.
         watermark: None if there is none.
-        moves: whether it was looked for a watermark, which single pictures do not have.
+        sought: whether there are pictures enough to look for one.
     """
 
     credentials: Credentials
     fields: Mapping[str, str]
     watermark: Found | None
-    moves: bool
+    sought: bool
 
     @property
     def marked(self) -> bool:
@@ -53,7 +53,8 @@ class Report(NamedTuple):
         """A line for each kind of mark, and the result."""
         result = "made by eamm_jax: it shows what was generated, not recorded"
         if not self.marked:
-            result = "no mark of eamm_jax. That does not mean that it is a recording"
+            intact = " that is intact" if self.credentials.state == credentials.BROKEN else ""
+            result = f"no mark of eamm_jax{intact}. That does not mean that it is a recording"
         return {
             "credentials": self._credentials_line(),
             "IPTC": self._fields_line(),
@@ -93,12 +94,16 @@ class Report(NamedTuple):
         return ", ".join(filter(None, (source, system, identifier)))
 
     def _watermark_line(self) -> str:
-        if not self.moves:
-            return "not read: a single picture does not tell"
+        if not self.sought:
+            return "not read: takes half a second of video at least"
         if self.watermark is None:
             return "none found"
         payload = self.watermark.payload
-        carried = "identifier damaged" if payload is None else f"identifier {payload:08x}"
+        carried = "identifier damaged"
+        if payload is not None:
+            carried = f"identifier {payload:08x}"
+            if self.fields.get("identifier", carried[-8:]) != carried[-8:]:
+                carried += " (another one: of a video that is shown in this one?)"
         chance = self.watermark.log10_chance
         return f"found, {carried}; a video without one looks so with probability 1e{chance:.0f}"
 
@@ -117,6 +122,7 @@ class Report(NamedTuple):
             "credentials": self.credentials._asdict(),
             "iptc": dict(self.fields),
             "watermark": watermark,
+            "watermark_sought": self.sought,
         }
 
 
@@ -127,13 +133,14 @@ def verify(path: Path) -> Report:
         UserError: it is neither, or cannot be read.
     """
     check_readable(path, "file")
-    moves = not _is_still(path)
-    if moves:
-        watermark = detect(_timed(path))
-    else:
+    watermark, count = None, itertools.count()
+    if _is_still(path):
         read_picture(path)
-        watermark = None
-    return Report(credentials.read(path), metadata.read(path), watermark, moves)
+    else:
+        frames = itertools.islice(read_video(path, None), _READ_SECONDS * FRAME_RATE)
+        watermark = detect((next(count) / FRAME_RATE, frame) for frame in frames)
+    sought = next(count) >= FEWEST_FRAMES
+    return Report(credentials.read(path), metadata.read(path), watermark, sought)
 
 
 def _is_still(path: Path) -> bool:
@@ -148,8 +155,3 @@ def _is_still(path: Path) -> bool:
         return True  # whoever reads it says that it is too large
     except Exception:  # Pillow raises anything on what is no picture, or damaged
         return False
-
-
-def _timed(path: Path) -> Iterator[tuple[float, Picture]]:
-    frames = itertools.islice(read_video(path, None), _READ_SECONDS * FRAME_RATE)
-    return ((number / FRAME_RATE, frame) for number, frame in enumerate(frames))

@@ -75,7 +75,8 @@ _NOISE = 1.0
 _NEIGHBOURHOOD = 7
 """Frequencies around each, of which the usual magnitude is taken."""
 _OUTLIER = 2.5
-_FEWEST_FRAMES = 12
+FEWEST_FRAMES = 12
+"""In which a mark is looked for."""
 
 _LARGEST_CROP = 0.34
 """Share of the longer side that may be missing."""
@@ -376,7 +377,7 @@ def _swinging(maps: Iterable[tuple[float, Map]]) -> Swinging | None:
         if window.times and seconds - window.times[0] >= PERIOD:
             total, window, complete = total + window.swinging(), _Window(), True
         window.add(seconds, luminance)
-    if len(window.times) >= _FEWEST_FRAMES and (not complete or window.is_long):
+    if len(window.times) >= FEWEST_FRAMES and (not complete or window.is_long):
         total, complete = total + window.swinging(), True
     return np.asarray(total, np.float32) if complete else None
 

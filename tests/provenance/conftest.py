@@ -51,7 +51,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("provenance")
     ours = Provenance(number=NUMBER)
     return {
-        "marked.mp4": write(folder / "marked.mp4", ours, inputs=[("portrait", bundled.PORTRAIT)]),
+        "marked.mp4": write(
+            folder / "marked.mp4", ours, inputs=[("portrait", str(bundled.PORTRAIT))]
+        ),
         "plain.mp4": write(folder / "plain.mp4", None),
         "marked.png": write(folder / "marked.png", ours, composite=True),
         "plain.png": write(folder / "plain.png", None),

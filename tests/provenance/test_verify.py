@@ -6,15 +6,18 @@ import json
 import os
 import re
 import struct
+import subprocess
 import sys
 import zlib
 
 import av
+import numpy as np
 import pytest
 
 from eamm_jax.cli import verify as command
 from eamm_jax.errors import UserError
 from eamm_jax.io.video import read_video
+from eamm_jax.io.video_writer import video_writer
 from eamm_jax.provenance import credentials
 from eamm_jax.provenance.verify import verify
 
@@ -56,7 +59,34 @@ def test_pictures(files, run):
     assert (code, read["marked"]) == (0, True)
     assert read["iptc"]["identifier"] == "c0ffee42"
     assert read["watermark"] is None
+    assert not read["watermark_sought"]
     assert run(files["plain.png"])[0] == 1
+
+
+def test_a_video_too_short_to_tell(tmp_path, run):
+    with video_writer(tmp_path / "x.mp4", 64, 64) as video:
+        for _ in range(11):
+            video.write(np.zeros((64, 64, 3), np.uint8))
+    _, out, _ = run(tmp_path / "x.mp4")
+    assert "watermark    not read: takes half a second of video" in out
+
+
+def test_a_marked_video_within_a_marked_video(files):
+    report = verify(files["marked.mp4"])
+    other = report._replace(fields={**report.fields, "identifier": "00000001"})
+    assert "another one" in other.lines()["watermark"]
+    assert "another one" not in report.lines()["watermark"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a full device")
+def test_a_full_disk(files):
+    """Not exit code 1, which says that there is no mark."""
+    command = [sys.executable, "-m", "eamm_jax.provenance", "verify", str(files["plain.png"])]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+        silent = subprocess.run([*command[:-1], "none.mp4"], check=False, stderr=full)
+    assert done.returncode == silent.returncode == 2
+    assert done.stderr == "error: Cannot write to standard output: No space left on device\n"
 
 
 def test_json_of_a_video(files, run):
@@ -94,6 +124,8 @@ def test_a_changed_video_is_broken_and_still_known(files, tmp_path, run):
     code, out, _ = run(path)
     assert code == 0  # the watermark says so
     assert "broken: " in out
+    report = verify(path)._replace(watermark=None, fields={})
+    assert report.lines()["result"].startswith("no mark of eamm_jax that is intact.")
 
 
 def test_what_cannot_be_read(files, tmp_path, run):
