@@ -35,7 +35,7 @@ def test_a_picture_that_is_used_as_it_is_is_shown_once():
 
 
 def test_a_report_has_a_line_for_each_mark():
-    found = Report(Credentials("valid", signer="<b>A & B</b>"), {}, None, moves=True)
+    found = Report(Credentials("valid", signer="<b>A & B</b>"), {}, None, sought=True)
     shown = panels.report(found)
     assert shown.count("<dt>") == 4
     assert "&lt;b&gt;A &amp; B&lt;/b&gt;" in shown

@@ -32,7 +32,8 @@ def bucket():
     with pytest.MonkeyPatch.context() as patch, FakeGCSServer() as server:
         # Its log of requests goes to a pipe that nobody reads, and it would stop when that is full.
         log = vars(server)["_process"].stderr
-        threading.Thread(target=log.read, daemon=True).start()
+        reader = threading.Thread(target=log.read, daemon=True)
+        reader.start()
         patch.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)
         patch.setenv("GOOGLE_CLOUD_PROJECT", "project")
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # asks for credentials
@@ -44,6 +45,8 @@ def bucket():
             )
         ).close()
         yield epath.Path("gs://bucket")
+    reader.join()
+    log.close()
 
 
 @pytest.mark.slow
