@@ -98,12 +98,10 @@ class Report(NamedTuple):
             return "not read: takes half a second of video at least"
         if self.watermark is None:
             return "none found"
-        payload = self.watermark.payload
-        carried = "identifier damaged"
-        if payload is not None:
-            carried = f"identifier {payload:08x}"
-            if self.fields.get("identifier", carried[-8:]) != carried[-8:]:
-                carried += " (another one: of a video that is shown in this one?)"
+        identifier = self.watermark.identifier
+        carried = f"identifier {identifier or 'damaged'}"
+        if identifier and self.fields.get("identifier", identifier) != identifier:
+            carried += " (another one: of a video that is shown in this one?)"
         chance = self.watermark.log10_chance
         return f"found, {carried}; a video without one looks so with probability 1e{chance:.0f}"
 
@@ -113,7 +111,7 @@ class Report(NamedTuple):
         watermark = None
         if found is not None:
             watermark = {
-                "identifier": None if found.payload is None else f"{found.payload:08x}",
+                "identifier": found.identifier,
                 "log10_chance": round(found.log10_chance, 2),
                 "place": {side: round(float(at), 1) for side, at in found.place._asdict().items()},
             }

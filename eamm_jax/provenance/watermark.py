@@ -141,6 +141,11 @@ class Found(NamedTuple):
     log10_chance: float
     place: Rectangle
 
+    @property
+    def identifier(self) -> str | None:
+        """The payload as people see it."""
+        return None if self.payload is None else f"{self.payload:08x}"
+
 
 class _Chips(NamedTuple):
     """Places of the cosines in the spectrum, in the order of the message.
@@ -429,7 +434,8 @@ def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[lis
         sides: in pixels.
         slack: cells by which a square may reach beyond the picture, or the picture beyond it.
     """
-    pilot = _pattern(np.ones(_chips().pilot, np.float32))
+    signs = np.ones(_chips().pilot, np.float32)
+    pilot = _pattern(signs)
     height, width = swinging.shape[1:]
     likely: list[tuple[float, Rectangle]] = []
     tried = 0
@@ -455,7 +461,6 @@ def _search(swinging: Swinging, sides: Iterable[float], slack: int) -> tuple[lis
             place = Rectangle(float(offsets[1][column]), float(offsets[0][row]), _GRID, _GRID)
             likely.append((float(energy[row, column]), place.scaled(across, down)))
     likely.sort(reverse=True)
-    signs = np.ones(_chips().pilot, np.float32)
     places = [_refined(swinging, place, signs) for _, place in likely[:_CANDIDATES]]
     return places, tried * _BETWEEN
 
